@@ -1,0 +1,285 @@
+//! Names that are safe by construction.
+//!
+//! Each type here is text that passed its grammar, so that nothing further on has to ask. All are
+//! ASCII: two names that look alike are alike.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// An app name may have this many bytes; every name derived from it then fits PostgreSQL's 63.
+pub const APP_NAME_MAX: usize = 40;
+/// PostgreSQL cuts identifiers after this many bytes.
+pub const IDENTIFIER_MAX: usize = 63;
+/// A login leaves room for the suffix of the second slot.
+pub const LOGIN_NAME_MAX: usize = IDENTIFIER_MAX - SECOND_SLOT_SUFFIX.len();
+pub(crate) const SECOND_SLOT_SUFFIX: &str = "_2";
+
+const RESERVED: [&str; 7] =
+    ["public", "postgres", "template0", "template1", "information_schema", "none", "current_user"];
+const RESERVED_PREFIXES: [&str; 2] = ["pg_", "shareddb"];
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $parse:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+            fn from_str(text: &str) -> Result<Self> {
+                let check: fn(&str) -> Result<()> = $parse;
+                check(text)?;
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+            fn try_from(text: String) -> Result<Self> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name_type! {
+    /// An application's name: a lower-case RFC 1123 label that starts with a letter, at most 40 bytes.
+    ///
+    /// ```
+    /// use shareddb_core::AppName;
+    /// assert!("my-app".parse::<AppName>().is_ok());
+    /// assert!("My_App".parse::<AppName>().is_err());
+    /// ```
+    AppName, |text| {
+        check(text, "app name", APP_NAME_MAX, '-')?;
+        if text.ends_with('-') {
+            return Err(invalid("app name", text, "it ends with a hyphen"));
+        }
+        check_reserved("app name", text)
+    }
+}
+
+name_type! {
+    /// A database's name, which is also its owner role's: `[a-z][a-z0-9_]*`, at most 63 bytes.
+    DatabaseName, |text| {
+        check(text, "database name", IDENTIFIER_MAX, '_')?;
+        check_reserved("database name", text)
+    }
+}
+
+name_type! {
+    /// The name of the first login slot: `[a-z][a-z0-9_]*`, at most 61 bytes.
+    LoginName, |text| {
+        check(text, "user name", LOGIN_NAME_MAX, '_')?;
+        check_reserved("user name", text)
+    }
+}
+
+name_type! {
+    /// A role of ours, whichever its purpose: `[a-z][a-z0-9_]*`, at most 63 bytes.
+    RoleName, |text| check(text, "role name", IDENTIFIER_MAX, '_')
+}
+
+name_type! {
+    /// A schema on a search path: `[a-z_][a-z0-9_]*`, at most 63 bytes.
+    SchemaName, |text| check(text.strip_prefix('_').filter(|rest| !rest.is_empty()).unwrap_or(text), "schema name", IDENTIFIER_MAX - 1, '_')
+}
+
+name_type! {
+    /// An extension's name as `pg_available_extensions` has it.
+    ExtensionName, |text| {
+        let text = text.replace('-', "_");
+        check(&text, "extension name", IDENTIFIER_MAX, '_')
+    }
+}
+
+name_type! {
+    /// The name of a Secret: a lower-case DNS label, at most 63 bytes.
+    SecretName, |text| check(text, "Secret name", IDENTIFIER_MAX, '-')
+}
+
+name_type! {
+    /// The name of an environment, such as `production`: a lower-case DNS label, at most 63 bytes.
+    EnvironmentName, |text| check(text, "environment name", IDENTIFIER_MAX, '-')
+}
+
+name_type! {
+    /// The name of a server setting that an app may have for itself, such as `work_mem` or `app.tenant`.
+    SettingName, |text| {
+        for part in text.split('.') {
+            check(part, "setting name", IDENTIFIER_MAX, '_')?;
+        }
+        if MANAGED_SETTINGS.contains(&text) || text.ends_with("_preload_libraries") || text.starts_with("transaction_") {
+            return Err(invalid("setting name", text, "shareddb sets this one itself, or it would lock the app out"));
+        }
+        Ok(())
+    }
+}
+
+const MANAGED_SETTINGS: [&str; 4] = ["role", "session_authorization", "search_path", "is_superuser"];
+
+fn check(text: &str, what: &str, max: usize, joiner: char) -> Result<()> {
+    let fault = |reason: &str| Err(invalid(what, text, reason));
+    let Some(first) = text.chars().next() else {
+        return fault("it is empty");
+    };
+    if text.len() > max {
+        return fault(&format!("it has {} bytes, at most {max} are allowed", text.len()));
+    }
+    if !first.is_ascii_lowercase() {
+        return fault("it must start with a letter from a to z");
+    }
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == joiner;
+    match text.chars().find(|c| !allowed(*c)) {
+        Some(c) => fault(&format!("{c:?} is not allowed: only a to z, 0 to 9 and {joiner:?}")),
+        None => Ok(()),
+    }
+}
+
+fn check_reserved(what: &str, text: &str) -> Result<()> {
+    let sql = text.replace('-', "_");
+    if RESERVED.contains(&sql.as_str()) {
+        return Err(invalid(what, text, "this name is reserved"));
+    }
+    match RESERVED_PREFIXES.iter().find(|prefix| sql.starts_with(**prefix)) {
+        Some(prefix) => Err(invalid(what, text, &format!("names that start with {prefix:?} are reserved"))),
+        None => Ok(()),
+    }
+}
+
+fn invalid(what: &str, text: &str, reason: &str) -> Error {
+    Error::invalid_input("name_invalid", format!("{what} {} is not valid: {reason}", text.escape_debug_quoted()))
+        .with_hint(format!("choose another {what}, such as \"my{}\"", if what == "app name" { "-app" } else { "_app" }))
+}
+
+/// Quoting that shows hostile text without letting it act on a terminal, cut to a readable length.
+trait EscapeQuoted {
+    fn escape_debug_quoted(&self) -> String;
+}
+
+impl EscapeQuoted for str {
+    fn escape_debug_quoted(&self) -> String {
+        const SHOWN: usize = 80;
+        if self.chars().count() <= SHOWN {
+            return format!("\"{}\"", self.escape_default());
+        }
+        let head: String = self.chars().take(SHOWN).collect();
+        format!("\"{}…\"", head.escape_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_app_names() {
+        for name in ["a", "my-app", "select", "user", "a1-2", &"a".repeat(APP_NAME_MAX)] {
+            assert!(name.parse::<AppName>().is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn hostile_app_names() {
+        let long = "a".repeat(APP_NAME_MAX + 1);
+        let hostile = [
+            "",
+            "-a",
+            "a-",
+            "1a",
+            "A",
+            "my_app",
+            "a b",
+            "a;drop",
+            "a'b",
+            "a\"b",
+            "../a",
+            "a/b",
+            "a.b",
+            "dbname=x",
+            "postgresql://h/d",
+            "\u{430}pp",
+            "a\u{202e}b",
+            "a\0",
+            "a\n",
+            "pg-x",
+            "shareddb",
+            "shareddb-x",
+            "public",
+            "postgres",
+            "template0",
+            "template1",
+            "information-schema",
+            "none",
+            "current-user",
+            "--help",
+            &long,
+        ];
+        for name in hostile {
+            let error = name.parse::<AppName>().unwrap_err();
+            assert_eq!(error.code(), "name_invalid", "{name}");
+            assert!(error.hint().is_some());
+            assert!(error.to_string().is_ascii() || name.len() > 80, "{error}");
+        }
+    }
+
+    #[test]
+    fn lengths_count_bytes() {
+        assert!("d".repeat(63).parse::<DatabaseName>().is_ok());
+        assert!("d".repeat(64).parse::<DatabaseName>().is_err());
+        assert!("u".repeat(61).parse::<LoginName>().is_ok());
+        assert!("u".repeat(62).parse::<LoginName>().is_err());
+    }
+
+    #[test]
+    fn settings_that_would_break_the_model_are_refused() {
+        for name in ["role", "search_path", "local_preload_libraries", "session_authorization", "work_mem; x", ""] {
+            assert!(name.parse::<SettingName>().is_err(), "{name}");
+        }
+        for name in ["work_mem", "statement_timeout", "app.tenant"] {
+            assert!(name.parse::<SettingName>().is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn extensions_keep_their_hyphens() {
+        assert_eq!("uuid-ossp".parse::<ExtensionName>().unwrap().as_str(), "uuid-ossp");
+        assert!("a\"b".parse::<ExtensionName>().is_err());
+    }
+}
