@@ -1,0 +1,82 @@
+//! libpq's service file, read as libpq reads it.
+
+use super::draft::{Draft, Part};
+
+/// Puts the section `name` into the draft. Keywords that are not identity or encryption are passed over.
+///
+/// `false` when there is no such section.
+pub(super) fn read(text: &str, name: &str, draft: &mut Draft) -> bool {
+    let mut found = false;
+    let mut inside = false;
+    for line in text.lines().map(str::trim) {
+        if let Some(section) = line.strip_prefix('[') {
+            if inside {
+                // libpq stops here too: a second section of the name is never read.
+                break;
+            }
+            inside = section.split_once(']').is_some_and(|(section, _)| section == name);
+            found |= inside;
+        } else if inside && !line.is_empty() && !line.starts_with('#') {
+            let Some((keyword, value)) = line.split_once('=') else {
+                draft.fault("a line of the service section has no '='");
+                continue;
+            };
+            match part(keyword) {
+                Some(_) if value.is_empty() => {}
+                Some(part) => draft.put(part, format!("{keyword} in the service section"), value),
+                None => tracing::debug!(keyword, "passed over in the service section"),
+            }
+        }
+    }
+    found
+}
+
+fn part(keyword: &str) -> Option<Part> {
+    Some(match keyword {
+        "host" => Part::Host,
+        "hostaddr" => Part::HostAddr,
+        "port" => Part::Port,
+        "dbname" => Part::Database,
+        "user" => Part::User,
+        "password" => Part::Password,
+        "sslmode" => Part::SslMode,
+        "sslrootcert" => Part::SslRootCert,
+        "application_name" => Part::ApplicationName,
+        "connect_timeout" => Part::ConnectTimeout,
+        "options" => Part::Options,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::ConnectionConfig;
+    use secrecy::ExposeSecret;
+
+    #[test]
+    fn our_own_sections_come_back() {
+        let config = ConnectionConfig::new("h", 6543, "d", "u")
+            .with_password("p=#'[x]\\é".into())
+            .with_option("search_path", "a, b");
+        let text = format!(
+            "# ours\n[other]\nhost=wrong\n\n{}[later]\nhost=wrong\n",
+            config.service_section("app").unwrap().expose_secret()
+        );
+        let mut draft = Draft::default();
+        assert!(read(&text, "app", &mut draft));
+        let back = draft.finish().unwrap();
+        assert_eq!(format!("{back:?}"), format!("{config:?}"));
+        assert_eq!(back.password().unwrap().expose_secret(), "p=#'[x]\\é");
+    }
+
+    #[test]
+    fn faults() {
+        assert!(!read("[a]\nhost=h\n", "b", &mut Draft::default()));
+        let mut draft = Draft::default();
+        assert!(read("[a]\nhost=h\nm4rker\nkeepalives=1\n", "a", &mut draft));
+        let error = draft.finish().unwrap_err().into_error("x");
+        assert!(error.to_string().contains("no '='"));
+        assert!(!format!("{error:?}").contains("m4rker"));
+    }
+}

@@ -1,0 +1,290 @@
+//! A login: the client, the task that moves its bytes, and what the server remarks meanwhile.
+
+use std::error::Error as _;
+use std::future::poll_fn;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustls::CertificateError;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::error::Severity;
+use tokio_postgres::{AsyncMessage, Client, Connection};
+
+use super::{ConnectionConfig, SslMode, Tls};
+use crate::error::{Error, Result};
+
+/// A server that warns without end must not fill our memory.
+const WARNINGS_KEPT: usize = 1000;
+
+/// One session on the server. Dropping it ends the session; a query then running goes on there
+/// until the server notices, unless it is cancelled first.
+///
+/// It is a [`tokio_postgres::Client`] in every respect, and remembers the server's warnings.
+pub struct Session {
+    client: Client,
+    tls: Tls,
+    remarks: Arc<Mutex<Remarks>>,
+}
+
+#[derive(Default)]
+struct Remarks {
+    warnings: Vec<String>,
+    end: Option<String>,
+}
+
+impl ConnectionConfig {
+    /// Logs in. Must be called in a tokio runtime, which carries the session from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PermissionDenied`] when the login is rejected or a password is missing,
+    /// [`Error::NotFound`] when there is no such database, [`Error::Unavailable`] when the server
+    /// cannot be reached or takes nobody, [`Error::Timeout`] after [`Self::connect_timeout`],
+    /// [`Error::Failed`] with the code `tls_failed` when the encryption asked for does not come
+    /// about, and those of [`Self::tokio_postgres`].
+    pub async fn connect(&self) -> Result<Session> {
+        let (config, tls) = self.tokio_postgres()?;
+        let limit = self.connect_timeout();
+        // The driver limits only the TCP connect; a server that accepts and stays silent would hang us.
+        match tokio::time::timeout(limit, config.connect(tls.clone())).await {
+            Ok(Ok((client, connection))) => Ok(Session::start(client, connection, tls)),
+            Ok(Err(source)) => Err(self.login_error(source)),
+            Err(_) => Err(Error::timeout("timeout", format!("cannot log in to {self}: no answer in {limit:?}"))
+                .with_hint("is the host right, and is a firewall or network policy in between?")),
+        }
+    }
+
+    fn login_error(&self, source: tokio_postgres::Error) -> Error {
+        let what = format!("cannot log in to {self}");
+        if let Some((reason, hint)) = tls_fault(&source, self.ssl_mode()) {
+            return Error::failed("tls_failed", format!("{what}: {reason}")).with_hint(hint).with_source(source);
+        }
+        // The driver has no codes for its own errors, and the words are all it shows.
+        match source.to_string().as_str() {
+            "invalid configuration" if self.password.is_none() => {
+                return Error::permission_denied("password_missing", format!("{what}: the server asks for a password"))
+                    .with_hint("give a password; `shareddb env APP` prints the app's settings")
+                    .with_source(source);
+            }
+            "authentication error" => {
+                return Error::permission_denied("login_rejected", what).with_source(source);
+            }
+            _ => {}
+        }
+        // pg_hba.conf has a line for this login, but only for encrypted connections.
+        let unencrypted = source
+            .as_db_error()
+            .is_some_and(|db| ["no encryption", "SSL off"].iter().any(|word| db.message().contains(word)));
+        let error = Error::from_postgres(what, source);
+        if unencrypted && self.ssl_mode() == SslMode::Disable && !self.is_socket() {
+            return error.with_hint("the server may take encrypted logins only: add sslmode=verify-full or require");
+        }
+        error
+    }
+}
+
+impl Session {
+    fn start<S, T>(client: Client, mut connection: Connection<S, T>, tls: Tls) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let remarks = Arc::new(Mutex::new(Remarks::default()));
+        let heard = Arc::clone(&remarks);
+        // Ends by itself once the client is dropped.
+        tokio::spawn(async move {
+            loop {
+                match poll_fn(|context| connection.poll_message(context)).await {
+                    Some(Ok(AsyncMessage::Notice(notice))) => lock(&heard).hear(&notice),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        let reason =
+                            error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned());
+                        tracing::debug!(%reason, "the session ended");
+                        lock(&heard).end = Some(reason);
+                        break;
+                    }
+                    None => break,
+                }
+            }
+        });
+        Self { client, tls, remarks }
+    }
+
+    /// The warnings since the last call, oldest first. Notices are not among them.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.remarks).warnings)
+    }
+
+    /// Why the session ended, when it did not end by us: the server's last words, or the fault of
+    /// the network.
+    pub fn end_reason(&self) -> Option<String> {
+        lock(&self.remarks).end.clone()
+    }
+
+    /// What encrypts this session; `session.cancel_token().cancel_query(session.tls().clone())`
+    /// cancels over an equally encrypted connection.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// Whether the session has ended.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+}
+
+impl Remarks {
+    fn hear(&mut self, notice: &tokio_postgres::error::DbError) {
+        if notice.parsed_severity() != Some(Severity::Warning) {
+            tracing::debug!(severity = notice.severity(), message = notice.message(), "the server remarks");
+        } else if self.warnings.len() < WARNINGS_KEPT {
+            self.warnings.push(notice.message().to_owned());
+        }
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("is_closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+/// Nothing panics while holding this lock, and if it did the lists would still be whole.
+fn lock(remarks: &Mutex<Remarks>) -> MutexGuard<'_, Remarks> {
+    remarks.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What went wrong with the encryption and what to do, if it was that.
+fn tls_fault(error: &tokio_postgres::Error, mode: SslMode) -> Option<(&'static str, &'static str)> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(fault) = rustls_error(error) {
+            return Some(describe(fault));
+        }
+        if mode != SslMode::Disable && error.to_string() == "server does not support TLS" {
+            return Some((
+                "the server offers no TLS",
+                "turn TLS on at the server; only where nobody listens in between, use sslmode=disable",
+            ));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// `io::Error` hides what it wraps from `source()`.
+fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let wrapped = || error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref();
+    error.downcast_ref().or_else(wrapped)
+}
+
+fn describe(error: &rustls::Error) -> (&'static str, &'static str) {
+    use CertificateError as Fault;
+    let rustls::Error::InvalidCertificate(fault) = error else {
+        return ("the encryption could not be agreed on", "the cause says why; does a TLS 1.2 server answer there?");
+    };
+    match fault {
+        Fault::UnknownIssuer | Fault::BadSignature => (
+            "the server's certificate descends from no root certificate that is known here",
+            "name the server's root certificate: ca.crt in the Secret, or sslrootcert=/path/to/ca.crt",
+        ),
+        Fault::Expired | Fault::ExpiredContext { .. } => {
+            ("the server's certificate has expired", "renew the certificate at the server")
+        }
+        Fault::NotValidYet | Fault::NotValidYetContext { .. } => {
+            ("the server's certificate is not valid yet", "compare the clocks of both machines")
+        }
+        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => (
+            "the server's certificate is for another host name",
+            "connect by a name in the certificate (hostaddr can say where that is), or use sslmode=verify-ca",
+        ),
+        Fault::Other(_) => (
+            "the server's certificate cannot be used as one",
+            "an authority's own certificate serves no connections: issue one for the server from it",
+        ),
+        _ => ("the server's certificate is not acceptable", "the cause says why"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rustls_errors_are_found_inside_io_errors() {
+        let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let outer = std::io::Error::new(std::io::ErrorKind::InvalidData, inner);
+        let found = rustls_error(&outer).unwrap();
+        assert!(describe(found).0.contains("no root certificate"));
+        assert!(rustls_error(&std::io::Error::other("x")).is_none());
+    }
+
+    #[test]
+    fn each_certificate_fault_has_its_words() {
+        use rustls::Error::InvalidCertificate;
+        for (error, expected) in [
+            (InvalidCertificate(CertificateError::Expired), "has expired"),
+            (InvalidCertificate(CertificateError::NotValidYet), "not valid yet"),
+            (InvalidCertificate(CertificateError::NotValidForName), "another host name"),
+            (InvalidCertificate(CertificateError::Revoked), "not acceptable"),
+            (rustls::Error::HandshakeNotComplete, "could not be agreed on"),
+        ] {
+            let (reason, hint) = describe(&error);
+            assert!(reason.contains(expected) && !hint.is_empty(), "{reason}");
+        }
+    }
+
+    #[tokio::test]
+    async fn failures_name_the_place_and_never_the_password() {
+        const MARKER: &str = "m4rker-s3cret";
+        // Bound and dropped: nobody listens there.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = ConnectionConfig::new("127.0.0.1", port, "d", "u").with_password(MARKER.into());
+        let error = config.connect().await.unwrap_err();
+        assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
+        assert!(error.to_string().contains(&format!("d at 127.0.0.1:{port} as u")), "{error}");
+        assert!(!format!("{error:?}").contains(MARKER));
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_a_timeout() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let config = ConnectionConfig::new("127.0.0.1", port, "d", "u")
+            .with_connect_timeout(std::time::Duration::from_millis(50));
+        assert!(matches!(config.connect().await.unwrap_err(), Error::Timeout(_)));
+    }
+
+    #[tokio::test]
+    async fn a_server_without_tls_is_named() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 8];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(b"N").await.unwrap();
+        });
+        let config = ConnectionConfig::new("127.0.0.1", port, "d", "u").with_tls(SslMode::Require, None);
+        let error = config.connect().await.unwrap_err();
+        assert_eq!(error.code(), "tls_failed");
+        assert!(error.to_string().contains("offers no TLS"), "{error}");
+        server.await.unwrap();
+    }
+}
