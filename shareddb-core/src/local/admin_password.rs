@@ -1,0 +1,96 @@
+//! The password of the local server's admin, and the file that keeps it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::account::own_uid;
+use super::home::LocalHome;
+use crate::error::{Error, Result};
+
+const LENGTH: usize = 32;
+const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// A new password from the operating system's random numbers; to become `password::generate()`.
+pub(super) fn generate_placeholder() -> Result<SecretString> {
+    // Bytes past the last whole multiple of the alphabet would favour its first letters.
+    let fair = u8::try_from(256 / ALPHABET.len() * ALPHABET.len()).unwrap_or(u8::MAX);
+    let mut password = String::with_capacity(LENGTH);
+    let mut bytes = [0_u8; 64];
+    while password.len() < LENGTH {
+        SysRng.try_fill_bytes(&mut bytes).map_err(|source| {
+            Error::unavailable("no_randomness", "the operating system gives no random numbers").with_source(source)
+        })?;
+        let letters = bytes.iter().filter(|byte| **byte < fair);
+        let missing = LENGTH - password.len();
+        password.extend(letters.map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).take(missing));
+    }
+    Ok(password.into())
+}
+
+/// Writes it to `file` under the home, readable by us alone.
+pub(super) fn keep(home: &LocalHome, file: &Path, password: &SecretString) -> Result<()> {
+    home.write(file, password.expose_secret(), 0o600)
+}
+
+/// Reads it back. The file exists exactly when the data directory does.
+pub(super) fn read(home: &LocalHome) -> Result<SecretString> {
+    let file = home.password_file();
+    let shown = file.display();
+    let meta = match fs::metadata(&file) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let data = home.data_dir();
+            return Err(Error::conflict(
+                "admin_password_missing",
+                format!("{} is here, but {shown}, the password of its admin, is gone", data.display()),
+            )
+            .with_hint(format!(
+                "put the file back; or, while the server is stopped, give the admin another password in single-user \
+                 mode (`postgres --single -D {} postgres`, as the user that owns the data) and write the same into \
+                 the file, with mode 0600",
+                data.display()
+            )));
+        }
+        Err(e) => return Err(Error::from_io(format!("cannot look at {shown}"), e)),
+    };
+    if meta.uid() != own_uid() || meta.mode() & 0o077 != 0 {
+        return Err(Error::permission_denied("home_unsafe", format!("{shown} is open to other users"))
+            .with_hint(format!("`chown {} {shown} && chmod 600 {shown}`", own_uid())));
+    }
+    let text = fs::read_to_string(&file).map_err(|e| Error::from_io(format!("cannot read {shown}"), e))?;
+    // A person may have written it with an editor.
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn passwords_are_long_plain_and_never_the_same() {
+        let (one, other) = (generate_placeholder().unwrap(), generate_placeholder().unwrap());
+        assert_eq!(one.expose_secret().len(), LENGTH);
+        assert!(one.expose_secret().bytes().all(|b| b.is_ascii_alphanumeric()));
+        assert_ne!(one.expose_secret(), other.expose_secret());
+    }
+
+    #[test]
+    fn the_file_is_read_only_while_it_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = LocalHome::at(dir.path());
+        assert_eq!(read(&home).unwrap_err().code(), "admin_password_missing");
+        keep(&home, &home.password_file(), &"secret".into()).unwrap();
+        assert_eq!(fs::metadata(home.password_file()).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(read(&home).unwrap().expose_secret(), "secret");
+        fs::set_permissions(home.password_file(), fs::Permissions::from_mode(0o640)).unwrap();
+        let error = read(&home).unwrap_err();
+        assert!(error.hint().unwrap().contains("chmod 600"));
+    }
+}
