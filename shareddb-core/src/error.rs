@@ -146,6 +146,15 @@ impl Error {
     /// Classifies an error of the PostgreSQL client; `what` says what was being done.
     pub fn from_postgres(what: impl fmt::Display, source: tokio_postgres::Error) -> Self {
         let message = match source.as_db_error() {
+            // Its detail names the objects; of other errors a detail could carry a tenant's data.
+            Some(db) if *db.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST => {
+                format!(
+                    "{what}: {} ({}): {}",
+                    db.message(),
+                    db.code().code(),
+                    db.detail().unwrap_or("").replace('\n', "; ")
+                )
+            }
             Some(db) => format!("{what}: {} ({})", db.message(), db.code().code()),
             None => what.to_string(),
         };
@@ -167,6 +176,12 @@ impl Error {
             "42710" | "42P04" | "42P06" | "23505" => Self::conflict("name_taken", message),
             "XX000" if message.contains("tuple concurrently updated") => Self::conflict("concurrent_change", message),
             "40001" | "40P01" => Self::conflict("concurrent_change", message),
+            "2BP01" => Self::conflict("objects_depend", message).with_hint(
+                "something outside the app's own database hangs on it: look at it, remove it, run this again",
+            ),
+            "55000" if message.contains("not currently accepting connections") => {
+                Self::unavailable("database_closed", message)
+            }
             "55006" => Self::conflict("object_in_use", message),
             "55P03" => Self::timeout("lock_timeout", message),
             "57014" => Self::timeout("timeout", message),

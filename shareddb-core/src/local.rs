@@ -23,12 +23,15 @@ use secrecy::SecretString;
 pub use binaries::Binaries;
 pub use home::LocalHome;
 
+use crate::connection::ConnectionConfig;
 use crate::error::{Error, Result};
 use account::Account;
 use lock::Lock;
 
 /// The admin role that initdb makes.
 const ADMIN: &str = "postgres";
+/// Where the server listens.
+const HOST: &str = "127.0.0.1";
 
 /// The embedded server: where its things are. Holds no process and no open file.
 #[derive(Debug, Clone)]
@@ -158,6 +161,21 @@ impl LocalServer {
         let Some(home) = blocking(move || home.existing()).await? else { return Ok(false) };
         let _lock = Lock::acquire(&home.lock_file()).await?;
         launch::end(home).await
+    }
+
+    /// How the admin logs in, when the server runs. Starts nothing, and does not try to log in.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state), and `Conflict` when the admin's password is gone. That it does not run is `Ok(None)`.
+    pub fn admin(&self) -> Result<Option<ConnectionConfig>> {
+        match self.state()? {
+            LocalState::Running { port, .. } => {
+                let home = self.home.existing()?.unwrap_or_else(|| self.home.clone());
+                let password = admin_password::read(&home)?;
+                Ok(Some(ConnectionConfig::new(HOST, port, "postgres", ADMIN).with_password(password)))
+            }
+            LocalState::Absent | LocalState::Stopped { .. } => Ok(None),
+        }
     }
 
     /// What is there. Starts nothing, creates nothing, reads a few small files.

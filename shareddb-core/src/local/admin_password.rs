@@ -5,33 +5,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::account::own_uid;
 use super::home::LocalHome;
 use crate::error::{Error, Result};
-
-const LENGTH: usize = 32;
-const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-
-/// A new password from the operating system's random numbers; to become `password::generate()`.
-pub(super) fn generate_placeholder() -> Result<SecretString> {
-    // Bytes past the last whole multiple of the alphabet would favour its first letters.
-    let fair = u8::try_from(256 / ALPHABET.len() * ALPHABET.len()).unwrap_or(u8::MAX);
-    let mut password = String::with_capacity(LENGTH);
-    let mut bytes = [0_u8; 64];
-    while password.len() < LENGTH {
-        SysRng.try_fill_bytes(&mut bytes).map_err(|source| {
-            Error::unavailable("no_randomness", "the operating system gives no random numbers").with_source(source)
-        })?;
-        let letters = bytes.iter().filter(|byte| **byte < fair);
-        let missing = LENGTH - password.len();
-        password.extend(letters.map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).take(missing));
-    }
-    Ok(password.into())
-}
 
 /// Writes it to `file` under the home, readable by us alone.
 pub(super) fn keep(home: &LocalHome, file: &Path, password: &SecretString) -> Result<()> {
@@ -72,14 +50,6 @@ pub(super) fn read(home: &LocalHome) -> Result<SecretString> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn passwords_are_long_plain_and_never_the_same() {
-        let (one, other) = (generate_placeholder().unwrap(), generate_placeholder().unwrap());
-        assert_eq!(one.expose_secret().len(), LENGTH);
-        assert!(one.expose_secret().bytes().all(|b| b.is_ascii_alphanumeric()));
-        assert_ne!(one.expose_secret(), other.expose_secret());
-    }
 
     #[test]
     fn the_file_is_read_only_while_it_is_private() {

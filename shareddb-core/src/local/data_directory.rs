@@ -13,6 +13,7 @@ use super::binaries::Binaries;
 use super::home::LocalHome;
 use super::{ADMIN, admin_password, blocking, log};
 use crate::error::{Error, Result};
+use crate::password;
 
 /// Where an initdb works before its result becomes the data directory.
 const STAGING_PREFIX: &str = "data.new-";
@@ -77,7 +78,7 @@ fn incomplete(data: &Path, why: &str) -> Error {
 pub(super) async fn create(home: &LocalHome, account: &Account, binaries: &Binaries) -> Result<()> {
     let (stage_home, stage_account) = (home.clone(), *account);
     let (staging, password) = blocking(move || {
-        let password = admin_password::generate_placeholder()?;
+        let password = password::generate()?;
         Ok((Staging::make(&stage_home, &stage_account, &password)?, password))
     })
     .await?;

@@ -1,0 +1,384 @@
+//! One application: what is asked for, what is recorded, and every name that follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::names::{
+    AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, RoleName, SECOND_SLOT_SUFFIX, SchemaName,
+    SecretName, SettingName,
+};
+
+/// Sessions that one login may have, unless the spec says otherwise.
+pub const DEFAULT_CONNECTIONS: u16 = 10;
+/// Sessions that the maintenance login may have on top of the app's.
+pub const MAINTENANCE_CONNECTIONS: u16 = 4;
+
+/// What the caller wants an app to be. A field left out means "as recorded, else the default".
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AppSpec {
+    /// The app.
+    pub name: AppName,
+    /// A database name of one's own choice; fixed once the app exists.
+    pub database: Option<DatabaseName>,
+    /// A name of one's own choice for the first login; fixed once the app exists.
+    pub user: Option<LoginName>,
+    /// Sessions that each login may have.
+    pub connections: Option<u16>,
+    /// Schemas searched for unqualified names, in order.
+    pub search_path: Option<Vec<SchemaName>>,
+    /// Extensions that an admin has to make. The whole list: one that is no longer on it stays in the database.
+    pub extensions: Option<BTreeSet<ExtensionName>>,
+    /// Server settings of the app's sessions. The whole set: one that is no longer in it is reset.
+    pub settings: Option<BTreeMap<SettingName, String>>,
+    /// Accept more promised sessions than the server's budget has.
+    pub allow_overcommit: bool,
+}
+
+impl AppSpec {
+    /// An app with nothing but defaults, or, when it exists, as it is recorded.
+    pub fn new(name: AppName) -> Self {
+        Self {
+            name,
+            database: None,
+            user: None,
+            connections: None,
+            search_path: None,
+            extensions: None,
+            settings: None,
+            allow_overcommit: false,
+        }
+    }
+}
+
+/// Which of an app's two logins. Rotation uses them in turn, so that one always works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slot {
+    /// The login that bears the user name itself.
+    One,
+    /// The login with the suffix `_2`.
+    Two,
+}
+
+impl Slot {
+    /// Both, in order.
+    pub const ALL: [Self; 2] = [Self::One, Self::Two];
+
+    /// The one that is not this one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::One => Self::Two,
+            Self::Two => Self::One,
+        }
+    }
+}
+
+/// Everything one app owns, by name, and the settings in force for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct App {
+    /// The app's own name.
+    pub name: AppName,
+    /// The environment it was made in.
+    pub environment: EnvironmentName,
+    /// The database. The admin owns it; the app's objects in it belong to `owner`.
+    pub database: DatabaseName,
+    /// The role that owns every object of the app and cannot log in. Same name as the database.
+    pub owner: RoleName,
+    /// The name that the logins bear.
+    pub user: LoginName,
+    /// The two logins; [`App::login`] picks one.
+    pub logins: [RoleName; 2],
+    /// The login of backups and restores, closed between them.
+    pub maintenance: RoleName,
+    /// The app's schema.
+    pub schema: SchemaName,
+    /// The Secret that holds the credentials.
+    pub secret: SecretName,
+    /// Sessions that each login may have.
+    pub connections: u16,
+    /// Schemas searched for unqualified names, in order.
+    pub search_path: Vec<SchemaName>,
+    /// Extensions an admin made for the app.
+    pub extensions: BTreeSet<ExtensionName>,
+    /// Server settings of the app's sessions.
+    pub settings: BTreeMap<SettingName, String>,
+}
+
+impl App {
+    /// Derives every name and setting of an app. The only place where one name is made from another.
+    ///
+    /// # Errors
+    /// `Conflict` when the spec chooses another name than the recorded one, `InvalidInput` when two of the
+    /// resulting names are the same or a value is out of range.
+    pub fn derive(spec: &AppSpec, environment: &EnvironmentName, record: Option<&Mark>) -> Result<Self> {
+        let stem = spec.name.as_str().replace('-', "_");
+        let default_database = || format!("{stem}_db").parse();
+        let default_user = || format!("{stem}_user").parse();
+        let database = chosen("database", spec.database.as_ref(), record.map(|mark| &mark.database), &spec.name)?
+            .map_or_else(default_database, Ok)?;
+        let user: LoginName = chosen("user", spec.user.as_ref(), record.map(|mark| &mark.user), &spec.name)?
+            .map_or_else(default_user, Ok)?;
+        let schema: SchemaName = stem.parse()?;
+        let recorded = |field: fn(&Mark) -> u16| record.map(field);
+        let app = Self {
+            name: spec.name.clone(),
+            environment: record.map_or(environment, |mark| &mark.environment).clone(),
+            owner: database.as_str().parse()?,
+            logins: [user.as_str().parse()?, format!("{user}{SECOND_SLOT_SUFFIX}").parse()?],
+            maintenance: format!("{stem}_maint").parse()?,
+            secret: format!("{}-db-secret", spec.name).parse()?,
+            connections: spec.connections.or(recorded(|mark| mark.connections)).unwrap_or(DEFAULT_CONNECTIONS),
+            search_path: match (&spec.search_path, record) {
+                (Some(path), _) => path.clone(),
+                (None, Some(mark)) => mark.search_path.clone(),
+                (None, None) => vec![schema.clone(), "public".parse()?],
+            },
+            extensions: inherited(spec.extensions.as_ref(), record.map(|mark| &mark.extensions)),
+            settings: inherited(spec.settings.as_ref(), record.map(|mark| &mark.settings)),
+            database,
+            user,
+            schema,
+        };
+        app.check()?;
+        Ok(app)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.connections == 0 || self.connections > 1000 {
+            return Err(Error::invalid_input(
+                "connections_invalid",
+                format!("{} connections per login are not possible: choose 1 to 1000", self.connections),
+            ));
+        }
+        if self.search_path.is_empty() {
+            return Err(Error::invalid_input("search_path_invalid", "the search path names no schema")
+                .with_hint(format!("the default is {}, public", self.schema)));
+        }
+        if let Some((name, _)) = self.settings.iter().find(|(_, value)| value.contains('\0')) {
+            return Err(Error::invalid_input("setting_invalid", format!("the value of {name} contains a NUL byte")));
+        }
+        let mut seen = BTreeSet::new();
+        match self.roles().find(|role| !seen.insert(role.as_str())) {
+            Some(role) => Err(Error::invalid_input(
+                "name_invalid",
+                format!("database and user names must differ from each other: two roles would be called {role:?}"),
+            )
+            .with_hint("choose another --database or --user")),
+            None => Ok(()),
+        }
+    }
+
+    /// The name of one login.
+    pub fn login(&self, slot: Slot) -> &RoleName {
+        &self.logins[slot as usize]
+    }
+
+    /// Which login has this name, if one has.
+    pub fn slot_of(&self, role: &str) -> Option<Slot> {
+        Slot::ALL.into_iter().find(|slot| self.login(*slot).as_str() == role)
+    }
+
+    /// All four roles.
+    pub fn roles(&self) -> impl Iterator<Item = &RoleName> {
+        [&self.owner, &self.logins[0], &self.logins[1], &self.maintenance].into_iter()
+    }
+
+    /// Sessions that all of the app together may have in its database.
+    pub fn database_connections(&self) -> u16 {
+        self.connections + MAINTENANCE_CONNECTIONS
+    }
+
+    /// The search path of the app's sessions: the chosen one, and where extensions are when there are any.
+    pub fn effective_search_path(&self) -> Vec<String> {
+        let mut path: Vec<String> = self.search_path.iter().map(ToString::to_string).collect();
+        if !self.extensions.is_empty() && !path.iter().any(|schema| schema == EXTENSION_SCHEMA) {
+            path.push(EXTENSION_SCHEMA.to_owned());
+        }
+        path
+    }
+
+    /// The record of this app, as it stands on its owner role and its database.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            version: MARK_VERSION,
+            app: self.name.clone(),
+            environment: self.environment.clone(),
+            database: self.database.clone(),
+            user: self.user.clone(),
+            connections: self.connections,
+            search_path: self.search_path.clone(),
+            extensions: self.extensions.clone(),
+            settings: self.settings.clone(),
+            dropping: false,
+        }
+    }
+}
+
+/// The schema of extensions that only an admin may make. The app may use it and not create in it, since
+/// an extension's script runs with the admin's rights and finds names there.
+pub const EXTENSION_SCHEMA: &str = "shareddb_extensions";
+
+fn chosen<T: Clone + PartialEq + fmt::Display>(
+    what: &str,
+    wanted: Option<&T>,
+    recorded: Option<&T>,
+    app: &AppName,
+) -> Result<Option<T>> {
+    match (wanted, recorded) {
+        (Some(wanted), Some(recorded)) if wanted != recorded => Err(Error::conflict(
+            "name_recorded",
+            format!("app {app} exists with the {what} name {recorded}, which cannot become {wanted}"),
+        )
+        .with_hint(format!("leave --{what} out to keep {recorded}, or create another app"))),
+        (wanted, recorded) => Ok(recorded.or(wanted).cloned()),
+    }
+}
+
+fn inherited<T: Clone + Default>(wanted: Option<&T>, recorded: Option<&T>) -> T {
+    wanted.or(recorded).cloned().unwrap_or_default()
+}
+
+const MARK_PREFIX: &str = "shareddb:";
+const MARK_VERSION: u16 = 1;
+
+/// The record of an app, kept as the comment of its owner role and of its database. There is no other state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Mark {
+    /// Version of this form.
+    pub version: u16,
+    /// The app.
+    pub app: AppName,
+    /// The environment it was made in.
+    #[serde(rename = "env")]
+    pub environment: EnvironmentName,
+    /// Its database.
+    pub database: DatabaseName,
+    /// Its first login.
+    pub user: LoginName,
+    /// Sessions per login.
+    pub connections: u16,
+    /// Schemas searched.
+    pub search_path: Vec<SchemaName>,
+    /// Extensions an admin made.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub extensions: BTreeSet<ExtensionName>,
+    /// Settings of its sessions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<SettingName, String>,
+    /// A drop has begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropping: bool,
+}
+
+impl Mark {
+    /// Reads a comment. `None`: it is not a mark at all.
+    ///
+    /// # Errors
+    /// `Conflict` when it claims to be a mark and cannot be read, for one because a newer version wrote it.
+    pub fn parse(comment: &str) -> Option<Result<Self>> {
+        let json = comment.strip_prefix(MARK_PREFIX)?;
+        Some(match serde_json::from_str::<Self>(json) {
+            Ok(mark) if mark.version == MARK_VERSION => Ok(mark),
+            Ok(mark) => Err(Error::conflict(
+                "mark_unreadable",
+                format!("a newer shareddb recorded app {} (form {})", mark.app, mark.version),
+            )
+            .with_hint("use that version, or a newer one")),
+            Err(source) => {
+                Err(Error::conflict("mark_unreadable", "a comment of shareddb is damaged").with_source(source))
+            }
+        })
+    }
+
+    /// The spec that leaves everything as recorded.
+    pub fn spec(&self) -> AppSpec {
+        AppSpec::new(self.app.clone())
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_string(self).map_err(|_| fmt::Error)?;
+        write!(f, "{MARK_PREFIX}{json}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn derive(name: &str) -> App {
+        App::derive(&spec(name), &"local".parse().unwrap(), None).unwrap()
+    }
+
+    fn spec(name: &str) -> AppSpec {
+        AppSpec::new(name.parse().unwrap())
+    }
+
+    #[test]
+    fn the_guides_names() {
+        let app = derive("my-app");
+        assert_eq!(app.database.as_str(), "my_app_db");
+        assert_eq!(app.owner.as_str(), "my_app_db");
+        assert_eq!(app.login(Slot::One).as_str(), "my_app_user");
+        assert_eq!(app.login(Slot::Two).as_str(), "my_app_user_2");
+        assert_eq!(app.maintenance.as_str(), "my_app_maint");
+        assert_eq!(app.schema.as_str(), "my_app");
+        assert_eq!(app.secret.as_str(), "my-app-db-secret");
+        assert_eq!(app.effective_search_path(), ["my_app", "public"]);
+    }
+
+    #[test]
+    fn the_longest_name_fits_everywhere() {
+        derive(&"a".repeat(crate::names::APP_NAME_MAX));
+    }
+
+    #[test]
+    fn a_mark_survives_its_comment() {
+        let mut spec = spec("my-app");
+        spec.database = Some("prod_db".parse().unwrap());
+        spec.settings = Some([("work_mem".parse().unwrap(), "8MB".to_owned())].into());
+        let mark = App::derive(&spec, &"stage".parse().unwrap(), None).unwrap().mark();
+        let comment = mark.to_string();
+        assert!(comment.starts_with("shareddb:{\"version\":1,"));
+        assert_eq!(Mark::parse(&comment).unwrap().unwrap(), mark);
+    }
+
+    #[test]
+    fn what_is_left_out_is_as_recorded() {
+        let mut first = spec("my-app");
+        first.user = Some("chosen".parse().unwrap());
+        first.connections = Some(3);
+        let env = "local".parse().unwrap();
+        let app = App::derive(&first, &env, None).unwrap();
+        assert_eq!(App::derive(&spec("my-app"), &env, Some(&app.mark())).unwrap(), app);
+        let mut other = spec("my-app");
+        other.user = Some("another".parse().unwrap());
+        assert_eq!(App::derive(&other, &env, Some(&app.mark())).unwrap_err().code(), "name_recorded");
+    }
+
+    #[test]
+    fn names_that_would_coincide_are_refused() {
+        for (database, user) in [("same", "same"), ("x_2", "x"), ("my_app_maint", "x"), ("x", "my_app_maint")] {
+            let mut spec = spec("my-app");
+            spec.database = Some(database.parse().unwrap());
+            spec.user = Some(user.parse().unwrap());
+            let error = App::derive(&spec, &"local".parse().unwrap(), None).unwrap_err();
+            assert_eq!(error.code(), "name_invalid", "{database} {user}");
+        }
+    }
+
+    #[test]
+    fn comments_that_are_no_marks() {
+        assert!(Mark::parse("my own words").is_none());
+        assert_eq!(Mark::parse("shareddb:{").unwrap().unwrap_err().code(), "mark_unreadable");
+        let newer = derive("a").mark().to_string().replace("\"version\":1", "\"version\":9");
+        assert_eq!(Mark::parse(&newer).unwrap().unwrap_err().code(), "mark_unreadable");
+    }
+}

@@ -1,0 +1,12 @@
+//! The PostgreSQL side: what SQL is sent, and what is read back.
+//!
+//! SQL text stands under this module only, and passes every name through [`sql::identifier`] and every value
+//! through [`sql::literal`].
+
+pub(crate) mod catalog;
+pub(crate) mod facts;
+pub(crate) mod lock;
+pub(crate) mod session;
+pub(crate) mod sql;
+pub(crate) mod statements;
+pub(crate) mod version;

@@ -1,0 +1,259 @@
+//! Reading the catalogs: each function is one round trip, and several may be in flight on one session.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_postgres::types::Type;
+
+use crate::app::{App, EXTENSION_SCHEMA, Mark};
+use crate::error::{Error, Result};
+use crate::names::{ExtensionName, SettingName};
+use crate::postgres::facts::{
+    Bearer, DatabaseFacts, Expiry, ExtensionFacts, InsideFacts, MarkFact, Membership, RoleFacts, RoleShape, ServerFacts,
+};
+use crate::postgres::session::AdminSession;
+use crate::postgres::statements::MAINTENANCE_GROUP;
+use crate::postgres::version::ServerVersion;
+
+/// The server as a whole.
+pub(crate) async fn server(session: &AdminSession) -> Result<ServerFacts> {
+    let sql = "SELECT current_setting('server_version_num')::int4, current_user::text, \
+         (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), current_setting('max_connections')::int4, \
+         EXISTS (SELECT FROM pg_roles WHERE rolname = $1), \
+         ARRAY(SELECT DISTINCT datname::text FROM pg_database d, aclexplode(coalesce(datacl, acldefault('d', datdba))) a \
+               WHERE datname IN ('postgres', 'template1') AND a.grantee = 0)";
+    let rows = session.read("read the server's state", sql, &[(&MAINTENANCE_GROUP, Type::TEXT)]).await?;
+    let row = rows.first().ok_or_else(|| Error::failed("server_error", "the server told nothing about itself"))?;
+    let open: Vec<String> = row.get(5);
+    Ok(ServerFacts {
+        version: ServerVersion::new(row.get::<_, i32>(0).unsigned_abs()),
+        admin: row.get(1),
+        superuser: row.get(2),
+        max_connections: row.get::<_, i32>(3).unsigned_abs(),
+        maintenance_group: row.get(4),
+        open_to_public: open.into_iter().collect(),
+    })
+}
+
+/// Every mark on the server.
+pub(crate) async fn marks(session: &AdminSession) -> Result<Vec<MarkFact>> {
+    let sql = "SELECT d.datname IS NOT NULL, coalesce(d.datname, r.rolname)::text, s.description \
+         FROM pg_shdescription s \
+         LEFT JOIN pg_database d ON s.classoid = 'pg_database'::regclass AND d.oid = s.objoid \
+         LEFT JOIN pg_roles r ON s.classoid = 'pg_authid'::regclass AND r.oid = s.objoid \
+         WHERE s.description LIKE 'shareddb:%' AND coalesce(d.datname, r.rolname) IS NOT NULL ORDER BY 1, 2";
+    let mut marks = Vec::new();
+    for row in session.read("read the records of apps", sql, &[]).await? {
+        let bearer = if row.get(0) { Bearer::Database } else { Bearer::Role };
+        let name: String = row.get(1);
+        if let Some(mark) = Mark::parse(row.get(2)) {
+            let mark = mark.map_err(|error| {
+                let kind = if bearer == Bearer::Database { "database" } else { "role" };
+                Error::conflict(error.code(), format!("the comment of {kind} {name:?} cannot be read"))
+                    .with_source(error)
+            })?;
+            marks.push(MarkFact { bearer, name, mark });
+        }
+    }
+    Ok(marks)
+}
+
+/// The roles of these names that exist, and their stored passwords by role.
+pub(crate) async fn roles(
+    session: &AdminSession,
+    names: &[String],
+    database: &str,
+) -> Result<(BTreeMap<String, RoleFacts>, BTreeMap<String, String>)> {
+    let roles_sql = "SELECT rolname::text, rolcanlogin, rolinherit, rolsuper, rolcreatedb, rolcreaterole, rolreplication, \
+         rolbypassrls, rolconnlimit, rolpassword, coalesce(rolvaliduntil, 'infinity') = 'infinity', rolvaliduntil <= now(), \
+         (SELECT count(*)::int4 FROM pg_stat_activity a WHERE a.usesysid = r.oid) \
+         FROM pg_authid r WHERE rolname = ANY ($1) ORDER BY 1";
+    // Options of memberships have columns of their own from 16 on; reading the row as JSON asks for them on any version.
+    let members_sql = "SELECT g.rolname::text, m.rolname::text, x.admin_option, \
+         coalesce((to_jsonb(x) ->> 'inherit_option')::bool, true) AND coalesce((to_jsonb(x) ->> 'set_option')::bool, true) \
+         FROM pg_auth_members x JOIN pg_roles g ON g.oid = x.roleid JOIN pg_roles m ON m.oid = x.member \
+         WHERE g.rolname = ANY ($1) OR m.rolname = ANY ($1)";
+    let settings_sql = "SELECT r.rolname::text, d.datname IS NOT NULL, unnest(s.setconfig) \
+         FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase \
+         WHERE r.rolname = ANY ($1) AND (s.setdatabase = 0 OR d.datname = $2)";
+    let (roles, members, settings) = futures_util::future::try_join3(
+        session.read("read roles", roles_sql, &[(&names, Type::TEXT_ARRAY)]),
+        session.read("read memberships", members_sql, &[(&names, Type::TEXT_ARRAY)]),
+        session.read("read role settings", settings_sql, &[(&names, Type::TEXT_ARRAY), (&database, Type::TEXT)]),
+    )
+    .await?;
+
+    let mut facts = BTreeMap::new();
+    let mut verifiers = BTreeMap::new();
+    for row in roles {
+        let name: String = row.get(0);
+        let verifier: Option<String> = row.get(9);
+        let role = RoleFacts {
+            shape: RoleShape {
+                login: row.get(1),
+                inherit: row.get(2),
+                superuser: row.get(3),
+                createdb: row.get(4),
+                createrole: row.get(5),
+                replication: row.get(6),
+                bypassrls: row.get(7),
+                connection_limit: row.get(8),
+            },
+            expiry: match (row.get(10), row.get::<_, Option<bool>>(11)) {
+                (true, _) => Expiry::Never,
+                (false, Some(true)) => Expiry::Past,
+                (false, _) => Expiry::Future,
+            },
+            has_password: verifier.is_some(),
+            groups: BTreeMap::new(),
+            members: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            database_settings: BTreeMap::new(),
+            sessions: row.get::<_, i32>(12).unsigned_abs(),
+        };
+        verifiers.extend(verifier.map(|verifier| (name.clone(), verifier)));
+        facts.insert(name, role);
+    }
+    for row in members {
+        let (group, member): (String, String) = (row.get(0), row.get(1));
+        let membership = Membership { admin: row.get(2), usable: row.get(3) };
+        if let Some(role) = facts.get_mut(&member) {
+            role.groups.insert(group.clone(), membership);
+        }
+        if let Some(role) = facts.get_mut(&group) {
+            role.members.insert(member, membership);
+        }
+    }
+    for row in settings {
+        let (role, in_database, setting): (String, bool, String) = (row.get(0), row.get(1), row.get(2));
+        if let (Some(role), Some((name, value))) = (facts.get_mut(&role), setting.split_once('=')) {
+            let settings = if in_database { &mut role.database_settings } else { &mut role.settings };
+            settings.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    Ok((facts, verifiers))
+}
+
+/// A database from outside, or `None` when there is none of this name. Sessions of `own` roles are no strangers there.
+pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String]) -> Result<Option<DatabaseFacts>> {
+    let database_sql = "SELECT pg_get_userbyid(datdba)::text, datallowconn, datconnlimit, datistemplate, \
+         coalesce(shobj_description(oid, 'pg_database') LIKE 'shareddb:%', false), \
+         ARRAY(SELECT DISTINCT split_part(c, '=', 1) FROM pg_db_role_setting, unnest(setconfig) c \
+               WHERE setdatabase = d.oid AND setrole = 0), \
+         ARRAY(SELECT DISTINCT a.usename::text FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
+               WHERE a.datid = d.oid AND NOT r.rolsuper AND r.rolname <> current_user AND NOT a.usename = ANY ($2)) \
+         FROM pg_database d WHERE datname = $1";
+    let access_sql = "SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee)::text END, \
+         a.privilege_type || CASE WHEN a.is_grantable THEN '*' ELSE '' END \
+         FROM pg_database d, aclexplode(coalesce(datacl, acldefault('d', datdba))) a \
+         WHERE datname = $1 AND a.grantee <> d.datdba";
+    let (rows, access) = futures_util::future::try_join(
+        session.read("read the database's state", database_sql, &[(&name, Type::TEXT), (&own, Type::TEXT_ARRAY)]),
+        session.read("read the database's rights", access_sql, &[(&name, Type::TEXT)]),
+    )
+    .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let mut facts = DatabaseFacts {
+        owner: row.get(0),
+        allows_connections: row.get(1),
+        connection_limit: row.get(2),
+        template: row.get(3),
+        invalid: row.get::<_, i32>(2) == INVALID_DATABASE,
+        marked: row.get(4),
+        access: BTreeMap::new(),
+        settings: row.get::<_, Vec<String>>(5).into_iter().collect(),
+        strangers: row.get::<_, Vec<String>>(6).into_iter().collect(),
+    };
+    for row in access {
+        let (grantee, right): (String, String) = (row.get(0), row.get(1));
+        facts.access.entry(grantee).or_insert_with(BTreeSet::new).insert(right);
+    }
+    Ok(Some(facts))
+}
+
+/// `pg_database.datconnlimit` of a database whose DROP was interrupted (`DATCONNLIMIT_INVALID_DB` in the sources).
+const INVALID_DATABASE: i32 = -2;
+
+/// An app's database from inside; the session has to be in it.
+pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFacts> {
+    let schemas_sql =
+        "SELECT nspname::text, pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = ANY ($1)";
+    let extensions_sql =
+        "SELECT e.extname::text, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace";
+    let strays_sql = "SELECT DISTINCT pg_get_userbyid(refobjid)::text FROM pg_shdepend \
+         WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+         AND refclassid = 'pg_authid'::regclass AND deptype = 'o' AND pg_get_userbyid(refobjid) = ANY ($1)";
+    let schemas = ["public".to_owned(), app.schema.to_string(), EXTENSION_SCHEMA.to_owned()];
+    let logins = [app.logins[0].to_string(), app.logins[1].to_string(), app.maintenance.to_string()];
+    let (schemas, extensions, strays) = futures_util::future::try_join3(
+        session.read("read schemas", schemas_sql, &[(&schemas.as_slice(), Type::TEXT_ARRAY)]),
+        session.read("read extensions", extensions_sql, &[]),
+        session.read("look for stray objects", strays_sql, &[(&logins.as_slice(), Type::TEXT_ARRAY)]),
+    )
+    .await?;
+    Ok(InsideFacts {
+        schemas: schemas.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        extensions: extensions.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        strays: strays.iter().map(|row| row.get(0)).collect(),
+    })
+}
+
+/// Those of the extensions that the server could make.
+pub(crate) async fn available_extensions(
+    session: &AdminSession,
+    names: &BTreeSet<ExtensionName>,
+) -> Result<BTreeMap<String, ExtensionFacts>> {
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let sql = "SELECT v.name::text, v.schema::text, coalesce(v.requires::text[], '{}') \
+         FROM pg_available_extension_versions v JOIN pg_available_extensions a ON a.name = v.name AND a.default_version = v.version \
+         WHERE v.name = ANY ($1)";
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    let rows = session.read("read the list of extensions", sql, &[(&names, Type::TEXT_ARRAY)]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), ExtensionFacts { schema: row.get(1), requires: row.get(2) })).collect())
+}
+
+/// Tries the settings on the admin's own session, and takes them back.
+///
+/// # Errors
+/// `InvalidInput` naming the first setting that the server does not know or whose value it does not accept.
+pub(crate) async fn check_settings(session: &AdminSession, settings: &BTreeMap<SettingName, String>) -> Result<()> {
+    for (name, value) in settings {
+        let name = name.as_str();
+        // A local change ends with the statement's own transaction.
+        session
+            .read("try a setting", "SELECT set_config($1, $2, true)", &[(&name, Type::TEXT), (value, Type::TEXT)])
+            .await
+            .map_err(|error| {
+                Error::invalid_input("setting_invalid", format!("the server does not accept {name} = {value:?}"))
+                    .with_hint("`SELECT name, short_desc FROM pg_settings` lists what there is")
+                    .with_source(error)
+            })?;
+    }
+    Ok(())
+}
+
+/// One line of a list of apps.
+pub(crate) struct Usage {
+    /// Size in bytes; `None` while the database does not exist or is not to be entered.
+    pub(crate) size: Option<i64>,
+    pub(crate) sessions: u32,
+}
+
+/// Size and sessions by database.
+pub(crate) async fn usage(session: &AdminSession, databases: &[String]) -> Result<BTreeMap<String, Usage>> {
+    let sql = "SELECT datname::text, CASE WHEN datconnlimit = -2 THEN NULL ELSE pg_database_size(oid) END, \
+         (SELECT count(*)::int4 FROM pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend') \
+         FROM pg_database d WHERE datname = ANY ($1)";
+    let rows = session.read("read sizes", sql, &[(&databases, Type::TEXT_ARRAY)]).await?;
+    let usage = |row: &tokio_postgres::Row| Usage { size: row.get(1), sessions: row.get::<_, i32>(2).unsigned_abs() };
+    Ok(rows.iter().map(|row| (row.get(0), usage(row))).collect())
+}
+
+/// Whether some line of `pg_hba.conf` admits every role to every database.
+pub(crate) async fn hba_lets_all_in(session: &AdminSession) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_hba_file_rules \
+         WHERE 'all' = ANY (database) AND 'all' = ANY (user_name) AND auth_method <> 'reject')";
+    let rows = session.read("read pg_hba.conf", sql, &[]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}

@@ -1,0 +1,152 @@
+//! What was read from a server, as plain values for the planner. None of them holds a secret.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::app::Mark;
+use crate::postgres::version::ServerVersion;
+
+/// The server as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerFacts {
+    pub(crate) version: ServerVersion,
+    /// The role that is logged in.
+    pub(crate) admin: String,
+    pub(crate) superuser: bool,
+    pub(crate) max_connections: u32,
+    /// Whether the group of maintenance logins exists.
+    pub(crate) maintenance_group: bool,
+    /// Those of `postgres` and `template1` on which PUBLIC has any right.
+    pub(crate) open_to_public: BTreeSet<String>,
+}
+
+/// A mark and the object that bears it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MarkFact {
+    pub(crate) bearer: Bearer,
+    pub(crate) name: String,
+    pub(crate) mark: Mark,
+}
+
+/// What kind of object bears a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bearer {
+    Role,
+    Database,
+}
+
+/// One role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RoleFacts {
+    pub(crate) shape: RoleShape,
+    pub(crate) expiry: Expiry,
+    pub(crate) has_password: bool,
+    /// Groups that it is a member of.
+    pub(crate) groups: BTreeMap<String, Membership>,
+    /// Its members.
+    pub(crate) members: BTreeMap<String, Membership>,
+    /// Settings in every database.
+    pub(crate) settings: BTreeMap<String, String>,
+    /// Settings in the app's database.
+    pub(crate) database_settings: BTreeMap<String, String>,
+    /// Sessions at this moment.
+    pub(crate) sessions: u32,
+}
+
+/// What a role may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RoleShape {
+    /// May log in.
+    pub login: bool,
+    /// Has its groups' rights without asking.
+    pub inherit: bool,
+    /// Superuser.
+    pub superuser: bool,
+    /// May create databases.
+    pub createdb: bool,
+    /// May create roles.
+    pub createrole: bool,
+    /// May stream the server's changes.
+    pub replication: bool,
+    /// Sees rows that row security hides.
+    pub bypassrls: bool,
+    /// Sessions it may have; -1 is no limit.
+    pub connection_limit: i32,
+}
+
+impl RoleShape {
+    /// A role that can do nothing, not even log in.
+    pub(crate) const CLOSED: Self = Self {
+        login: false,
+        inherit: true,
+        superuser: false,
+        createdb: false,
+        createrole: false,
+        replication: false,
+        bypassrls: false,
+        connection_limit: -1,
+    };
+}
+
+/// When a role's password stops working.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    Never,
+    Past,
+    Future,
+}
+
+/// How one role is a member of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    /// May pass it on.
+    pub(crate) admin: bool,
+    /// May use it: inherits, and may SET ROLE (always so before 16).
+    pub(crate) usable: bool,
+}
+
+impl Membership {
+    pub(crate) const PLAIN: Self = Self { admin: false, usable: true };
+}
+
+/// One database, seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DatabaseFacts {
+    pub(crate) owner: String,
+    pub(crate) allows_connections: bool,
+    pub(crate) connection_limit: i32,
+    pub(crate) template: bool,
+    /// What an interrupted DROP DATABASE leaves: of no use but to be dropped.
+    pub(crate) invalid: bool,
+    pub(crate) marked: bool,
+    /// Rights of everybody but the owner: grantee (empty is PUBLIC) to rights, a `*` after those it may pass on.
+    pub(crate) access: BTreeMap<String, BTreeSet<String>>,
+    /// Names of settings of the database itself.
+    pub(crate) settings: BTreeSet<String>,
+    /// Roles of others with a session in it right now.
+    pub(crate) strangers: BTreeSet<String>,
+}
+
+/// The rights that an app's owner role has on its database.
+pub(crate) const OWNER_ACCESS: [&str; 3] = ["CONNECT", "CREATE", "TEMPORARY"];
+
+/// The app's database, seen from inside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InsideFacts {
+    /// Schemas to owners: `public`, the app's and that of extensions, as far as they exist.
+    pub(crate) schemas: BTreeMap<String, String>,
+    /// Extensions to their schemas.
+    pub(crate) extensions: BTreeMap<String, String>,
+    /// Logins that own objects, which ought to be the owner role's.
+    pub(crate) strays: BTreeSet<String>,
+}
+
+/// An extension that the server could make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExtensionFacts {
+    /// Where it insists on being, when it does.
+    pub(crate) schema: Option<String>,
+    /// What it needs.
+    pub(crate) requires: Vec<String>,
+}

@@ -1,0 +1,55 @@
+//! The lock that makes one run at a time decide about an app.
+
+use crate::error::{Error, Result};
+use crate::names::AppName;
+use crate::postgres::session::AdminSession;
+use crate::postgres::statements as sql;
+
+/// How long a run waits for another one.
+const PATIENCE_SECONDS: u64 = 60;
+
+/// An app's advisory lock, and at first the one over what all apps share (names, the budget, server-wide rights). It owns
+/// the session that holds it: when that ends, so does the lock, and nothing more can be done through it.
+pub(crate) struct AppLock {
+    session: AdminSession,
+}
+
+impl AppLock {
+    /// Waits for the lock. The session has to be in the maintenance database: keys of advisory locks are per database.
+    ///
+    /// # Errors
+    /// `Timeout` naming who holds it.
+    pub(crate) async fn take(session: AdminSession, app: &AppName) -> Result<Self> {
+        match session.value("take the app's lock", &sql::lock(app.as_str(), PATIENCE_SECONDS)).await {
+            Ok(_) => Ok(Self { session }),
+            Err(error @ Error::Timeout(_)) => {
+                let holders = session.value("see who holds the lock", &sql::lock_holders()).await?;
+                let holders = holders.unwrap_or_else(|| "somebody who has just finished".to_owned());
+                Err(Error::timeout("lock_timeout", format!("app {app} is being worked on by {holders}"))
+                    .with_hint("wait for it to end, then run this again")
+                    .with_source(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The session that holds the lock.
+    pub(crate) fn session(&self) -> &AdminSession {
+        &self.session
+    }
+
+    /// Lets others decide about their apps; this app's lock stays.
+    pub(crate) async fn release_shared(&self) -> Result<()> {
+        self.session.value("give back the shared lock", &sql::unlock_shared()).await.map(drop)
+    }
+
+    /// Proves that the lock is still held, before the step that makes everything count.
+    pub(crate) async fn assert_held(&self) -> Result<()> {
+        match self.session.value("see whether the lock is still held", "SELECT 1").await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::unavailable("lock_lost", "the session that holds the app's lock has ended")
+                .with_hint("run it again: it goes on where it stopped")
+                .with_source(error)),
+        }
+    }
+}

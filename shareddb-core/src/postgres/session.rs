@@ -1,0 +1,123 @@
+//! The admin's sessions, which no tenant can lead astray.
+
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage};
+
+use crate::connection::{ConnectionConfig, Session};
+use crate::error::{Error, Result};
+use crate::postgres::statements::SILENCE_LOG;
+use crate::postgres::version::ServerVersion;
+
+/// Settings pinned in the start-up packet, where they beat whatever ALTER DATABASE or ALTER ROLE says. Without the
+/// search path, a tenant's function would run with the admin's rights by having the right name (CVE-2018-1058).
+const PINNED: [(&str, &str); 9] = [
+    ("search_path", "pg_catalog, pg_temp"),
+    ("standard_conforming_strings", "on"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "2s"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("row_security", "on"),
+    ("jit", "off"),
+];
+
+fn pinned(config: ConnectionConfig) -> ConnectionConfig {
+    PINNED.iter().fold(config, |config, (name, value)| config.with_option(*name, *value))
+}
+
+/// A session of the admin.
+pub(crate) struct AdminSession {
+    session: Session,
+}
+
+impl AdminSession {
+    /// Opens a session in the maintenance database, where no tenant gets in.
+    pub(crate) async fn open(admin: &ConnectionConfig) -> Result<Self> {
+        Self::connect(&pinned(admin.clone())).await
+    }
+
+    /// Opens a session in a tenant's database.
+    pub(crate) async fn open_tenant(admin: &ConnectionConfig, database: &str, version: ServerVersion) -> Result<Self> {
+        let mut config = pinned(admin.clone().with_database(database)).with_option("role", "none");
+        if version.major() >= 17 {
+            config = config.with_option("event_triggers", "off");
+        }
+        Self::connect(&config).await
+    }
+
+    async fn connect(config: &ConnectionConfig) -> Result<Self> {
+        let session = config.connect().await?;
+        // Said at login, such as a collation version mismatch: nothing that a statement of ours did.
+        session.take_warnings();
+        Ok(Self { session })
+    }
+
+    /// Reads rows in one round trip. `what` completes "cannot …" in an error.
+    pub(crate) async fn read(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>> {
+        self.session
+            .query_typed(sql, parameters)
+            .await
+            .map_err(|source| Error::from_postgres(format_args!("cannot {what}"), source))
+    }
+
+    /// Runs statements that stand or fall together, except those that refuse to be in a transaction with others.
+    ///
+    /// # Errors
+    /// Also when the server only warns: "no privileges could be revoked" means a wall that is not there.
+    pub(crate) async fn run(&self, what: &str, sql: &str) -> Result<()> {
+        let result = self.session.simple_query(sql).await;
+        let warnings = self.session.take_warnings();
+        result.map_err(|source| Error::from_postgres(format_args!("cannot {what}"), source))?;
+        match warnings.first() {
+            None => Ok(()),
+            Some(warning) => {
+                Err(Error::failed("server_warned", format!("cannot {what}: the server warned: {warning}")))
+            }
+        }
+    }
+
+    /// Runs statements in a transaction of their own. A failure, or a mere warning, rolls it back.
+    pub(crate) async fn run_transaction(&self, what: &str, statements: &[String]) -> Result<()> {
+        self.in_transaction(what, "", statements).await
+    }
+
+    async fn in_transaction(&self, what: &str, before: &str, statements: &[String]) -> Result<()> {
+        let mut result = self.run(what, &["BEGIN", before].join("; ")).await;
+        if result.is_ok() {
+            result = self.run(what, &statements.join(";\n")).await;
+        }
+        match result {
+            Ok(()) => self.run(what, "COMMIT").await,
+            Err(error) => {
+                // The first error counts; a rollback fails only with the session, which then ends the transaction too.
+                let _ = self.session.simple_query("ROLLBACK").await;
+                Err(error)
+            }
+        }
+    }
+
+    /// As [`run_transaction`](Self::run_transaction), for statements that must not appear in the server's log. That is
+    /// switched off by a message of its own: the log gets a whole message before any of it is run.
+    pub(crate) async fn run_silently(&self, what: &str, statements: &[String]) -> Result<()> {
+        self.in_transaction(what, SILENCE_LOG, statements).await
+    }
+
+    /// Runs one statement and returns the first column of its first row.
+    pub(crate) async fn value(&self, what: &str, sql: &str) -> Result<Option<String>> {
+        let messages = self
+            .session
+            .simple_query(sql)
+            .await
+            .map_err(|source| Error::from_postgres(format_args!("cannot {what}"), source))?;
+        Ok(messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
+    }
+}

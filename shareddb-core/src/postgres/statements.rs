@@ -1,0 +1,266 @@
+//! The statements that change something, as text. Pure: who runs them, and when, is decided elsewhere.
+
+use crate::app::{EXTENSION_SCHEMA, Mark};
+use crate::password::Verifier;
+use crate::postgres::facts::{OWNER_ACCESS, RoleShape};
+use crate::postgres::sql::{identifier, identifiers, literal};
+
+/// The group of all maintenance logins, for a line in `pg_hba.conf`.
+pub(crate) const MAINTENANCE_GROUP: &str = "shareddb_maint";
+
+/// Keeps what follows in the transaction out of the server's log, even when it fails.
+pub(crate) const SILENCE_LOG: &str = "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'; \
+     SET LOCAL log_min_duration_statement = -1; SET LOCAL log_min_duration_sample = -1";
+
+pub(crate) fn create_maintenance_group() -> String {
+    format!("CREATE ROLE {} NOLOGIN", identifier(MAINTENANCE_GROUP))
+}
+
+pub(crate) fn close_to_public(database: &str) -> String {
+    format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", identifier(database))
+}
+
+pub(crate) fn create_role(role: &str, shape: &RoleShape) -> String {
+    format!("CREATE ROLE {} {}", identifier(role), attributes(shape))
+}
+
+pub(crate) fn alter_role(role: &str, shape: &RoleShape) -> String {
+    format!("ALTER ROLE {} {}", identifier(role), attributes(shape))
+}
+
+fn attributes(shape: &RoleShape) -> String {
+    let word = |on: bool, name: &str| if on { name.to_owned() } else { format!("NO{name}") };
+    [
+        word(shape.login, "LOGIN"),
+        word(shape.inherit, "INHERIT"),
+        word(shape.superuser, "SUPERUSER"),
+        word(shape.createdb, "CREATEDB"),
+        word(shape.createrole, "CREATEROLE"),
+        word(shape.replication, "REPLICATION"),
+        word(shape.bypassrls, "BYPASSRLS"),
+        format!("CONNECTION LIMIT {}", shape.connection_limit),
+    ]
+    .join(" ")
+}
+
+pub(crate) fn clear_password(role: &str) -> String {
+    format!("ALTER ROLE {} PASSWORD NULL", identifier(role))
+}
+
+pub(crate) fn end_expiry(role: &str) -> String {
+    format!("ALTER ROLE {} VALID UNTIL 'infinity'", identifier(role))
+}
+
+pub(crate) fn set_password(role: &str, verifier: &Verifier) -> String {
+    format!("ALTER ROLE {} PASSWORD {}", identifier(role), literal(verifier.as_str()))
+}
+
+pub(crate) fn grant_membership(group: &str, member: &str) -> String {
+    format!("GRANT {} TO {}", identifier(group), identifier(member))
+}
+
+pub(crate) fn revoke_membership(group: &str, member: &str) -> String {
+    format!("REVOKE {} FROM {} CASCADE", identifier(group), identifier(member))
+}
+
+/// A setting whose value is one constant.
+pub(crate) fn set_for_role(role: &str, database: Option<&str>, name: &str, value: &str) -> String {
+    // `role` wants a name, as SET ROLE does.
+    let value = if name == "role" { identifier(value) } else { literal(value) };
+    format!("ALTER ROLE {}{} SET {} = {value}", identifier(role), in_database(database), setting(name))
+}
+
+pub(crate) fn set_search_path(role: &str, database: &str, path: &[String]) -> String {
+    format!("ALTER ROLE {}{} SET search_path = {}", identifier(role), in_database(Some(database)), identifiers(path))
+}
+
+pub(crate) fn reset_for_role(role: &str, database: Option<&str>, name: &str) -> String {
+    format!("ALTER ROLE {}{} RESET {}", identifier(role), in_database(database), setting(name))
+}
+
+pub(crate) fn reset_for_database(database: &str, name: &str) -> String {
+    format!("ALTER DATABASE {} RESET {}", identifier(database), setting(name))
+}
+
+fn in_database(database: Option<&str>) -> String {
+    database.map(|name| format!(" IN DATABASE {}", identifier(name))).unwrap_or_default()
+}
+
+/// The name of a setting may have two parts.
+fn setting(name: &str) -> String {
+    name.split('.').map(identifier).collect::<Vec<_>>().join(".")
+}
+
+pub(crate) fn mark_role(role: &str, mark: &Mark) -> String {
+    format!("COMMENT ON ROLE {} IS {}", identifier(role), literal(mark.to_string()))
+}
+
+pub(crate) fn mark_database(database: &str, mark: &Mark) -> String {
+    format!("COMMENT ON DATABASE {} IS {}", identifier(database), literal(mark.to_string()))
+}
+
+/// Nobody may enter it, and its template is the one that nobody can have put anything into.
+pub(crate) fn create_database(database: &str, connection_limit: u16) -> String {
+    format!(
+        "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false CONNECTION LIMIT {connection_limit}",
+        identifier(database)
+    )
+}
+
+pub(crate) fn drop_database(database: &str) -> String {
+    format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(database))
+}
+
+pub(crate) fn own_database(database: &str, admin: &str) -> String {
+    format!("ALTER DATABASE {} OWNER TO {}", identifier(database), identifier(admin))
+}
+
+pub(crate) fn limit_database(database: &str, connection_limit: u16) -> String {
+    format!("ALTER DATABASE {} CONNECTION LIMIT {connection_limit} IS_TEMPLATE false", identifier(database))
+}
+
+pub(crate) fn allow_connections(database: &str, allow: bool) -> String {
+    format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allow}", identifier(database))
+}
+
+/// Takes every right on the database from these, PUBLIC among them, and gives the owner role its own.
+pub(crate) fn set_access<'a>(database: &str, owner: &str, others: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let database = identifier(database);
+    let mut statements = vec![format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC")];
+    statements.extend(
+        others
+            .into_iter()
+            .filter(|grantee| !grantee.is_empty())
+            .map(|grantee| format!("REVOKE ALL ON DATABASE {database} FROM {} CASCADE", identifier(grantee))),
+    );
+    statements.push(format!("GRANT {} ON DATABASE {database} TO {}", OWNER_ACCESS.join(", "), identifier(owner)));
+    statements
+}
+
+/// Ends sessions by role, in one database or everywhere.
+pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>, database: Option<&str>) -> String {
+    let roles = roles.into_iter().map(literal).collect::<Vec<_>>().join(", ");
+    let place = database.map(|name| format!(" AND datname = {}", literal(name))).unwrap_or_default();
+    format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+         WHERE pid <> pg_backend_pid() AND usename = ANY (ARRAY[{roles}]::name[]){place}"
+    )
+}
+
+/// Hands `public` to the app, and takes it from everybody else. An app may have dropped it, which is its own affair.
+pub(crate) fn own_public_schema(owner: &str) -> String {
+    format!(
+        "DO $do$ BEGIN IF EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public') THEN \
+         ALTER SCHEMA public OWNER TO {}; REVOKE ALL ON SCHEMA public FROM PUBLIC; END IF; END $do$",
+        identifier(owner)
+    )
+}
+
+pub(crate) fn create_schema(schema: &str, owner: &str) -> [String; 2] {
+    let (schema, owner) = (identifier(schema), identifier(owner));
+    [
+        format!("CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {owner}"),
+        format!("ALTER SCHEMA {schema} OWNER TO {owner}"),
+    ]
+}
+
+/// A schema of the admin's in which the app may look and not create.
+pub(crate) fn create_extension_schema(owner: &str) -> [String; 2] {
+    let schema = identifier(EXTENSION_SCHEMA);
+    [
+        // Not IF NOT EXISTS: one that is there already may have been made by the app, with functions in it.
+        format!("CREATE SCHEMA {schema}"),
+        format!("GRANT USAGE ON SCHEMA {schema} TO {}", identifier(owner)),
+    ]
+}
+
+pub(crate) fn create_extension(extension: &str, schema: &str) -> String {
+    format!("CREATE EXTENSION IF NOT EXISTS {} SCHEMA {} CASCADE", identifier(extension), identifier(schema))
+}
+
+pub(crate) fn reassign_owned(login: &str, owner: &str) -> String {
+    format!("REASSIGN OWNED BY {} TO {}", identifier(login), identifier(owner))
+}
+
+/// What still hangs on a role outside its own database goes first: objects to the admin, rights to nobody.
+pub(crate) fn drop_role(role: &str, admin: &str) -> [String; 3] {
+    let role = identifier(role);
+    [
+        format!("REASSIGN OWNED BY {role} TO {}", identifier(admin)),
+        format!("DROP OWNED BY {role}"),
+        format!("DROP ROLE {role}"),
+    ]
+}
+
+/// Waits for the app's lock and for the lock over what all apps share, at most `seconds` each; the pinned lock timeout is
+/// back afterwards. Functions of a select list are evaluated in order.
+pub(crate) fn lock(app: &str, seconds: u64) -> String {
+    format!(
+        "SELECT set_config('lock_timeout', '{seconds}s', false), pg_advisory_lock({LOCK_SPACE}, {}), \
+         pg_advisory_lock({LOCK_SPACE}, {SHARED_KEY}), set_config('lock_timeout', '2s', false)",
+        lock_key(app)
+    )
+}
+
+/// Gives back the lock over what all apps share.
+pub(crate) fn unlock_shared() -> String {
+    format!("SELECT pg_advisory_unlock({LOCK_SPACE}, {SHARED_KEY})")
+}
+
+/// Who holds a lock of ours: its program's name and its process.
+pub(crate) fn lock_holders() -> String {
+    format!(
+        "SELECT string_agg(DISTINCT format('%s (process %s)', coalesce(nullif(a.application_name, ''), a.usename), a.pid), ', ') \
+         FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {LOCK_SPACE} AND a.pid <> pg_backend_pid()"
+    )
+}
+
+/// The first half of every advisory lock key of ours: "shdb" in ASCII.
+const LOCK_SPACE: i32 = 0x7368_6462;
+
+/// The second half for what all apps share.
+const SHARED_KEY: i32 = 0;
+
+/// The second half for one app: FNV-1a of its name, never zero. That two apps share a key costs
+/// them waiting for each other, no more.
+fn lock_key(app: &str) -> i32 {
+    let hash = app.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    i32::try_from(hash >> 1).unwrap_or(i32::MAX).max(1)
+}
+
+/// What an app does first: makes a table. It is gone with the transaction, whatever happens.
+pub(crate) fn try_table(schema: &str) -> [String; 2] {
+    let table = format!("{}.shareddb_proof", identifier(schema));
+    [format!("BEGIN; CREATE TABLE {table} (id int)"), format!("DROP TABLE {table}; ROLLBACK")]
+}
+
+pub(crate) const CURRENT_USER: &str = "SELECT current_user";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_are_quoted_everywhere() {
+        let hostile = "x\"; DROP ROLE y; --";
+        for statement in [
+            create_role(hostile, &RoleShape::CLOSED),
+            grant_membership(hostile, hostile),
+            set_for_role(hostile, Some(hostile), hostile, "it's"),
+            drop_database(hostile),
+            set_access(hostile, hostile, [hostile]).join("; "),
+        ] {
+            assert!(statement.contains("\"x\"\"; DROP ROLE y; --\""), "{statement}");
+        }
+        assert!(end_sessions(["o'x"], Some("d'")).contains("'o''x'"));
+    }
+
+    #[test]
+    fn lock_keys_never_meet_the_shared_one() {
+        for app in ["", "a", "my-app", "billing"] {
+            assert!(lock_key(app) > 0);
+        }
+        assert_ne!(lock_key("a"), lock_key("b"));
+    }
+}

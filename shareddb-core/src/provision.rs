@@ -1,0 +1,176 @@
+//! Giving an application its database, and taking it away: observe, plan, execute.
+
+mod admission;
+mod credential;
+mod database_steps;
+mod drop_plan;
+mod event;
+mod execute;
+mod observe;
+mod observed;
+mod plan;
+mod proof;
+mod report;
+mod role_steps;
+mod status;
+mod step;
+
+#[cfg(test)]
+mod simulation;
+
+pub use crate::postgres::facts::RoleShape;
+pub use admission::Budget;
+pub use event::Event;
+pub use plan::Plan;
+pub use proof::Proof;
+pub use report::{Outcome, Report};
+pub use status::{AppStatus, AppSummary, ServerStatus, Status, Wall};
+pub use step::{Change, PasswordSource, SettingValue, Step};
+
+use crate::app::{App, AppSpec};
+use crate::connection::ConnectionConfig;
+use crate::error::{Error, Result};
+use crate::names::AppName;
+use crate::postgres::catalog;
+use crate::postgres::lock::AppLock;
+use crate::server::Server;
+use event::Listener;
+use execute::Execution;
+use observe::{Observation, observe};
+use plan::Goal;
+
+/// Provisions the apps of one server.
+///
+/// Everything can be done again: what is as it should be is left alone, and a run that was killed is finished by the next.
+#[derive(Clone, Debug)]
+pub struct Provisioner {
+    server: Server,
+    listener: Listener,
+}
+
+impl Provisioner {
+    /// A provisioner for `server`. Connects to nothing yet.
+    pub fn new(server: Server) -> Self {
+        Self { server, listener: Listener::default() }
+    }
+
+    /// Tells `listener` what happens while a plan is carried out.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
+        self.listener = Listener::new(listener);
+        self
+    }
+
+    /// Decides what [`create`](Self::create) would do, and does nothing.
+    ///
+    /// # Errors
+    /// `Conflict` when one of the app's names is taken, `Refused` when the server is unfit or promised to others, and
+    /// whatever hinders reading. That there is much to do is not an error, nor that there is nothing.
+    pub async fn plan(&self, spec: &AppSpec) -> Result<Plan> {
+        let session = self.server.session().await?;
+        let observation = observe(&self.server, &session, spec).await?;
+        plan::plan(spec, &observation.observed)
+    }
+
+    /// Decides what [`drop`](Self::drop) would do, and does nothing.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such app.
+    pub async fn plan_drop(&self, app: &AppName) -> Result<Plan> {
+        let session = self.server.session().await?;
+        let observation = observe(&self.server, &session, &AppSpec::new(app.clone())).await?;
+        drop_plan::plan_drop(app, &observation.observed)
+    }
+
+    /// Carries out a plan, if it is still what would be decided now.
+    ///
+    /// # Errors
+    /// `Conflict` (`plan_stale`) when it is not, and nothing was done. That everything is done already is not an error.
+    pub async fn apply(&self, plan: &Plan) -> Result<Report> {
+        match &plan.goal {
+            Goal::Create(spec) => {
+                self.run(spec, |observation| plan::plan(spec, &observation.observed), Some(plan)).await
+            }
+            Goal::Drop => {
+                let name = &plan.app.name;
+                let decide = |observation: &Observation| drop_plan::plan_drop(name, &observation.observed);
+                self.run(&AppSpec::new(name.clone()), decide, Some(plan)).await
+            }
+        }
+    }
+
+    /// Makes an app what its spec says: its database, roles, schema, rights, password and Secret, proven by logging in.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan); besides, whatever a step meets. What was done stays done and is closed to others; the same
+    /// call goes on from there. That the app exists is not an error: its drift is repaired.
+    pub async fn create(&self, spec: &AppSpec) -> Result<Report> {
+        self.run(spec, |observation| plan::plan(spec, &observation.observed), None).await
+    }
+
+    /// Removes an app with its data. `confirm` is the app's name again.
+    ///
+    /// # Errors
+    /// `Refused` when `confirm` is another text, `NotFound` when there is no such app.
+    pub async fn drop(&self, app: &AppName, confirm: &str) -> Result<Report> {
+        if confirm != app.as_str() {
+            return Err(Error::refused("confirmation_required", format!("dropping app {app} deletes all its data"))
+                .with_hint(format!("say so by giving its name again: --confirm {app}")));
+        }
+        let decide = |observation: &Observation| drop_plan::plan_drop(app, &observation.observed);
+        self.run(&AppSpec::new(app.clone()), decide, None).await
+    }
+
+    /// How an app logs in, over the route in use from here, as its Secret says.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such app or Secret, `Failed` when the Secret is damaged.
+    pub async fn connection(&self, app: &AppName) -> Result<ConnectionConfig> {
+        let app = self.app(app).await?;
+        self.server.stored_config(&app).await
+    }
+
+    /// An app as it is recorded.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub async fn app(&self, name: &AppName) -> Result<App> {
+        let session = self.server.session().await?;
+        let marks = catalog::marks(&session).await?;
+        let mark = marks.iter().map(|fact| &fact.mark).find(|mark| mark.app == *name);
+        let Some(mark) = mark else {
+            return Err(Error::not_found(
+                "app_not_found",
+                format!("there is no app {name} in {}", self.server.environment()),
+            )
+            .with_hint("`shareddb list` shows the apps"));
+        };
+        App::derive(&mark.spec(), self.server.environment(), Some(mark))
+    }
+
+    /// Decides under the app's lock and carries that out.
+    async fn run(
+        &self,
+        spec: &AppSpec,
+        decide: impl Fn(&Observation) -> Result<Plan>,
+        expected: Option<&Plan>,
+    ) -> Result<Report> {
+        let lock = AppLock::take(self.server.session().await?, &spec.name).await?;
+        let observation = observe(&self.server, lock.session(), spec).await?;
+        let plan = decide(&observation)?;
+        if plan.is_empty() {
+            return Ok(Report::new(plan, None));
+        }
+        if expected.is_some_and(|expected| (&expected.app, &expected.steps) != (&plan.app, &plan.steps)) {
+            return Err(Error::conflict(
+                "plan_stale",
+                format!("app {} has changed since the plan was made", spec.name),
+            )
+            .with_hint("make a new plan"));
+        }
+        self.server.secrets().check(&plan.app.secret).await?;
+        let execution = Execution::new(&self.server, &lock, &self.listener, &plan, observation);
+        let proof = execution.run(&plan.steps).await?;
+        Ok(Report::new(plan, proof))
+    }
+}

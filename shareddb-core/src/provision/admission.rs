@@ -1,0 +1,241 @@
+//! Whether an app may come to be on this server at all.
+
+use crate::app::{App, AppSpec, EXTENSION_SCHEMA, MAINTENANCE_CONNECTIONS, Mark};
+use crate::error::{Error, Result};
+use crate::names::AppName;
+use crate::postgres::facts::{Bearer, ServerFacts};
+use crate::provision::observed::{Observed, SecretFacts};
+
+/// Sessions kept for admins and monitors: the server's own reserve of three, and five.
+const RESERVED_CONNECTIONS: u32 = 8;
+/// Small apps are idle most of the time, so more sessions may be promised than there are.
+const OVERCOMMIT: u32 = 4;
+
+/// Every reason to stop before the first write.
+pub(crate) fn check(spec: &AppSpec, app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
+    observed.server.version.check()?;
+    check_admin(&observed.server)?;
+    check_not_going(app, record, observed)?;
+    check_roles(app, record, observed)?;
+    check_database(app, record, observed)?;
+    check_secret(app, observed)?;
+    check_extensions(app, observed)?;
+    if spec.allow_overcommit { Ok(()) } else { check_budget(app, record, observed) }
+}
+
+/// What is worth saying although it stops nothing.
+pub(crate) fn notices(record: Option<&Mark>, observed: &Observed) -> Vec<String> {
+    record
+        .filter(|mark| mark.environment != observed.environment)
+        .map(|mark| {
+            format!(
+                "app {} was made in environment {}, and this is {}: is it the right server?",
+                mark.app, mark.environment, observed.environment
+            )
+        })
+        .into_iter()
+        .collect()
+}
+
+fn check_admin(server: &ServerFacts) -> Result<()> {
+    if server.superuser {
+        return Ok(());
+    }
+    Err(Error::refused("admin_unfit", format!("the admin role {:?} is no superuser", server.admin))
+        .with_hint("log in as a superuser of the server"))
+}
+
+/// A drop that has not reached the data can be undone by create; one that has, must be finished.
+fn check_not_going(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
+    let gone = observed.database.as_ref().is_none_or(|database| database.invalid);
+    if !(gone && record.is_some_and(|mark| mark.dropping)) {
+        return Ok(());
+    }
+    Err(Error::refused("drop_unfinished", format!("app {} is half dropped, its data are gone", app.name))
+        .with_hint(format!("finish that first: shareddb drop {} --no-backup --confirm {}", app.name, app.name)))
+}
+
+/// Roles bear no mark but the owner: the app's record vouches for its logins.
+fn check_roles(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
+    if let Some(mark) = observed.mark_on(Bearer::Role, app.owner.as_str())
+        && mark.app != app.name
+    {
+        return Err(taken("role", app.owner.as_str(), &format!("it belongs to app {}", mark.app)));
+    }
+    if record.is_some() {
+        let unmarked = observed.roles.contains_key(app.owner.as_str())
+            && observed.mark_on(Bearer::Role, app.owner.as_str()).is_none();
+        return if unmarked { Err(lost_mark("ROLE", app)) } else { Ok(()) };
+    }
+    for role in app.roles() {
+        let role = role.as_str();
+        if let Some(other) =
+            other_apps(&app.name, observed).find(|other| other.roles().any(|name| name.as_str() == role))
+        {
+            return Err(taken("role", role, &format!("it belongs to app {}", other.name)));
+        }
+        if observed.roles.contains_key(role) {
+            return Err(taken("role", role, "it exists and is not shareddb's"));
+        }
+    }
+    Ok(())
+}
+
+fn check_database(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
+    let Some(database) = &observed.database else { return Ok(()) };
+    let name = app.database.as_str();
+    match observed.mark_on(Bearer::Database, name) {
+        Some(mark) if mark.app != app.name => {
+            return Err(taken("database", name, &format!("it belongs to app {}", mark.app)));
+        }
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    // A create that was killed right after CREATE DATABASE: the record is on the owner role only.
+    let recorded = observed.mark_on(Bearer::Role, app.owner.as_str()).is_some();
+    let untouched = (!database.allows_connections || database.invalid) && database.owner == observed.server.admin;
+    match (recorded && untouched, record) {
+        (true, _) => Ok(()),
+        (false, Some(_)) => Err(lost_mark("DATABASE", app)),
+        (false, None) => Err(taken("database", name, "it exists and is not shareddb's")),
+    }
+}
+
+fn check_secret(app: &App, observed: &Observed) -> Result<()> {
+    if observed.secret != SecretFacts::Foreign {
+        return Ok(());
+    }
+    Err(Error::conflict("secret_taken", format!("Secret {} exists and is not that of app {}", app.secret, app.name))
+        .with_hint("move it away, or choose another app name"))
+}
+
+/// An extension's script runs with the admin's rights, and finds names where the extensions are that it needs.
+fn check_extensions(app: &App, observed: &Observed) -> Result<()> {
+    let inside = observed.inside.as_ref();
+    let missing = |name: &str| !inside.is_some_and(|inside| inside.extensions.contains_key(name));
+    for extension in app.extensions.iter().filter(|extension| missing(extension.as_str())) {
+        let Some(facts) = observed.available.get(extension.as_str()) else {
+            return Err(Error::not_found(
+                "extension_missing",
+                format!("the server does not have extension {extension}"),
+            )
+            .with_hint(
+                "install its package on the server; `SELECT name FROM pg_available_extensions` lists what is there",
+            ));
+        };
+        for needed in &facts.requires {
+            let schema = inside.and_then(|inside| inside.extensions.get(needed));
+            if let Some(schema) = schema.filter(|schema| !["pg_catalog", EXTENSION_SCHEMA].contains(&schema.as_str())) {
+                return Err(Error::refused(
+                    "extension_unsafe",
+                    format!("extension {extension} needs {needed}, which is in schema {schema} of the app's own"),
+                )
+                .with_hint(format!(
+                    "let the app drop extension {needed}, and add it here: --extension {needed} --extension {extension}"
+                )));
+            }
+        }
+    }
+    let foreign =
+        inside.and_then(|inside| inside.schemas.get(EXTENSION_SCHEMA)).filter(|owner| **owner != observed.server.admin);
+    match foreign {
+        Some(owner) if !app.extensions.is_empty() => Err(Error::conflict(
+            "schema_taken",
+            format!("schema {EXTENSION_SCHEMA} in database {} belongs to {owner}, not to the admin", app.database),
+        )
+        .with_hint(
+            "rename or drop that schema as the app: extensions of an admin must not be where the app can create",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The server's promises: Σ over apps of their databases' limits, against what it can hold.
+fn check_budget(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
+    let wanted = u32::from(app.database_connections());
+    if record.is_some_and(|mark| mark.connections >= app.connections) {
+        return Ok(());
+    }
+    let budget = Budget::of(observed, &app.name);
+    let refused = |message: String, hint: String| {
+        Err(Error::refused("budget_exceeded", message)
+            .with_hint(format!("{hint}, or allow it with --allow-overcommit")))
+    };
+    if wanted > observed.server.max_connections / 2 {
+        return refused(
+            format!("{wanted} connections are more than half of the server's {}", observed.server.max_connections),
+            "ask for fewer with --connections".into(),
+        );
+    }
+    if budget.promised + wanted > budget.capacity {
+        return refused(
+            format!(
+                "the server's budget has {} of {} connections left, and the app needs {wanted}",
+                budget.capacity.saturating_sub(budget.promised),
+                budget.capacity
+            ),
+            "drop an app, ask for fewer with --connections, raise max_connections".into(),
+        );
+    }
+    Ok(())
+}
+
+/// How many sessions are promised to apps, and how many may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Budget {
+    /// Sessions promised.
+    pub promised: u32,
+    /// Sessions that may be promised.
+    pub capacity: u32,
+}
+
+impl Budget {
+    /// The budget as it is without one app.
+    fn of(observed: &Observed, except: &AppName) -> Self {
+        let promised = other_marks(except, observed).map(promise).sum();
+        Self { promised, capacity: Self::capacity(observed.server.max_connections) }
+    }
+
+    /// The budget with all apps.
+    pub(crate) fn of_apps<'a>(apps: impl IntoIterator<Item = &'a App>, max_connections: u32) -> Self {
+        let promised = apps.into_iter().map(|app| u32::from(app.database_connections())).sum();
+        Self { promised, capacity: Self::capacity(max_connections) }
+    }
+
+    fn capacity(max_connections: u32) -> u32 {
+        OVERCOMMIT * max_connections.saturating_sub(RESERVED_CONNECTIONS)
+    }
+}
+
+fn promise(mark: &Mark) -> u32 {
+    u32::from(mark.connections) + u32::from(MAINTENANCE_CONNECTIONS)
+}
+
+/// One mark of each other app: the owner role's, or that of a database whose owner role is gone.
+fn other_marks<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = &'a Mark> {
+    observed
+        .marks
+        .iter()
+        .filter(move |fact| fact.mark.app != *except && fact.name == fact.mark.database.as_str())
+        .filter(|fact| fact.bearer == Bearer::Role || observed.mark_on(Bearer::Role, &fact.name).is_none())
+        .map(|fact| &fact.mark)
+}
+
+fn other_apps<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = App> + 'a {
+    other_marks(except, observed).filter_map(|mark| App::derive(&mark.spec(), &observed.environment, Some(mark)).ok())
+}
+
+fn taken(kind: &str, name: &str, why: &str) -> Error {
+    Error::conflict("name_taken", format!("{kind} {name:?} cannot be used: {why}"))
+        .with_hint("choose another name for the app, or other ones with --database and --user")
+}
+
+fn lost_mark(kind: &str, app: &App) -> Error {
+    let statement =
+        format!("COMMENT ON {kind} \"{}\" IS '{}'", app.database, app.mark().to_string().replace('\'', "''"));
+    Error::conflict(
+        "mark_lost",
+        format!("{} {} has the name of app {} and not its record", kind.to_lowercase(), app.database, app.name),
+    )
+    .with_hint(format!("if it is the app's, say so as a superuser: {statement}"))
+}

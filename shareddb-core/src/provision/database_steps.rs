@@ -1,0 +1,168 @@
+//! What to do about an app's database, from outside and from inside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::app::{App, EXTENSION_SCHEMA};
+use crate::names::RoleName;
+use crate::postgres::facts::{Bearer, DatabaseFacts, InsideFacts, OWNER_ACCESS, RoleFacts};
+use crate::postgres::sql::parse_identifier_list;
+use crate::provision::observed::Observed;
+use crate::provision::step::{SettingValue, Step};
+
+/// All steps about the database: it opens only after PUBLIC has lost its rights.
+pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let existing = observed.database.as_ref().filter(|facts| !facts.invalid);
+    if existing.is_none() {
+        if observed.database.is_some() {
+            steps.push(Step::DropDatabase { database: app.database.to_string() });
+        }
+        steps.push(Step::CreateDatabase { database: app.database.clone(), connections: app.database_connections() });
+    }
+    let fresh = DatabaseFacts::fresh(&observed.server.admin, app.database_connections());
+    let facts = existing.unwrap_or(&fresh);
+    steps.extend(outside(app, observed, facts));
+    // Settings in a database go with it, and those of a new one are not there yet.
+    let in_database = |role: &RoleName| existing.and(observed.roles.get(role.as_str()));
+    steps.extend(settings(app, in_database));
+    if !facts.strangers.is_empty() {
+        let roles = facts.strangers.iter().cloned().collect();
+        steps.push(Step::EndSessions { database: Some(app.database.to_string()), roles });
+    }
+    if !facts.allows_connections {
+        steps.push(Step::OpenDatabase { database: app.database.clone() });
+    }
+    let fresh = InsideFacts::fresh();
+    steps.extend(inside(app, observed, existing.map_or(Some(&fresh), |_| observed.inside.as_ref())));
+    steps
+}
+
+impl DatabaseFacts {
+    /// A database as our CREATE DATABASE leaves it: closed, and with PUBLIC's default rights.
+    pub(crate) fn fresh(admin: &str, connections: u16) -> Self {
+        Self {
+            owner: admin.to_owned(),
+            allows_connections: false,
+            connection_limit: i32::from(connections),
+            template: false,
+            invalid: false,
+            marked: false,
+            access: [(String::new(), BTreeSet::from(["CONNECT".to_owned(), "TEMPORARY".to_owned()]))].into(),
+            settings: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+        }
+    }
+}
+
+impl InsideFacts {
+    /// The inside of template0.
+    pub(crate) fn fresh() -> Self {
+        Self { schemas: [("public".to_owned(), "pg_database_owner".to_owned())].into(), ..Self::default() }
+    }
+}
+
+fn outside(app: &App, observed: &Observed, facts: &DatabaseFacts) -> Vec<Step> {
+    let database = app.database.clone();
+    let mut steps = Vec::new();
+    let mark = app.mark();
+    if !facts.marked || observed.mark_on(Bearer::Database, database.as_str()) != Some(&mark) {
+        steps.push(Step::MarkDatabase { database: database.clone(), mark });
+    }
+    let foreign_owner = facts.owner != observed.server.admin;
+    if foreign_owner {
+        steps.push(Step::OwnDatabase { database: database.clone() });
+    }
+    let desired = BTreeMap::from([(app.owner.to_string(), OWNER_ACCESS.map(str::to_owned).into())]);
+    // A change of owner takes the old owner's rights along, and they may have been the app's.
+    if foreign_owner || facts.access != desired {
+        let exact = |grantee: &String| facts.access.get(grantee) == desired.get(grantee);
+        let mut revoke: Vec<String> = facts.access.keys().filter(|grantee| !exact(grantee)).cloned().collect();
+        if foreign_owner && facts.owner != app.owner.as_str() {
+            revoke.push(facts.owner.clone());
+        }
+        revoke.retain(|grantee| *grantee != app.owner.as_str() || !foreign_owner);
+        steps.push(Step::SetAccess { database: database.clone(), owner: app.owner.clone(), revoke });
+    }
+    if facts.connection_limit != i32::from(app.database_connections()) || facts.template {
+        steps.push(Step::LimitDatabase { database: database.clone(), connections: app.database_connections() });
+    }
+    let foreign = facts.settings.iter();
+    steps.extend(foreign.map(|name| Step::ResetForDatabase { database: database.clone(), name: name.clone() }));
+    steps
+}
+
+/// Settings of the logins in this database: the search path, and what the spec asks for.
+fn settings<'a>(app: &App, facts: impl Fn(&RoleName) -> Option<&'a RoleFacts>) -> Vec<Step> {
+    let mut desired: BTreeMap<&str, SettingValue> = BTreeMap::new();
+    desired.insert("search_path", SettingValue::Names(app.effective_search_path()));
+    desired.extend(app.settings.iter().map(|(name, value)| (name.as_str(), SettingValue::Text(value.clone()))));
+    let mut steps = Vec::new();
+    for role in &app.logins {
+        let stored = facts(role).map(|facts| &facts.database_settings);
+        for (name, value) in &desired {
+            if !stored.and_then(|stored| stored.get(*name)).is_some_and(|stored| same(stored, value)) {
+                steps.push(Step::SetForRole {
+                    role: role.clone(),
+                    database: Some(app.database.clone()),
+                    name: (*name).to_owned(),
+                    value: value.clone(),
+                });
+            }
+        }
+        steps.extend(extra(app, role, stored, |name| desired.contains_key(name)));
+    }
+    let stored = facts(&app.maintenance).map(|facts| &facts.database_settings);
+    steps.extend(extra(app, &app.maintenance, stored, |_| false));
+    steps
+}
+
+fn extra(
+    app: &App,
+    role: &RoleName,
+    stored: Option<&BTreeMap<String, String>>,
+    desired: impl Fn(&str) -> bool,
+) -> Vec<Step> {
+    let names = stored.into_iter().flat_map(BTreeMap::keys).filter(|name| !desired(name));
+    names
+        .map(|name| Step::ResetForRole { role: role.clone(), database: Some(app.database.clone()), name: name.clone() })
+        .collect()
+}
+
+fn same(stored: &str, value: &SettingValue) -> bool {
+    match value {
+        SettingValue::Text(text) => stored == text,
+        SettingValue::Names(names) => parse_identifier_list(stored) == *names,
+    }
+}
+
+/// Without facts the database is closed, and as good as unknown: then every step is planned, and each bears being done
+/// for nothing.
+fn inside(app: &App, observed: &Observed, facts: Option<&InsideFacts>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let owner = app.owner.clone();
+    let owner_of = |schema: &str| facts.map(|facts| facts.schemas.get(schema).map(String::as_str));
+    // An app may drop `public`; that is no drift.
+    if !matches!(owner_of("public"), Some(None)) && owner_of("public") != Some(Some(owner.as_str())) {
+        steps.push(Step::OwnPublicSchema { owner: owner.clone() });
+    }
+    if owner_of(app.schema.as_str()) != Some(Some(owner.as_str())) {
+        steps.push(Step::CreateSchema { schema: app.schema.clone(), owner: owner.clone() });
+    }
+    let missing = |name: &str| !facts.is_some_and(|facts| facts.extensions.contains_key(name));
+    let extensions: Vec<_> = app.extensions.iter().filter(|extension| missing(extension.as_str())).collect();
+    if !extensions.is_empty() && !matches!(owner_of(EXTENSION_SCHEMA), Some(Some(_))) {
+        steps.push(Step::CreateExtensionSchema { owner: owner.clone() });
+    }
+    steps.extend(extensions.into_iter().map(|extension| {
+        let fixed = observed.available.get(extension.as_str()).and_then(|facts| facts.schema.clone());
+        let schema = fixed.unwrap_or_else(|| EXTENSION_SCHEMA.to_owned());
+        Step::CreateExtension { extension: extension.clone(), schema }
+    }));
+    let strays = |login: &&RoleName| match facts {
+        Some(facts) => facts.strays.contains(login.as_str()),
+        None => observed.roles.contains_key(login.as_str()),
+    };
+    let logins = app.logins.iter().chain([&app.maintenance]).filter(strays);
+    steps.extend(logins.map(|login| Step::ReassignStrays { login: login.clone(), owner: owner.clone() }));
+    steps
+}

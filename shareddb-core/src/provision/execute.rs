@@ -1,0 +1,207 @@
+//! Doing what a plan says, phase by phase.
+
+use secrecy::SecretString;
+
+use crate::app::{App, Slot};
+use crate::credentials;
+use crate::error::{Error, Result};
+use crate::names::RoleName;
+use crate::password::{self, Verifier};
+use crate::postgres::facts::Bearer;
+use crate::postgres::lock::AppLock;
+use crate::postgres::session::AdminSession;
+use crate::postgres::statements as sql;
+use crate::provision::event::{Event, Listener};
+use crate::provision::observe::Observation;
+use crate::provision::plan::Plan;
+use crate::provision::proof::{self, Proof};
+use crate::provision::step::{PasswordSource, Phase, SettingValue, Step};
+use crate::server::Server;
+
+/// One run of a plan, under the app's lock.
+pub(crate) struct Execution<'a> {
+    server: &'a Server,
+    lock: &'a AppLock,
+    listener: &'a Listener,
+    app: &'a App,
+    observation: Observation,
+    /// The session inside the app's database, once there is one.
+    inside: Option<AdminSession>,
+    proof: Option<Proof>,
+}
+
+impl<'a> Execution<'a> {
+    /// `plan` must have been made from `observation`.
+    pub(crate) fn new(
+        server: &'a Server,
+        lock: &'a AppLock,
+        listener: &'a Listener,
+        plan: &'a Plan,
+        observation: Observation,
+    ) -> Self {
+        Self { server, lock, listener, app: &plan.app, observation, inside: None, proof: None }
+    }
+
+    /// Does every step in order, and stops at the first that fails: what is done stays done, and the same run again goes on.
+    pub(crate) async fn run(mut self, steps: &[Step]) -> Result<Option<Proof>> {
+        let mut shared = true;
+        for group in groups(steps) {
+            let phase = group[0].phase();
+            if shared && phase > Phase::Roles {
+                self.lock.release_shared().await?;
+                shared = false;
+            }
+            group.iter().for_each(|step| self.listener.tell(Event::Begun(step)));
+            match group {
+                [step] if phase == Phase::Outside => self.outside(step).await?,
+                steps => self.statements(phase, steps).await?,
+            }
+            group.iter().for_each(|step| self.listener.tell(Event::Done(step)));
+        }
+        Ok(self.proof)
+    }
+
+    async fn statements(&mut self, phase: Phase, steps: &[Step]) -> Result<()> {
+        let mut statements = Vec::new();
+        for step in steps {
+            statements.extend(self.sql(step)?);
+        }
+        let what = steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let what = format!("do: {what}");
+        let session = self.lock.session();
+        match phase {
+            Phase::Inside => self.inside().await?.run_transaction(&what, &statements).await,
+            Phase::Password => session.run_silently(&what, &statements).await,
+            Phase::Roles | Phase::Database => session.run_transaction(&what, &statements).await,
+            Phase::Server | Phase::Alone | Phase::Outside => {
+                for statement in &statements {
+                    session.run(&what, statement).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn inside(&mut self) -> Result<&AdminSession> {
+        let session = match self.inside.take() {
+            Some(session) => session,
+            None => {
+                let version = self.observation.observed.server.version;
+                self.server.tenant_session(self.app.database.as_str(), version).await?
+            }
+        };
+        Ok(self.inside.insert(session))
+    }
+
+    async fn outside(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Prove { login } => {
+                // A session of ours inside would count against nobody, but has no use any more.
+                self.inside = None;
+                let config = self.server.app_config(self.app, login, self.password()?);
+                self.proof = Some(proof::prove(&config, self.app, &self.forbidden()).await?);
+                Ok(())
+            }
+            Step::PublishSecret { slot, replace, .. } => self.publish(*slot, *replace).await,
+            _ => self.server.secrets().delete(&self.app.secret).await,
+        }
+    }
+
+    /// The commit of a create: everything before it is of no use to anybody, everything after it works.
+    async fn publish(&mut self, slot: Slot, replace: bool) -> Result<()> {
+        self.lock.assert_held().await?;
+        let config = self.server.app_config(self.app, self.app.login(slot), self.password()?).without_hostaddr();
+        let data = credentials::write(self.app, &config)?;
+        let (store, secret, name) = (self.server.secrets(), &self.app.secret, &self.app.name);
+        match (&self.observation.version, replace) {
+            (Some(version), true) => store.replace(secret, name, &data, version).await.map(drop),
+            _ => store.create(secret, name, &data).await.map(drop),
+        }
+    }
+
+    fn password(&self) -> Result<SecretString> {
+        self.observation.password.clone().ok_or_else(|| Error::failed("password_missing", "the plan sets no password"))
+    }
+
+    /// Databases that the app must not get into: those of the server, and one of another app.
+    fn forbidden(&self) -> Vec<String> {
+        let observed = &self.observation.observed;
+        let neighbour = observed
+            .marks
+            .iter()
+            .find(|fact| fact.bearer == Bearer::Database && fact.mark.app != self.app.name)
+            .map(|fact| fact.name.clone());
+        [self.server.admin().database().to_owned(), "template1".to_owned()].into_iter().chain(neighbour).collect()
+    }
+
+    fn verifier(&mut self, source: PasswordSource) -> Result<Verifier> {
+        if source == PasswordSource::New {
+            self.observation.password = Some(password::generate()?);
+        }
+        Verifier::of(&self.password()?)
+    }
+
+    fn sql(&mut self, step: &Step) -> Result<Vec<String>> {
+        let admin = &self.observation.observed.server.admin;
+        Ok(match step {
+            Step::CreateMaintenanceGroup => vec![sql::create_maintenance_group()],
+            Step::CloseToPublic { database } => vec![sql::close_to_public(database)],
+            Step::CreateOwner { role, shape, mark } => {
+                vec![sql::create_role(role.as_str(), shape), sql::mark_role(role.as_str(), mark)]
+            }
+            Step::CreateLogin { role, shape } => vec![sql::create_role(role.as_str(), shape)],
+            Step::AlterRole { role, shape } => vec![sql::alter_role(role.as_str(), shape)],
+            Step::ClearPassword { role } => vec![sql::clear_password(role.as_str())],
+            Step::RevokeMembership { group, member } => vec![sql::revoke_membership(group, member)],
+            Step::GrantMembership { group, member } => vec![sql::grant_membership(group, member.as_str())],
+            Step::SetForRole { role, database, name, value } => {
+                vec![set_for_role(role, database.as_ref().map(AsRef::as_ref), name, value)]
+            }
+            Step::ResetForRole { role, database, name } => {
+                vec![sql::reset_for_role(role.as_str(), database.as_ref().map(AsRef::as_ref), name)]
+            }
+            Step::MarkOwner { role, mark } => vec![sql::mark_role(role.as_str(), mark)],
+            Step::DropDatabase { database } => vec![sql::drop_database(database)],
+            Step::CreateDatabase { database, connections } => {
+                vec![sql::create_database(database.as_str(), *connections)]
+            }
+            Step::MarkDatabase { database, mark } => vec![sql::mark_database(database.as_str(), mark)],
+            Step::OwnDatabase { database } => vec![sql::own_database(database.as_str(), admin)],
+            Step::SetAccess { database, owner, revoke } => {
+                sql::set_access(database.as_str(), owner.as_str(), revoke.iter().map(String::as_str))
+            }
+            Step::LimitDatabase { database, connections } => vec![sql::limit_database(database.as_str(), *connections)],
+            Step::ResetForDatabase { database, name } => vec![sql::reset_for_database(database.as_str(), name)],
+            Step::EndSessions { database, roles } => {
+                vec![sql::end_sessions(roles.iter().map(String::as_str), database.as_deref())]
+            }
+            Step::OpenDatabase { database } => vec![sql::allow_connections(database.as_str(), true)],
+            Step::CloseDatabase { database } => vec![sql::allow_connections(database, false)],
+            Step::OwnPublicSchema { owner } => vec![sql::own_public_schema(owner.as_str())],
+            Step::CreateSchema { schema, owner } => sql::create_schema(schema.as_str(), owner.as_str()).into(),
+            Step::CreateExtensionSchema { owner } => sql::create_extension_schema(owner.as_str()).into(),
+            Step::CreateExtension { extension, schema } => vec![sql::create_extension(extension.as_str(), schema)],
+            Step::ReassignStrays { login, owner } => vec![sql::reassign_owned(login.as_str(), owner.as_str())],
+            Step::SetPassword { login, source } => vec![sql::set_password(login.as_str(), &self.verifier(*source)?)],
+            Step::EndExpiry { login } => vec![sql::end_expiry(login.as_str())],
+            Step::DropRole { role } => sql::drop_role(role, admin).into(),
+            Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => Vec::new(),
+        })
+    }
+}
+
+fn set_for_role(role: &RoleName, database: Option<&str>, name: &str, value: &SettingValue) -> String {
+    match (value, database) {
+        (SettingValue::Names(path), Some(database)) => sql::set_search_path(role.as_str(), database, path),
+        (SettingValue::Names(path), None) => sql::set_for_role(role.as_str(), None, name, &path.join(", ")),
+        (SettingValue::Text(text), database) => sql::set_for_role(role.as_str(), database, name, text),
+    }
+}
+
+/// Runs of steps that are done together: neighbours of one phase, where the phase is a transaction.
+fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
+    steps.chunk_by(|one, next| {
+        let phase = one.phase();
+        phase == next.phase() && !matches!(phase, Phase::Server | Phase::Alone | Phase::Outside)
+    })
+}

@@ -1,0 +1,116 @@
+//! Reading everything a plan needs, in as few round trips as it takes.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::{try_join, try_join3};
+use secrecy::SecretString;
+
+use crate::app::{App, AppSpec, Slot};
+use crate::credentials;
+use crate::error::Result;
+use crate::password;
+use crate::postgres::catalog;
+use crate::postgres::facts::{InsideFacts, ServerFacts};
+use crate::postgres::session::AdminSession;
+use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
+use crate::secrets::{SecretVersion, StoredSecret};
+use crate::server::Server;
+
+/// A reading, and beside it what is secret in it.
+pub(crate) struct Observation {
+    pub(crate) observed: Observed,
+    /// The Secret's password, when it has one.
+    pub(crate) password: Option<SecretString>,
+    /// The Secret's state, when it is the app's.
+    pub(crate) version: Option<SecretVersion>,
+}
+
+/// Reads one app's part of the world. Nothing is written.
+///
+/// # Errors
+/// Whatever hinders a complete reading: half of one would make a wrong plan.
+pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppSpec) -> Result<Observation> {
+    let (facts, marks) = try_join(catalog::server(session), catalog::marks(session)).await?;
+    let mut observed = Observed {
+        environment: server.environment().clone(),
+        server: facts,
+        marks,
+        roles: BTreeMap::new(),
+        database: None,
+        inside: None,
+        available: BTreeMap::new(),
+        secret: SecretFacts::Absent,
+    };
+    let record = observed.record(&spec.name)?.cloned();
+    let app = App::derive(spec, server.environment(), record.as_ref())?;
+
+    let roles: Vec<String> = app.roles().map(ToString::to_string).collect();
+    let ((roles, verifiers), database, secret) = try_join3(
+        catalog::roles(session, &roles, app.database.as_str()),
+        catalog::database(session, app.database.as_str(), &roles),
+        server.secrets().load(&app.secret),
+    )
+    .await?;
+    observed.roles = roles;
+    observed.database = database;
+    observed.inside = inside(server, &app, &observed).await?;
+    observed.available = catalog::available_extensions(session, &app.extensions).await?;
+    if record.is_none_or(|mark| mark.settings != app.settings) {
+        catalog::check_settings(session, &app.settings).await?;
+    }
+
+    let mut observation = Observation { observed, password: None, version: None };
+    if let Some(secret) = secret {
+        observation.take_secret(server, &app, &verifiers, secret)?;
+    }
+    Ok(observation)
+}
+
+async fn inside(server: &Server, app: &App, observed: &Observed) -> Result<Option<InsideFacts>> {
+    let enterable = |server: &ServerFacts| {
+        server.superuser
+            && observed
+                .database
+                .as_ref()
+                .is_some_and(|facts| facts.allows_connections && !facts.invalid && facts.marked)
+    };
+    if !enterable(&observed.server) {
+        return Ok(None);
+    }
+    let session = server.tenant_session(app.database.as_str(), observed.server.version).await?;
+    catalog::inside(&session, app).await.map(Some)
+}
+
+impl Observation {
+    fn take_secret(
+        &mut self,
+        server: &Server,
+        app: &App,
+        verifiers: &BTreeMap<String, String>,
+        secret: StoredSecret,
+    ) -> Result<()> {
+        if secret.app.as_ref() != Some(&app.name) {
+            self.observed.secret = SecretFacts::Foreign;
+            return Ok(());
+        }
+        let stored = credentials::read(app, &secret.data);
+        let works = Slot::ALL.map(|slot| {
+            verifiers
+                .get(app.login(slot).as_str())
+                .is_some_and(|verifier| password::matches(verifier, &stored.password))
+        });
+        let slot = app.slot_of(&stored.user);
+        let login = app.login(slot.unwrap_or(Slot::One));
+        let config = server.app_config(app, login, stored.password.clone()).without_hostaddr();
+        let expected = credentials::write(app, &config);
+        self.observed.secret = SecretFacts::Held(HeldSecret {
+            slot,
+            complete: stored.complete,
+            current: expected.is_ok_and(|expected| credentials::contains(&secret.data, &expected)),
+            works,
+        });
+        self.password = Some(stored.password);
+        self.version = Some(secret.version);
+        Ok(())
+    }
+}

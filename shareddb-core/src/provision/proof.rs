@@ -1,0 +1,78 @@
+//! Trying, as the app, what it can and cannot do.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::connection::{ConnectionConfig, Session};
+use crate::error::{Error, Result};
+use crate::postgres::statements as sql;
+
+/// What became of the proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// The login works, makes the owner's objects, and was refused by other databases.
+    Complete,
+    /// The password is right, but every session that the app may have is in use.
+    Incomplete,
+}
+
+/// A session that has just ended may be counted for a moment longer.
+const ATTEMPTS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Logs in as `config` says and tries. `others` are databases that must not let it in.
+///
+/// # Errors
+/// `PermissionDenied` when the login does not work, `Failed` when it is not what it should be: then the Secret must not
+/// be published.
+pub(crate) async fn prove(config: &ConnectionConfig, app: &App, others: &[String]) -> Result<Proof> {
+    try_join_all(others.iter().map(|database| assert_refused(config, database))).await?;
+    let Some(session) = log_in(config).await? else { return Ok(Proof::Incomplete) };
+    let wrap = |source| Error::from_postgres(format_args!("cannot work as {}", config.user()), source);
+    let current: String = session.query_one(sql::CURRENT_USER, &[]).await.map_err(wrap)?.get(0);
+    if current != app.owner.as_str() {
+        return Err(Error::failed(
+            "wrong_role",
+            format!(
+                "{} works as {current:?} and not as {}, so its objects would have the wrong owner",
+                config.user(),
+                app.owner
+            ),
+        ));
+    }
+    for statement in sql::try_table(app.schema.as_str()) {
+        session.simple_query(&statement).await.map_err(wrap)?;
+    }
+    Ok(Proof::Complete)
+}
+
+async fn log_in(config: &ConnectionConfig) -> Result<Option<Session>> {
+    for attempt in 1..=ATTEMPTS {
+        match config.connect().await {
+            Ok(session) => return Ok(Some(session)),
+            Err(error) if error.code() == "connection_limit_reached" => {
+                if attempt < ATTEMPTS {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+async fn assert_refused(config: &ConnectionConfig, database: &str) -> Result<()> {
+    /// Refused by pg_hba, refused by rights, not there (any more), and closed: each keeps the app out.
+    const REFUSALS: [&str; 5] =
+        ["login_rejected", "permission_denied", "database_not_found", "database_closed", "connection_limit_reached"];
+    match config.clone().with_database(database).connect().await {
+        Ok(_) => Err(Error::failed("isolation_broken", format!("{} gets into database {database:?}", config.user()))
+            .with_hint("PUBLIC or one of the app's roles has CONNECT on it: revoke that, then run this again")),
+        Err(error) if REFUSALS.contains(&error.code()) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,63 @@
+//! What a run has done.
+
+use serde::Serialize;
+
+use crate::app::App;
+use crate::provision::plan::{Goal, Plan};
+use crate::provision::proof::Proof;
+use crate::provision::step::Step;
+
+/// What became of an app, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is new.
+    Created,
+    /// It was there, and something was changed.
+    Configured,
+    /// It was there and as it should be; nothing was written.
+    Unchanged,
+    /// It is gone.
+    Dropped,
+}
+
+impl Outcome {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// What a run has done.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The app, as it is now.
+    pub app: App,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The steps that were done.
+    pub steps: Vec<Step>,
+    /// What the trial login found; none was needed when nothing changed.
+    pub proof: Option<Proof>,
+    /// What a person should know.
+    pub notices: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(plan: Plan, proof: Option<Proof>) -> Self {
+        let outcome = match plan.goal {
+            Goal::Drop => Outcome::Dropped,
+            Goal::Create(_) if plan.steps.is_empty() => Outcome::Unchanged,
+            Goal::Create(_) if plan.exists => Outcome::Configured,
+            Goal::Create(_) => Outcome::Created,
+        };
+        Self { app: plan.app, outcome, steps: plan.steps, proof, notices: plan.notices }
+    }
+}

@@ -1,0 +1,116 @@
+//! What to do about an app's four roles.
+
+use std::collections::BTreeMap;
+
+use crate::app::{App, MAINTENANCE_CONNECTIONS};
+use crate::names::RoleName;
+use crate::postgres::facts::{Bearer, Membership, RoleFacts, RoleShape};
+use crate::postgres::statements::MAINTENANCE_GROUP;
+use crate::provision::observed::Observed;
+use crate::provision::step::{SettingValue, Step};
+
+/// Space for sorts and joins on disk that one process of an app may take.
+pub(crate) const TEMP_FILE_LIMIT: &str = "1GB";
+
+/// What one of the roles ought to be.
+struct Desired<'a> {
+    name: &'a RoleName,
+    shape: RoleShape,
+    groups: Vec<&'a str>,
+    settings: BTreeMap<&'static str, String>,
+}
+
+/// All steps about roles, in the one transaction they are made for.
+pub(crate) fn roles(app: &App, observed: &Observed) -> Vec<Step> {
+    let mut steps = owner(app, observed);
+    let login = RoleShape { login: true, connection_limit: i32::from(app.connections), ..RoleShape::CLOSED };
+    let maintenance = RoleShape { connection_limit: i32::from(MAINTENANCE_CONNECTIONS), ..RoleShape::CLOSED };
+    for name in &app.logins {
+        let settings = [("role", app.owner.to_string()), ("temp_file_limit", TEMP_FILE_LIMIT.to_owned())].into();
+        steps.extend(member(&Desired { name, shape: login, groups: vec![app.owner.as_str()], settings }, observed));
+    }
+    let settings = [("temp_file_limit", "-1".to_owned())].into();
+    let groups = vec![app.owner.as_str(), MAINTENANCE_GROUP];
+    steps.extend(member(&Desired { name: &app.maintenance, shape: maintenance, groups, settings }, observed));
+    steps
+}
+
+fn owner(app: &App, observed: &Observed) -> Vec<Step> {
+    let (role, shape, mark) = (app.owner.clone(), RoleShape::CLOSED, app.mark());
+    let Some(facts) = observed.roles.get(role.as_str()) else {
+        return vec![Step::CreateOwner { role, shape, mark }];
+    };
+    let mut steps = Vec::new();
+    if facts.shape != shape {
+        steps.push(Step::AlterRole { role: role.clone(), shape });
+    }
+    if facts.has_password {
+        steps.push(Step::ClearPassword { role: role.clone() });
+    }
+    steps.extend(facts.groups.keys().map(|group| revoke(group, role.as_str())));
+    let ours: Vec<&str> = app.logins.iter().chain([&app.maintenance]).map(AsRef::as_ref).collect();
+    let foreign = facts.members.keys().filter(|member| !ours.contains(&member.as_str()));
+    steps.extend(foreign.map(|member| revoke(role.as_str(), member)));
+    if observed.mark_on(Bearer::Role, role.as_str()) != Some(&mark) {
+        steps.push(Step::MarkOwner { role, mark });
+    }
+    steps
+}
+
+/// A role that is a member of the owner role: the two logins and the maintenance login.
+fn member(desired: &Desired<'_>, observed: &Observed) -> Vec<Step> {
+    let role = desired.name;
+    let mut steps = Vec::new();
+    let nothing = BTreeMap::new();
+    let facts = observed.roles.get(role.as_str());
+    match facts {
+        None => steps.push(Step::CreateLogin { role: role.clone(), shape: desired.shape }),
+        Some(facts) => steps.extend(amend(desired, facts)),
+    }
+    let groups = facts.map_or(&nothing, |facts| &facts.groups);
+    for group in &desired.groups {
+        // A grant repeated does not take options back: only a new one has exactly ours.
+        match groups.get(*group) {
+            Some(membership) if *membership == Membership::PLAIN => continue,
+            Some(_) => steps.push(revoke(group, role.as_str())),
+            None => {}
+        }
+        steps.push(Step::GrantMembership { group: (*group).to_owned(), member: role.clone() });
+    }
+    for (name, value) in &desired.settings {
+        if facts.and_then(|facts| facts.settings.get(*name)) != Some(value) {
+            steps.push(set(role, name, value));
+        }
+    }
+    steps
+}
+
+fn amend(desired: &Desired<'_>, facts: &RoleFacts) -> Vec<Step> {
+    let role = desired.name;
+    let mut steps = Vec::new();
+    if facts.shape != desired.shape {
+        steps.push(Step::AlterRole { role: role.clone(), shape: desired.shape });
+    }
+    if facts.has_password && !desired.shape.login {
+        steps.push(Step::ClearPassword { role: role.clone() });
+    }
+    let foreign = facts.groups.keys().filter(|group| !desired.groups.contains(&group.as_str()));
+    steps.extend(foreign.map(|group| revoke(group, role.as_str())));
+    steps.extend(facts.members.keys().map(|member| revoke(role.as_str(), member)));
+    let extra = facts.settings.keys().filter(|name| !desired.settings.contains_key(name.as_str()));
+    steps.extend(extra.map(|name| Step::ResetForRole { role: role.clone(), database: None, name: name.clone() }));
+    steps
+}
+
+fn revoke(group: &str, member: &str) -> Step {
+    Step::RevokeMembership { group: group.to_owned(), member: member.to_owned() }
+}
+
+fn set(role: &RoleName, name: &str, value: &str) -> Step {
+    Step::SetForRole {
+        role: role.clone(),
+        database: None,
+        name: name.to_owned(),
+        value: SettingValue::Text(value.to_owned()),
+    }
+}

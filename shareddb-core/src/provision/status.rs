@@ -1,0 +1,195 @@
+//! What is there: a line per app, and what ought to be different.
+
+use serde::Serialize;
+
+use crate::app::{App, AppSpec, Slot};
+use crate::error::{Error, Result};
+use crate::names::AppName;
+use crate::postgres::catalog::{self, Usage};
+use crate::postgres::facts::{Bearer, ServerFacts};
+use crate::postgres::session::AdminSession;
+use crate::provision::admission::Budget;
+use crate::provision::observe::observe;
+use crate::provision::observed::SecretFacts;
+use crate::provision::step::Step;
+use crate::provision::{Provisioner, plan};
+
+/// One app in a list.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct AppSummary {
+    /// The app as recorded.
+    pub app: App,
+    /// Its database's size in bytes, if there is one.
+    pub size: Option<i64>,
+    /// Sessions in its database at this moment, ours included.
+    pub sessions: u32,
+    /// A drop has begun.
+    pub dropping: bool,
+}
+
+/// One app in detail.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct AppStatus {
+    /// What a list says of it.
+    #[serde(flatten)]
+    pub summary: AppSummary,
+    /// The login that the Secret names, if it is in order.
+    pub slot: Option<Slot>,
+    /// Sessions of each login.
+    pub login_sessions: [u32; 2],
+    /// What [`Provisioner::create`] would do: empty when all is as recorded.
+    pub drift: Vec<Step>,
+    /// Why `create` would stop, if it would.
+    pub problem: Option<String>,
+}
+
+/// The server.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ServerStatus {
+    /// Its version, such as `15.18`.
+    pub version: String,
+    /// Where it is.
+    pub endpoint: String,
+    /// Sessions it can hold.
+    pub max_connections: u32,
+    /// Sessions promised to apps.
+    pub budget: Budget,
+    /// What keeps apps apart.
+    pub walls: Vec<Wall>,
+    /// What a person should know.
+    pub notices: Vec<String>,
+}
+
+/// One of the walls between apps.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Wall {
+    /// What it consists in.
+    pub name: &'static str,
+    /// Whether it stands.
+    pub stands: bool,
+    /// What is missing, and the cure.
+    pub detail: String,
+}
+
+/// The server and its apps.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The environment.
+    pub environment: String,
+    /// The server.
+    pub server: ServerStatus,
+    /// The apps, by name.
+    pub apps: Vec<AppStatus>,
+}
+
+impl Provisioner {
+    /// Every app of the server, by name. That there is none is not an error.
+    ///
+    /// # Errors
+    /// Whatever hinders reading.
+    pub async fn list(&self) -> Result<Vec<AppSummary>> {
+        let session = self.server.session().await?;
+        self.summaries(&session).await
+    }
+
+    /// The server, and all its apps or one of them, each compared with its record.
+    ///
+    /// # Errors
+    /// `NotFound` when the one app does not exist. An app that is not in order is not an error: see
+    /// [`AppStatus::drift`] and [`AppStatus::problem`].
+    pub async fn status(&self, app: Option<&AppName>) -> Result<Status> {
+        let session = self.server.session().await?;
+        let server = catalog::server(&session).await?;
+        let summaries = self.summaries(&session).await?;
+        let budget = Budget::of_apps(summaries.iter().map(|summary| &summary.app), server.max_connections);
+        let mut apps = Vec::new();
+        for summary in summaries.into_iter().filter(|summary| app.is_none_or(|app| summary.app.name == *app)) {
+            apps.push(self.app_status(&session, summary).await?);
+        }
+        if let (Some(app), true) = (app, apps.is_empty()) {
+            return Err(Error::not_found(
+                "app_not_found",
+                format!("there is no app {app} in {}", self.server.environment()),
+            )
+            .with_hint("`shareddb list` shows the apps"));
+        }
+        let admin = self.server.admin();
+        let server = ServerStatus {
+            version: server.version.to_string(),
+            endpoint: format!("{}:{}", admin.host(), admin.port()),
+            max_connections: server.max_connections,
+            budget,
+            walls: walls(&server, catalog::hba_lets_all_in(&session).await?),
+            notices: server.version.notice().into_iter().collect(),
+        };
+        Ok(Status { environment: self.server.environment().to_string(), server, apps })
+    }
+
+    async fn summaries(&self, session: &AdminSession) -> Result<Vec<AppSummary>> {
+        let mut marks: Vec<_> = catalog::marks(session)
+            .await?
+            .into_iter()
+            .filter(|fact| fact.name == fact.mark.database.as_str())
+            .collect();
+        // The owner role's record is the newer one where two differ, and either may be gone.
+        marks.sort_by_key(|fact| (fact.mark.app.clone(), fact.bearer != Bearer::Role));
+        marks.dedup_by_key(|fact| fact.mark.app.clone());
+        let databases: Vec<String> = marks.iter().map(|fact| fact.name.clone()).collect();
+        let mut usage = catalog::usage(session, &databases).await?;
+        marks
+            .into_iter()
+            .map(|fact| {
+                let Usage { size, sessions } = usage.remove(&fact.name).unwrap_or(Usage { size: None, sessions: 0 });
+                let app = App::derive(&fact.mark.spec(), self.server.environment(), Some(&fact.mark))?;
+                Ok(AppSummary { app, size, sessions, dropping: fact.mark.dropping })
+            })
+            .collect()
+    }
+
+    async fn app_status(&self, session: &AdminSession, summary: AppSummary) -> Result<AppStatus> {
+        let spec = AppSpec::new(summary.app.name.clone());
+        let observed = observe(&self.server, session, &spec).await?.observed;
+        let sessions = |slot| observed.roles.get(summary.app.login(slot).as_str()).map_or(0, |facts| facts.sessions);
+        let (drift, problem) = match plan::plan(&spec, &observed) {
+            Ok(plan) => (plan.steps, plan.notices.into_iter().next()),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        Ok(AppStatus {
+            slot: match &observed.secret {
+                SecretFacts::Held(held) if held.complete => held.slot,
+                _ => None,
+            },
+            login_sessions: Slot::ALL.map(sessions),
+            drift,
+            problem,
+            summary,
+        })
+    }
+}
+
+fn walls(server: &ServerFacts, hba_lets_all_in: bool) -> Vec<Wall> {
+    let open: Vec<&str> = server.open_to_public.iter().map(String::as_str).collect();
+    let rights = Wall {
+        name: "rights",
+        stands: open.is_empty(),
+        detail: match open.as_slice() {
+            [] => "PUBLIC has no rights on postgres and template1".to_owned(),
+            open => format!("PUBLIC has rights on {}: the next create takes them", open.join(", ")),
+        },
+    };
+    let hba = Wall {
+        name: "pg_hba",
+        stands: !hba_lets_all_in,
+        detail: if hba_lets_all_in {
+            "a line admits every role to every database: use samerole in its place".to_owned()
+        } else {
+            "a login is admitted only to the database of its own role".to_owned()
+        },
+    };
+    vec![rights, hba]
+}

@@ -1,0 +1,316 @@
+//! The unit of a plan: one change, complete in itself, with no secret in it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::app::{Mark, Slot};
+use crate::names::{DatabaseName, ExtensionName, RoleName, SchemaName, SecretName};
+use crate::postgres::facts::RoleShape;
+
+/// One change. Its order in a plan matters: every prefix leaves the app closed to others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are the objects that each variant names")]
+pub enum Step {
+    /// Make the group of all maintenance logins.
+    CreateMaintenanceGroup,
+    /// Take a database that is nobody's app from PUBLIC.
+    CloseToPublic { database: String },
+    /// Make the owner role and record the app on it.
+    CreateOwner { role: RoleName, shape: RoleShape, mark: Mark },
+    /// Make a login or the maintenance login, without password.
+    CreateLogin { role: RoleName, shape: RoleShape },
+    /// Give a role the attributes and the limit it ought to have.
+    AlterRole { role: RoleName, shape: RoleShape },
+    /// Take the password of a role that ought to have none.
+    ClearPassword { role: RoleName },
+    /// Take a membership that is not ours.
+    RevokeMembership { group: String, member: String },
+    /// Make a role a member of another.
+    GrantMembership { group: String, member: RoleName },
+    /// Set a setting of a role, everywhere or in the app's database.
+    SetForRole { role: RoleName, database: Option<DatabaseName>, name: String, value: SettingValue },
+    /// Reset a setting of a role that is not ours.
+    ResetForRole { role: RoleName, database: Option<DatabaseName>, name: String },
+    /// Record the app on its owner role.
+    MarkOwner { role: RoleName, mark: Mark },
+    /// Drop what an interrupted DROP DATABASE left, or the database of an app that goes.
+    DropDatabase { database: String },
+    /// Make the database, closed.
+    CreateDatabase { database: DatabaseName, connections: u16 },
+    /// Record the app on its database.
+    MarkDatabase { database: DatabaseName, mark: Mark },
+    /// Make the admin the owner of the database.
+    OwnDatabase { database: DatabaseName },
+    /// Leave rights on the database to the owner role only.
+    SetAccess { database: DatabaseName, owner: RoleName, revoke: Vec<String> },
+    /// Set the database's connection limit, and that it is no template.
+    LimitDatabase { database: DatabaseName, connections: u16 },
+    /// Reset a setting of the database itself.
+    ResetForDatabase { database: DatabaseName, name: String },
+    /// End sessions of roles that have no business in the database any more.
+    EndSessions { database: Option<String>, roles: Vec<String> },
+    /// Let connections in, as far as rights allow.
+    OpenDatabase { database: DatabaseName },
+    /// Let no more connections in.
+    CloseDatabase { database: String },
+    /// Hand schema `public` to the owner role.
+    OwnPublicSchema { owner: RoleName },
+    /// Make the app's schema, owned by the owner role.
+    CreateSchema { schema: SchemaName, owner: RoleName },
+    /// Make the schema of extensions, in which the app may not create.
+    CreateExtensionSchema { owner: RoleName },
+    /// Make an extension.
+    CreateExtension { extension: ExtensionName, schema: String },
+    /// Hand what a login owns to the owner role.
+    ReassignStrays { login: RoleName, owner: RoleName },
+    /// Set the password of a login.
+    SetPassword { login: RoleName, source: PasswordSource },
+    /// Take the end date from a login's password.
+    EndExpiry { login: RoleName },
+    /// Log in as the app and try what it can and cannot do.
+    Prove { login: RoleName },
+    /// Write the Secret.
+    PublishSecret { secret: SecretName, slot: Slot, replace: bool },
+    /// Delete the Secret.
+    DeleteSecret { secret: SecretName },
+    /// Drop a role.
+    DropRole { role: String },
+}
+
+/// A setting's value: one constant, or a list of names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum SettingValue {
+    /// One constant.
+    Text(String),
+    /// A list of names.
+    Names(Vec<String>),
+}
+
+/// Where a password comes from. The password itself is never part of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PasswordSource {
+    /// The Secret has it.
+    Secret,
+    /// It is made when the step is done.
+    New,
+}
+
+/// What kind of change a step is, as lists of changes mark it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// Something comes to be.
+    Add,
+    /// Something becomes different.
+    Change,
+    /// Something goes.
+    Remove,
+    /// Something is tried out.
+    Check,
+}
+
+impl Change {
+    /// The mark in front of a line.
+    pub fn symbol(self) -> char {
+        match self {
+            Self::Add => '+',
+            Self::Change => '~',
+            Self::Remove => '-',
+            Self::Check => '?',
+        }
+    }
+}
+
+/// Steps of one phase are done in one transaction where PostgreSQL allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// What all apps share; each by itself.
+    Server,
+    /// Roles: one transaction.
+    Roles,
+    /// What cannot be in a transaction, and what waits for the one before.
+    Alone,
+    /// The database from outside: one transaction.
+    Database,
+    /// The database from inside: one transaction.
+    Inside,
+    /// The login's password: one transaction.
+    Password,
+    /// Not SQL of the admin.
+    Outside,
+}
+
+impl Step {
+    /// What kind of change it is.
+    pub fn change(&self) -> Change {
+        match self {
+            Self::CreateMaintenanceGroup
+            | Self::CreateOwner { .. }
+            | Self::CreateLogin { .. }
+            | Self::GrantMembership { .. }
+            | Self::CreateDatabase { .. }
+            | Self::CreateSchema { .. }
+            | Self::CreateExtensionSchema { .. }
+            | Self::CreateExtension { .. }
+            | Self::PublishSecret { replace: false, .. } => Change::Add,
+            Self::ClearPassword { .. }
+            | Self::RevokeMembership { .. }
+            | Self::ResetForRole { .. }
+            | Self::ResetForDatabase { .. }
+            | Self::DropDatabase { .. }
+            | Self::EndSessions { .. }
+            | Self::DeleteSecret { .. }
+            | Self::DropRole { .. } => Change::Remove,
+            Self::Prove { .. } => Change::Check,
+            _ => Change::Change,
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self {
+            Self::CreateMaintenanceGroup | Self::CloseToPublic { .. } => Phase::Server,
+            Self::CreateOwner { .. }
+            | Self::CreateLogin { .. }
+            | Self::AlterRole { .. }
+            | Self::ClearPassword { .. }
+            | Self::RevokeMembership { .. }
+            | Self::GrantMembership { .. }
+            | Self::SetForRole { database: None, .. }
+            | Self::ResetForRole { database: None, .. }
+            | Self::MarkOwner { .. }
+            | Self::DropRole { .. } => Phase::Roles,
+            Self::DropDatabase { .. }
+            | Self::CreateDatabase { .. }
+            | Self::EndSessions { .. }
+            | Self::OpenDatabase { .. }
+            | Self::CloseDatabase { .. } => Phase::Alone,
+            Self::MarkDatabase { .. }
+            | Self::OwnDatabase { .. }
+            | Self::SetAccess { .. }
+            | Self::LimitDatabase { .. }
+            | Self::ResetForDatabase { .. }
+            | Self::SetForRole { .. }
+            | Self::ResetForRole { .. } => Phase::Database,
+            Self::OwnPublicSchema { .. }
+            | Self::CreateSchema { .. }
+            | Self::CreateExtensionSchema { .. }
+            | Self::CreateExtension { .. }
+            | Self::ReassignStrays { .. } => Phase::Inside,
+            Self::SetPassword { .. } | Self::EndExpiry { .. } => Phase::Password,
+            Self::Prove { .. } | Self::PublishSecret { .. } | Self::DeleteSecret { .. } => Phase::Outside,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateMaintenanceGroup => write!(f, "role/shareddb_maint, the group of maintenance logins"),
+            Self::CloseToPublic { database } => write!(f, "database/{database}: nothing for PUBLIC"),
+            Self::CreateOwner { role, .. } => write!(f, "role/{role}, owner of the app's objects, cannot log in"),
+            Self::CreateLogin { role, shape } if shape.login => {
+                write!(f, "role/{role}, login with {} connections", shape.connection_limit)
+            }
+            Self::CreateLogin { role, .. } => write!(f, "role/{role}, maintenance login, closed"),
+            Self::AlterRole { role, shape } => write!(f, "role/{role}: {shape}"),
+            Self::ClearPassword { role } => write!(f, "role/{role}: its password"),
+            Self::RevokeMembership { group, member } => {
+                write!(f, "membership of {} in {}", member.escape_default(), group.escape_default())
+            }
+            Self::GrantMembership { group, member } => write!(f, "membership of {member} in {group}"),
+            Self::SetForRole { role, database, name, value } => {
+                write!(f, "role/{role}{}: {name} = {value}", Place(database.as_ref()))
+            }
+            Self::ResetForRole { role, database, name } => {
+                write!(f, "role/{role}{}: setting {}", Place(database.as_ref()), name.escape_default())
+            }
+            Self::MarkOwner { role, mark } if mark.dropping => write!(f, "role/{role}: recorded as being dropped"),
+            Self::MarkOwner { role, .. } => write!(f, "role/{role}: the app's record"),
+            Self::DropDatabase { database } => write!(f, "database/{database}"),
+            Self::CreateDatabase { database, .. } => write!(f, "database/{database}, closed at first"),
+            Self::MarkDatabase { database, mark } if mark.dropping => {
+                write!(f, "database/{database}: recorded as being dropped")
+            }
+            Self::MarkDatabase { database, .. } => write!(f, "database/{database}: the app's record"),
+            Self::OwnDatabase { database } => write!(f, "database/{database}: owned by the admin"),
+            Self::SetAccess { database, owner, revoke } => {
+                write!(f, "database/{database}: rights for {owner} only")?;
+                match revoke.iter().map(|grantee| shown(grantee)).collect::<Vec<_>>().join(", ") {
+                    lost if lost.is_empty() => Ok(()),
+                    lost => write!(f, ", none for {lost}"),
+                }
+            }
+            Self::LimitDatabase { database, connections } => {
+                write!(f, "database/{database}: {connections} connections")
+            }
+            Self::ResetForDatabase { database, name } => {
+                write!(f, "database/{database}: setting {}", name.escape_default())
+            }
+            Self::EndSessions { database, roles } => {
+                let roles = roles.iter().map(|role| role.escape_default().to_string()).collect::<Vec<_>>().join(", ");
+                match database {
+                    Some(database) => write!(f, "sessions of {roles} in database/{database}"),
+                    None => write!(f, "sessions of {roles}"),
+                }
+            }
+            Self::OpenDatabase { database } => write!(f, "database/{database}: open"),
+            Self::CloseDatabase { database } => write!(f, "database/{database}: closed"),
+            Self::OwnPublicSchema { owner } => write!(f, "schema/public: owned by {owner}"),
+            Self::CreateSchema { schema, owner } => write!(f, "schema/{schema}, owned by {owner}"),
+            Self::CreateExtensionSchema { .. } => write!(f, "schema/shareddb_extensions, owned by the admin"),
+            Self::CreateExtension { extension, .. } => write!(f, "extension/{extension}"),
+            Self::ReassignStrays { login, owner } => write!(f, "objects of {login}: owned by {owner}"),
+            Self::SetPassword { login, source: PasswordSource::Secret } => {
+                write!(f, "role/{login}: the password of the Secret")
+            }
+            Self::SetPassword { login, source: PasswordSource::New } => write!(f, "role/{login}: a new password"),
+            Self::EndExpiry { login } => write!(f, "role/{login}: password without end date"),
+            Self::Prove { login } => {
+                write!(f, "{login} can log in, makes objects of the owner's, and enters no other database")
+            }
+            Self::PublishSecret { secret, slot, .. } => {
+                let login = if *slot == Slot::One { "first" } else { "second" };
+                write!(f, "secret/{secret}, for the {login} login")
+            }
+            Self::DeleteSecret { secret } => write!(f, "secret/{secret}"),
+            Self::DropRole { role } => write!(f, "role/{role}"),
+        }
+    }
+}
+
+/// An empty grantee is PUBLIC.
+fn shown(grantee: &str) -> String {
+    if grantee.is_empty() { "PUBLIC".to_owned() } else { grantee.escape_default().to_string() }
+}
+
+struct Place<'a>(Option<&'a DatabaseName>);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |database| write!(f, " in database/{database}"))
+    }
+}
+
+impl fmt::Display for SettingValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{}", text.escape_default()),
+            Self::Names(names) => write!(f, "{}", names.join(", ")),
+        }
+    }
+}
+
+impl fmt::Display for RoleShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.login { "can log in" } else { "cannot log in" })?;
+        if self.connection_limit >= 0 {
+            write!(f, ", {} connections", self.connection_limit)?;
+        }
+        f.write_str(", no other attribute")
+    }
+}
