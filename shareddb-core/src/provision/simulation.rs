@@ -288,23 +288,20 @@ fn new_role(shape: RoleShape) -> RoleFacts {
 
 type Disturb = fn(&mut World);
 
-/// Each factor is a list of ways in which one part of the world may be; the first is always "as it should be".
+/// Each factor is a list of ways in which one part of the world may be; the first is always "as it should be". These
+/// have to do with each other, so that every combination is tried.
 fn factors() -> Vec<Vec<Disturb>> {
     let fine: Disturb = |_| {};
-    vec![
-        owners(fine),
-        firsts(fine),
-        seconds(fine),
-        databases(fine),
-        accesses(fine),
-        rests(fine),
-        secrets(fine),
-        uses(fine),
-    ]
+    vec![owners(fine), firsts(fine), seconds(fine), databases(fine), accesses(fine), secrets(fine), uses(fine)]
 }
 
-const SECRETS: usize = 6;
-const USES: usize = 7;
+/// What has to do with nothing else: its variants are dealt out over the combinations of the others in turn.
+fn rest() -> Vec<Disturb> {
+    rests(|_| {})
+}
+
+const SECRETS: usize = 5;
+const USES: usize = 6;
 
 fn owners(fine: Disturb) -> Vec<Disturb> {
     vec![
@@ -493,6 +490,8 @@ fn consistent(mut world: World) -> World {
 /// The world of number `index` of all combinations.
 fn world(factors: &[Vec<Disturb>], mut index: usize) -> World {
     let mut world = FINE.clone();
+    // A number that no factor's length divides deals them evenly.
+    rest()[index / 7 % rest().len()](&mut world);
     for factor in factors {
         factor[index % factor.len()](&mut world);
         index /= factor.len();
@@ -620,8 +619,7 @@ fn create_brings_back_a_drop_that_has_not_reached_the_data() {
 
 #[test]
 fn drift_is_named_by_its_step() {
-    let factors = factors();
-    for (factor, disturbances) in factors.iter().enumerate() {
+    for (factor, disturbances) in factors().into_iter().chain([rest()]).enumerate() {
         for (variant, disturb) in disturbances.iter().enumerate().skip(1) {
             let mut world = FINE.clone();
             disturb(&mut world);
