@@ -1,1 +1,12 @@
-//! x
+//! What the suite stands on: real servers of its own, and ways to disturb them.
+//!
+//! Everything here panics when it cannot do its part: a test that cannot run has failed.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot run has failed")]
+
+pub mod command;
+pub mod conformance;
+pub mod reaper;
+pub mod server;
+
+pub use command::{Output, shareddb};
+pub use server::TestServer;

@@ -1,1 +1,6 @@
-//! x
+//! The suite: one binary, a file per behaviour.
+#![allow(missing_docs, clippy::panic, reason = "tests")]
+
+mod create;
+mod drift;
+mod store;

@@ -1,0 +1,28 @@
+//! Creates or drops an app and kills itself with SIGKILL at one event: `provision-and-die HOME APP create|drop NUMBER`.
+//!
+//! Exits with 0 when there were fewer events than NUMBER.
+#![allow(clippy::expect_used, reason = "a helper of tests")]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::{Signal, getpid, kill_process};
+use shareddb_core::{AppName, AppSpec, Environment, LocalHome, Provisioner};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, home, app, verb, number] = arguments.as_slice() else { panic!("HOME APP create|drop NUMBER") };
+    let (app, number): (AppName, usize) = (app.parse().expect("APP"), number.parse().expect("NUMBER"));
+    let environment = Environment::local(LocalHome::at(format!("{home}/local"))).expect("HOME");
+    let events = AtomicUsize::new(0);
+    let provisioner = Provisioner::new(environment.connect().await.expect("a server")).on_event(move |_| {
+        if events.fetch_add(1, Ordering::Relaxed) == number {
+            kill_process(getpid(), Signal::KILL).expect("we may kill ourselves");
+        }
+    });
+    let result = match verb.as_str() {
+        "create" => provisioner.create(&AppSpec::new(app)).await,
+        _ => provisioner.drop(&app, app.as_str()).await,
+    };
+    result.expect("an undisturbed run succeeds");
+}

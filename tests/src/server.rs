@@ -1,0 +1,208 @@
+//! A PostgreSQL server of the suite's own, started by the launcher that users have.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use secrecy::ExposeSecret as _;
+use shareddb_core::secrets::SecretStore;
+use shareddb_core::{
+    AppName, AppSpec, ConnectionConfig, Environment, LocalEndpoint, LocalHome, Provisioner, Server, Session,
+};
+use tokio::sync::OnceCell;
+
+use crate::reaper::Reaper;
+
+/// A server, its home, and whoever ends it.
+#[derive(Debug)]
+pub struct TestServer {
+    home: PathBuf,
+    environment: Environment,
+    endpoint: LocalEndpoint,
+    _reaper: Reaper,
+}
+
+static SHARED: OnceCell<TestServer> = OnceCell::const_new();
+
+impl TestServer {
+    /// The one for tests that disturb nobody: each uses apps of its own. It logs every statement.
+    pub async fn shared() -> &'static Self {
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// One for a test that disturbs others. It logs every statement.
+    pub async fn start() -> Self {
+        let server = Self::in_home(temporary_home()).await;
+        server.sql("postgres", "ALTER SYSTEM SET log_statement = 'all'").await;
+        server.sql("postgres", "SELECT pg_reload_conf()").await;
+        server
+    }
+
+    /// One in a home that exists; the home goes with the server.
+    pub async fn in_home(home: PathBuf) -> Self {
+        let reaper = Reaper::of(&home);
+        let environment = Environment::local(LocalHome::at(home.join("local"))).expect("the name is fixed");
+        let endpoint = environment.deploy().await.unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()));
+        Self { home, environment, endpoint, _reaper: reaper }
+    }
+
+    /// What `SHAREDDB_HOME` has to be for a command to use this server.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The environment.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Where it listens and what its programs are.
+    pub fn endpoint(&self) -> &LocalEndpoint {
+        &self.endpoint
+    }
+
+    /// The server as core sees it.
+    pub async fn server(&self) -> Server {
+        self.environment.connect().await.expect("the server runs")
+    }
+
+    /// The same server with another store of Secrets, or reached through another port.
+    pub fn server_with(&self, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Server {
+        Server::new(self.environment.name().clone(), admin, store)
+    }
+
+    /// A provisioner.
+    pub async fn provisioner(&self) -> Provisioner {
+        Provisioner::new(self.server().await)
+    }
+
+    /// How the admin logs in.
+    pub fn admin(&self) -> ConnectionConfig {
+        self.environment.local_server().admin().expect("the home is whole").expect("the server runs")
+    }
+
+    /// A session of the admin.
+    pub async fn session(&self, database: &str) -> Session {
+        self.admin().with_database(database).connect().await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Runs statements as the admin; several of one text are one transaction.
+    pub async fn sql(&self, database: &str, sql: &str) {
+        let result = self.session(database).await.simple_query(sql).await;
+        result.unwrap_or_else(|error| panic!("{sql}: {error}: {:?}", error.as_db_error()));
+    }
+
+    /// The first column of a query's first row, as text.
+    pub async fn value(&self, database: &str, sql: &str) -> String {
+        value(&self.session(database).await, sql).await
+    }
+
+    /// Makes an app with defaults and returns how it logs in.
+    pub async fn app(&self, name: &AppName) -> ConnectionConfig {
+        let provisioner = self.provisioner().await;
+        provisioner.create(&AppSpec::new(name.clone())).await.unwrap_or_else(|error| panic!("{error}"));
+        provisioner.connection(name).await.expect("a Secret that exists works")
+    }
+
+    /// The server's log, from a position on.
+    pub fn log_since(&self, position: usize) -> String {
+        let log = fs::read(self.environment.local_server().home().log_file()).expect("the log can be read");
+        String::from_utf8_lossy(&log[position..]).into_owned()
+    }
+
+    /// The end of the server's log at this moment.
+    pub fn log_position(&self) -> usize {
+        self.log_since(0).len()
+    }
+
+    /// Puts other rules into `pg_hba.conf` and waits until they count.
+    pub async fn set_access_rules(&self, rules: &str) {
+        fs::write(self.environment.local_server().home().access_file(), rules).expect("the file can be written");
+        // A session that begins after the reload is done has the new rules; the postmaster reads them on its own time.
+        let first = rules.lines().find(|line| !line.starts_with('#') && !line.is_empty()).expect("rules");
+        let lines = rules.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).count();
+        assert!(!first.is_empty());
+        let before = self.value("postgres", "SELECT pg_conf_load_time()").await;
+        self.sql("postgres", "SELECT pg_reload_conf()").await;
+        for _ in 0..500 {
+            let loaded = self.value("postgres", "SELECT pg_conf_load_time()").await;
+            if loaded != before {
+                let count = self.value("postgres", "SELECT count(*) FROM pg_hba_file_rules WHERE error IS NULL").await;
+                assert_eq!(count, lines.to_string(), "every rule must be understood");
+                return;
+            }
+        }
+        panic!("the server did not take the new rules");
+    }
+
+    /// Everything on the server that provisioning could change, one object a line, without what differs between equals
+    /// (object ids, salts).
+    pub async fn catalog(&self) -> Vec<String> {
+        let session = self.session("postgres").await;
+        let mut lines = rows(&session, CLUSTER_CATALOG).await;
+        let databases = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1";
+        for database in rows(&session, databases).await {
+            let inside = self.session(&database).await;
+            lines.extend(rows(&inside, DATABASE_CATALOG).await.into_iter().map(|line| format!("{database}: {line}")));
+        }
+        lines
+    }
+}
+
+const CLUSTER_CATALOG: &str = "
+    SELECT concat_ws(' ', 'role', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,
+           rolbypassrls, rolconnlimit, rolvaliduntil, rolpassword IS NOT NULL, shobj_description(oid, 'pg_authid'))
+      FROM pg_authid WHERE rolname !~ '^pg_'
+    UNION ALL SELECT concat_ws(' ', 'member', roleid::regrole, member::regrole, admin_option)
+      FROM pg_auth_members WHERE roleid >= 16384
+    UNION ALL SELECT concat_ws(' ', 'database', datname, pg_get_userbyid(datdba), datallowconn, datconnlimit, datistemplate,
+           (SELECT array_agg(concat_ws('=', CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END, privilege_type)
+                   ORDER BY 1) FROM aclexplode(datacl)), shobj_description(oid, 'pg_database'))
+      FROM pg_database
+    UNION ALL SELECT concat_ws(' ', 'setting', coalesce(d.datname, '*'), coalesce(r.rolname, '*'), setconfig)
+      FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = setdatabase LEFT JOIN pg_roles r ON r.oid = setrole
+    ORDER BY 1";
+
+const DATABASE_CATALOG: &str = "
+    SELECT concat_ws(' ', 'schema', nspname, pg_get_userbyid(nspowner), nspacl) FROM pg_namespace WHERE nspname !~ '^pg_'
+    UNION ALL SELECT concat_ws(' ', 'relation', c.oid::regclass, relkind, pg_get_userbyid(relowner))
+      FROM pg_class c WHERE c.oid >= 16384
+    UNION ALL SELECT concat_ws(' ', 'extension', extname, extnamespace::regnamespace) FROM pg_extension
+    ORDER BY 1";
+
+/// The first column of every row.
+pub async fn rows(session: &Session, sql: &str) -> Vec<String> {
+    let messages =
+        session.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}: {:?}", error.as_db_error()));
+    let row = |message: &tokio_postgres::SimpleQueryMessage| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
+        _ => None,
+    };
+    messages.iter().filter_map(row).collect()
+}
+
+/// The first column of the first row.
+pub async fn value(session: &Session, sql: &str) -> String {
+    rows(session, sql).await.into_iter().next().unwrap_or_else(|| panic!("no row: {sql}"))
+}
+
+/// A home under the system's folder of temporary files that the operating system's user `postgres` can enter.
+pub fn temporary_home() -> PathBuf {
+    let home = tempfile::Builder::new().prefix("shareddb-test-").tempdir().expect("a temporary folder").keep();
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o711)).expect("it is ours");
+    home
+}
+
+/// An app name that no other test has.
+pub fn unique(stem: &str) -> AppName {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("{stem}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    name.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The clear text of a config's password.
+pub fn password(config: &ConnectionConfig) -> String {
+    config.password().expect("a password").expose_secret().to_owned()
+}
