@@ -49,8 +49,7 @@ impl Server {
     pub(crate) fn app_config(&self, app: &App, login: &RoleName, password: SecretString) -> ConnectionConfig {
         let admin = &self.0.admin;
         let config = ConnectionConfig::new(admin.host(), admin.port(), app.database.as_str(), login.as_str())
-            .with_password(password)
-            .with_connect_timeout(admin.connect_timeout());
+            .with_password(password);
         let config = match admin.ssl_mode() {
             SslMode::Disable => config,
             mode => config.with_tls(mode, admin.root_certificate().cloned()),

@@ -153,15 +153,16 @@ impl TestServer {
 
 const CLUSTER_CATALOG: &str = "
     SELECT concat_ws(' ', 'role', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,
-           rolbypassrls, rolconnlimit, rolvaliduntil, rolpassword IS NOT NULL, shobj_description(oid, 'pg_authid'))
+           rolbypassrls, rolconnlimit, nullif(rolvaliduntil, 'infinity'), rolpassword IS NOT NULL, shobj_description(oid, 'pg_authid'))
       FROM pg_authid WHERE rolname !~ '^pg_'
     UNION ALL SELECT concat_ws(' ', 'member', roleid::regrole, member::regrole, admin_option)
       FROM pg_auth_members WHERE roleid >= 16384
     UNION ALL SELECT concat_ws(' ', 'database', datname, pg_get_userbyid(datdba), datallowconn, datconnlimit, datistemplate,
-           (SELECT array_agg(concat_ws('=', CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END, privilege_type)
-                   ORDER BY 1) FROM aclexplode(datacl)), shobj_description(oid, 'pg_database'))
+           ARRAY(SELECT concat_ws('=', CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END, privilege_type)
+                   FROM aclexplode(datacl) ORDER BY 1), shobj_description(oid, 'pg_database'))
       FROM pg_database
-    UNION ALL SELECT concat_ws(' ', 'setting', coalesce(d.datname, '*'), coalesce(r.rolname, '*'), setconfig)
+    UNION ALL SELECT concat_ws(' ', 'setting', coalesce(d.datname, '*'), coalesce(r.rolname, '*'),
+           ARRAY(SELECT unnest(setconfig) ORDER BY 1))
       FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = setdatabase LEFT JOIN pg_roles r ON r.oid = setrole
     ORDER BY 1";
 
