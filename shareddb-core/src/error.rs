@@ -7,6 +7,10 @@ use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
+mod login;
+
+pub(crate) use login::LoginAttempt;
+
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -136,6 +140,11 @@ impl Error {
             ErrorKind::PermissionDenied => Self::permission_denied("file_permission", message),
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 Self::unavailable("disk_full", message).with_hint("free some space on that disk, then run it again")
+            }
+            ErrorKind::ReadOnlyFilesystem => Self::permission_denied("file_permission", message)
+                .with_hint("it is on a read-only file system: choose another place, or mount it for writing"),
+            ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty => {
+                Self::conflict("place_taken", message)
             }
             ErrorKind::TimedOut => Self::timeout("timeout", message),
             _ => Self::failed("io", message),

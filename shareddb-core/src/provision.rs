@@ -37,6 +37,7 @@ use crate::server::Server;
 use event::Listener;
 use execute::Execution;
 use observe::{Observation, observe};
+use observed::records;
 use plan::Goal;
 
 /// Provisions the apps of one server.
@@ -137,8 +138,7 @@ impl Provisioner {
     pub async fn app(&self, name: &AppName) -> Result<App> {
         let session = self.server.session().await?;
         let marks = catalog::marks(&session).await?;
-        let mark = marks.iter().map(|fact| &fact.mark).find(|mark| mark.app == *name);
-        let Some(mark) = mark else {
+        let Some(mark) = records(&marks).remove(name) else {
             return Err(Error::not_found(
                 "app_not_found",
                 format!("there is no app {name} in {}", self.server.environment()),

@@ -1,17 +1,15 @@
 //! A login: the client, the task that moves its bytes, and what the server remarks meanwhile.
 
-use std::error::Error as _;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustls::CertificateError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::error::Severity;
 use tokio_postgres::{AsyncMessage, Client, Connection};
 
 use super::{ConnectionConfig, SslMode, Tls};
-use crate::error::{Error, Result};
+use crate::error::{Error, LoginAttempt, Result};
 
 /// A server that warns without end must not fill our memory.
 const WARNINGS_KEPT: usize = 1000;
@@ -55,31 +53,13 @@ impl ConnectionConfig {
     }
 
     fn login_error(&self, source: tokio_postgres::Error) -> Error {
-        let what = format!("cannot log in to {self}");
-        if let Some((reason, hint)) = tls_fault(&source, self.ssl_mode()) {
-            return Error::failed("tls_failed", format!("{what}: {reason}")).with_hint(hint).with_source(source);
-        }
-        // The driver has no codes for its own errors, and the words are all it shows.
-        match source.to_string().as_str() {
-            "invalid configuration" if self.password.is_none() => {
-                return Error::permission_denied("password_missing", format!("{what}: the server asks for a password"))
-                    .with_hint("give a password; `shareddb env APP` prints the app's settings")
-                    .with_source(source);
-            }
-            "authentication error" => {
-                return Error::permission_denied("login_rejected", what).with_source(source);
-            }
-            _ => {}
-        }
-        // pg_hba.conf has a line for this login, but only for encrypted connections.
-        let unencrypted = source
-            .as_db_error()
-            .is_some_and(|db| ["no encryption", "SSL off"].iter().any(|word| db.message().contains(word)));
-        let error = Error::from_postgres(what, source);
-        if unencrypted && self.ssl_mode() == SslMode::Disable && !self.is_socket() {
-            return error.with_hint("the server may take encrypted logins only: add sslmode=verify-full or require");
-        }
-        error
+        let attempt = LoginAttempt {
+            what: format!("cannot log in to {self}"),
+            password: self.password.is_some(),
+            encrypted: self.ssl_mode() != SslMode::Disable,
+            local: self.is_socket(),
+        };
+        Error::from_login(attempt, source)
     }
 }
 
@@ -169,85 +149,9 @@ fn lock(remarks: &Mutex<Remarks>) -> MutexGuard<'_, Remarks> {
     remarks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What went wrong with the encryption and what to do, if it was that.
-fn tls_fault(error: &tokio_postgres::Error, mode: SslMode) -> Option<(&'static str, &'static str)> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(fault) = rustls_error(error) {
-            return Some(describe(fault));
-        }
-        if mode != SslMode::Disable && error.to_string() == "server does not support TLS" {
-            return Some((
-                "the server offers no TLS",
-                "turn TLS on at the server; only where nobody listens in between, use sslmode=disable",
-            ));
-        }
-        cause = error.source();
-    }
-    None
-}
-
-/// `io::Error` hides what it wraps from `source()`.
-fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    let wrapped = || error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref();
-    error.downcast_ref().or_else(wrapped)
-}
-
-fn describe(error: &rustls::Error) -> (&'static str, &'static str) {
-    use CertificateError as Fault;
-    let rustls::Error::InvalidCertificate(fault) = error else {
-        return ("the encryption could not be agreed on", "the cause says why; does a TLS 1.2 server answer there?");
-    };
-    match fault {
-        Fault::UnknownIssuer | Fault::BadSignature => (
-            "the server's certificate descends from no root certificate that is known here",
-            "name the server's root certificate: ca.crt in the Secret, or sslrootcert=/path/to/ca.crt",
-        ),
-        Fault::Expired | Fault::ExpiredContext { .. } => {
-            ("the server's certificate has expired", "renew the certificate at the server")
-        }
-        Fault::NotValidYet | Fault::NotValidYetContext { .. } => {
-            ("the server's certificate is not valid yet", "compare the clocks of both machines")
-        }
-        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => (
-            "the server's certificate is for another host name",
-            "connect by a name in the certificate (hostaddr can say where that is), or use sslmode=verify-ca",
-        ),
-        Fault::Other(_) => (
-            "the server's certificate cannot be used as one",
-            "an authority's own certificate serves no connections: issue one for the server from it",
-        ),
-        _ => ("the server's certificate is not acceptable", "the cause says why"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rustls_errors_are_found_inside_io_errors() {
-        let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let outer = std::io::Error::new(std::io::ErrorKind::InvalidData, inner);
-        let found = rustls_error(&outer).unwrap();
-        assert!(describe(found).0.contains("no root certificate"));
-        assert!(rustls_error(&std::io::Error::other("x")).is_none());
-    }
-
-    #[test]
-    fn each_certificate_fault_has_its_words() {
-        use rustls::Error::InvalidCertificate;
-        for (error, expected) in [
-            (InvalidCertificate(CertificateError::Expired), "has expired"),
-            (InvalidCertificate(CertificateError::NotValidYet), "not valid yet"),
-            (InvalidCertificate(CertificateError::NotValidForName), "another host name"),
-            (InvalidCertificate(CertificateError::Revoked), "not acceptable"),
-            (rustls::Error::HandshakeNotComplete, "could not be agreed on"),
-        ] {
-            let (reason, hint) = describe(&error);
-            assert!(reason.contains(expected) && !hint.is_empty(), "{reason}");
-        }
-    }
 
     #[tokio::test]
     async fn failures_name_the_place_and_never_the_password() {

@@ -165,7 +165,7 @@ pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String])
     };
     for row in access {
         let (grantee, right): (String, String) = (row.get(0), row.get(1));
-        facts.access.entry(grantee).or_insert_with(BTreeSet::new).insert(right);
+        facts.access.entry(grantee).or_default().insert(right);
     }
     Ok(Some(facts))
 }

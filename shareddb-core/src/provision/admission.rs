@@ -4,7 +4,7 @@ use crate::app::{App, AppSpec, EXTENSION_SCHEMA, MAINTENANCE_CONNECTIONS, Mark};
 use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::facts::{Bearer, ServerFacts};
-use crate::provision::observed::{Observed, SecretFacts};
+use crate::provision::observed::{Observed, SecretFacts, records};
 
 /// Sessions kept for admins and monitors: the server's own reserve of three, and five.
 const RESERVED_CONNECTIONS: u32 = 8;
@@ -192,7 +192,7 @@ pub struct Budget {
 impl Budget {
     /// The budget as it is without one app.
     fn of(observed: &Observed, except: &AppName) -> Self {
-        let promised = other_marks(except, observed).map(promise).sum();
+        let promised = other_records(except, observed).map(promise).sum();
         Self { promised, capacity: Self::capacity(observed.server.max_connections) }
     }
 
@@ -211,18 +211,12 @@ fn promise(mark: &Mark) -> u32 {
     u32::from(mark.connections) + u32::from(MAINTENANCE_CONNECTIONS)
 }
 
-/// One mark of each other app: the owner role's, or that of a database whose owner role is gone.
-fn other_marks<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = &'a Mark> {
-    observed
-        .marks
-        .iter()
-        .filter(move |fact| fact.mark.app != *except && fact.name == fact.mark.database.as_str())
-        .filter(|fact| fact.bearer == Bearer::Role || observed.mark_on(Bearer::Role, &fact.name).is_none())
-        .map(|fact| &fact.mark)
+fn other_records<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = &'a Mark> {
+    records(&observed.marks).into_values().filter(move |mark| mark.app != *except)
 }
 
 fn other_apps<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = App> + 'a {
-    other_marks(except, observed).filter_map(|mark| App::derive(&mark.spec(), &observed.environment, Some(mark)).ok())
+    other_records(except, observed).filter_map(|mark| App::derive(&mark.spec(), &observed.environment, Some(mark)).ok())
 }
 
 fn taken(kind: &str, name: &str, why: &str) -> Error {

@@ -15,9 +15,11 @@ pub enum Event<'a> {
     Done(&'a Step),
 }
 
+type Callback = dyn Fn(Event<'_>) + Send + Sync;
+
 /// Who is told. It is called between steps and ought to be quick.
 #[derive(Clone, Default)]
-pub(crate) struct Listener(Option<Arc<dyn Fn(Event<'_>) + Send + Sync>>);
+pub(crate) struct Listener(Option<Arc<Callback>>);
 
 impl Listener {
     pub(crate) fn new(listener: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {

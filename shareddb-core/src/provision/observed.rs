@@ -49,33 +49,42 @@ pub(crate) struct HeldSecret {
 }
 
 impl Observed {
-    /// The record of one app: that of its owner role, which is written first, else that of its database.
+    /// The record of one app.
     ///
     /// # Errors
     /// `Conflict` when the record stands on a role that it does not name.
     pub(crate) fn record(&self, app: &AppName) -> Result<Option<&Mark>> {
-        let of = |bearer| self.marks.iter().filter(move |fact| fact.bearer == bearer && fact.mark.app == *app);
-        if let Some(misplaced) = of(Bearer::Role).find(|fact| fact.name != fact.mark.database.as_str()) {
+        let misplaced = |fact: &&MarkFact| {
+            fact.bearer == Bearer::Role && fact.mark.app == *app && fact.name != fact.mark.database.as_str()
+        };
+        if let Some(misplaced) = self.marks.iter().find(misplaced) {
+            let (role, right) = (&misplaced.name, &misplaced.mark.database);
             return Err(Error::conflict(
                 "mark_misplaced",
-                format!(
-                    "role {:?} bears the record of app {app}, which belongs on role {}",
-                    misplaced.name, misplaced.mark.database
-                ),
+                format!("role {role:?} bears the record of app {app}, which belongs on role {right}"),
             )
             .with_hint(format!(
-                "was it renamed? undo that with: ALTER ROLE \"{}\" RENAME TO \"{}\"",
-                misplaced.name.replace('"', "\"\""),
-                misplaced.mark.database
+                "was it renamed? undo that with: ALTER ROLE \"{}\" RENAME TO \"{right}\"",
+                role.replace('"', "\"\"")
             )));
         }
-        let on_role = of(Bearer::Role).next();
-        let on_database = of(Bearer::Database).find(|fact| fact.name == fact.mark.database.as_str());
-        Ok(on_role.or(on_database).map(|fact| &fact.mark))
+        Ok(records(&self.marks).remove(app))
     }
 
     /// The mark that an object bears.
     pub(crate) fn mark_on(&self, bearer: Bearer, name: &str) -> Option<&Mark> {
         self.marks.iter().find(|fact| fact.bearer == bearer && fact.name == name).map(|fact| &fact.mark)
     }
+}
+
+/// The record of each app: that of its owner role, which is written first, else that of its database. Marks on other
+/// objects, such as a database kept from a restore, are no records.
+pub(crate) fn records(marks: &[MarkFact]) -> BTreeMap<&AppName, &Mark> {
+    let of = |bearer| {
+        marks
+            .iter()
+            .filter(move |fact| fact.bearer == bearer && fact.name == fact.mark.database.as_str())
+            .map(|fact| (&fact.mark.app, &fact.mark))
+    };
+    of(Bearer::Database).chain(of(Bearer::Role)).collect()
 }

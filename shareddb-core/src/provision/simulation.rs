@@ -453,8 +453,8 @@ fn secrets(fine: Disturb) -> Vec<Disturb> {
         },
         |world| {
             held(world, |secret| {
-                *secret = HeldSecret { slot: None, complete: true, current: false, works: [false, true] }
-            })
+                *secret = HeldSecret { slot: None, complete: true, current: false, works: [false, true] };
+            });
         },
     ]
 }

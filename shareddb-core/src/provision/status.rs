@@ -5,12 +5,12 @@ use serde::Serialize;
 use crate::app::{App, AppSpec, Slot};
 use crate::error::{Error, Result};
 use crate::names::AppName;
-use crate::postgres::catalog::{self, Usage};
-use crate::postgres::facts::{Bearer, ServerFacts};
+use crate::postgres::catalog;
+use crate::postgres::facts::ServerFacts;
 use crate::postgres::session::AdminSession;
 use crate::provision::admission::Budget;
 use crate::provision::observe::observe;
-use crate::provision::observed::SecretFacts;
+use crate::provision::observed::{SecretFacts, records};
 use crate::provision::step::Step;
 use crate::provision::{Provisioner, plan};
 
@@ -131,22 +131,20 @@ impl Provisioner {
     }
 
     async fn summaries(&self, session: &AdminSession) -> Result<Vec<AppSummary>> {
-        let mut marks: Vec<_> = catalog::marks(session)
-            .await?
-            .into_iter()
-            .filter(|fact| fact.name == fact.mark.database.as_str())
-            .collect();
-        // The owner role's record is the newer one where two differ, and either may be gone.
-        marks.sort_by_key(|fact| (fact.mark.app.clone(), fact.bearer != Bearer::Role));
-        marks.dedup_by_key(|fact| fact.mark.app.clone());
-        let databases: Vec<String> = marks.iter().map(|fact| fact.name.clone()).collect();
-        let mut usage = catalog::usage(session, &databases).await?;
-        marks
-            .into_iter()
-            .map(|fact| {
-                let Usage { size, sessions } = usage.remove(&fact.name).unwrap_or(Usage { size: None, sessions: 0 });
-                let app = App::derive(&fact.mark.spec(), self.server.environment(), Some(&fact.mark))?;
-                Ok(AppSummary { app, size, sessions, dropping: fact.mark.dropping })
+        let marks = catalog::marks(session).await?;
+        let records = records(&marks);
+        let databases: Vec<String> = records.values().map(|mark| mark.database.to_string()).collect();
+        let usage = catalog::usage(session, &databases).await?;
+        records
+            .into_values()
+            .map(|mark| {
+                let usage = usage.get(mark.database.as_str());
+                Ok(AppSummary {
+                    app: App::derive(&mark.spec(), self.server.environment(), Some(mark))?,
+                    size: usage.and_then(|usage| usage.size),
+                    sessions: usage.map_or(0, |usage| usage.sessions),
+                    dropping: mark.dropping,
+                })
             })
             .collect()
     }

@@ -69,20 +69,11 @@ pub(super) fn private_file() -> OpenOptions {
 }
 
 pub(super) fn fault(what: &str, path: &Path, source: io::Error) -> Error {
-    let message = format!("cannot {what} {}", path.display());
-    match source.kind() {
-        ErrorKind::ReadOnlyFilesystem => Error::permission_denied("file_permission", message)
-            .with_hint("it is on a read-only file system: choose another folder, or mount it for writing")
-            .with_source(source),
-        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty => {
-            Error::conflict("secret_place_taken", message).with_source(source)
-        }
-        _ => Error::from_io(message, source),
-    }
+    Error::from_io(format!("cannot {what} {}", path.display()), source)
 }
 
 pub(super) fn not_a_folder(path: &Path) -> Error {
-    Error::conflict("secret_place_taken", format!("{} is not a folder", path.display()))
+    Error::conflict("place_taken", format!("{} is not a folder", path.display()))
         .with_hint("move it away, or choose another folder for Secrets")
 }
 
