@@ -1,0 +1,131 @@
+//! `Plan`: what would be done; `Report`: what was.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyIterator, PyList};
+use shareddb_core::provision::{Proof, Step};
+use shareddb_core::{Plan as Core, Report as CoreReport};
+
+use crate::app::App;
+
+/// What would be done for one app, in order: iterates over lines of text. Falsy when there is nothing to do.
+///
+/// It holds no secret.
+#[pyclass(module = "shareddb", frozen, eq)]
+#[derive(PartialEq)]
+pub(crate) struct Plan(Core);
+
+impl Plan {
+    pub(crate) fn new(plan: Core) -> Self {
+        Self(plan)
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.0
+    }
+}
+
+#[pymethods]
+impl Plan {
+    /// The app as it will be.
+    #[getter]
+    fn app(&self) -> App {
+        App::new(self.0.app.clone())
+    }
+
+    /// Whether the app is recorded already.
+    #[getter]
+    fn exists(&self) -> bool {
+        self.0.exists
+    }
+
+    /// The changes, in order.
+    #[getter]
+    fn steps(&self) -> Vec<String> {
+        lines(&self.0.steps)
+    }
+
+    /// What a person should know although nothing will be done about it.
+    #[getter]
+    fn notices(&self) -> Vec<String> {
+        self.0.notices.clone()
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.steps.len()
+    }
+
+    fn __bool__(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        PyList::new(py, self.steps())?.try_iter()
+    }
+
+    fn __str__(&self) -> String {
+        // `print` ends the last line.
+        self.0.to_string().trim_end_matches('\n').to_owned()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Plan for {}, {} steps>", self.0.app.name, self.0.steps.len())
+    }
+}
+
+/// What a run has done.
+#[pyclass(module = "shareddb", frozen)]
+pub(crate) struct Report(CoreReport);
+
+impl Report {
+    pub(crate) fn new(report: CoreReport) -> Self {
+        Self(report)
+    }
+}
+
+#[pymethods]
+impl Report {
+    /// The app, as it is now.
+    #[getter]
+    fn app(&self) -> App {
+        App::new(self.0.app.clone())
+    }
+
+    /// What became of it: `created`, `configured`, `unchanged` or `dropped`.
+    #[getter]
+    fn outcome(&self) -> &'static str {
+        self.0.outcome.as_str()
+    }
+
+    /// The steps that were done.
+    #[getter]
+    fn steps(&self) -> Vec<String> {
+        lines(&self.0.steps)
+    }
+
+    /// What the trial login found, `complete` or `incomplete`; `None` when there was none.
+    #[getter]
+    fn proof(&self) -> Option<&'static str> {
+        self.0.proof.as_ref().map(|proof| match proof {
+            Proof::Complete => "complete",
+            Proof::Incomplete => "incomplete",
+        })
+    }
+
+    /// What a person should know.
+    #[getter]
+    fn notices(&self) -> Vec<String> {
+        self.0.notices.clone()
+    }
+
+    fn __str__(&self) -> String {
+        format!("{} {}", self.0.app.name, self.0.outcome.as_str())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Report {self}>", self = self.__str__())
+    }
+}
+
+fn lines(steps: &[Step]) -> Vec<String> {
+    steps.iter().map(|step| format!("{} {step}", step.change().symbol())).collect()
+}
