@@ -55,6 +55,7 @@ pub struct Fault {
     code: &'static str,
     message: String,
     hint: Option<String>,
+    sqlstate: Option<String>,
     source: Option<Source>,
 }
 
@@ -74,7 +75,7 @@ macro_rules! constructors {
     ($($(#[$doc:meta])* $name:ident => $variant:ident;)*) => {
         $($(#[$doc])*
         pub fn $name(code: &'static str, message: impl Into<String>) -> Self {
-            Self::$variant(Fault { code, message: message.into(), hint: None, source: None })
+            Self::$variant(Fault { code, message: message.into(), hint: None, sqlstate: None, source: None })
         })*
     };
 }
@@ -125,6 +126,11 @@ impl Error {
         self.fault().hint.as_deref()
     }
 
+    /// What the server calls it, when the server said no.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.fault().sqlstate.as_deref()
+    }
+
     /// Whether the same call may succeed later with nothing else changed.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Timeout(_))
@@ -153,26 +159,23 @@ impl Error {
     }
 
     /// Classifies an error of the PostgreSQL client; `what` says what was being done.
+    ///
+    /// Of what the server says, only its message and SQLSTATE are kept: a detail can carry an app's data.
     pub fn from_postgres(what: impl fmt::Display, source: tokio_postgres::Error) -> Self {
-        let message = match source.as_db_error() {
-            // Its detail names the objects; of other errors a detail could carry a tenant's data.
-            Some(db) if *db.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST => {
-                format!(
-                    "{what}: {} ({}): {}",
-                    db.message(),
-                    db.code().code(),
-                    db.detail().unwrap_or("").replace('\n', "; ")
-                )
-            }
-            Some(db) => format!("{what}: {} ({})", db.message(), db.code().code()),
-            None => what.to_string(),
+        let Some(db) = source.as_db_error() else {
+            return Self::unavailable("server_unreachable", what.to_string())
+                .with_hint("is the server running? `shareddb status` shows where it should be")
+                .with_source(source);
         };
-        let error = match source.code() {
-            Some(state) => Self::from_sqlstate(state, message),
-            None => Self::unavailable("server_unreachable", message)
-                .with_hint("is the server running? `shareddb status` shows where it should be"),
-        };
-        error.with_source(source)
+        let state = db.code();
+        let mut message = format!("{what}: {} ({})", db.message(), state.code());
+        if *state == SqlState::DEPENDENT_OBJECTS_STILL_EXIST {
+            // This one names the objects, and nothing else.
+            message = format!("{message}: {}", db.detail().unwrap_or_default().replace('\n', "; "));
+        }
+        let mut error = Self::from_sqlstate(state, message);
+        error.fault_mut().sqlstate = Some(state.code().to_owned());
+        error
     }
 
     fn from_sqlstate(state: &SqlState, message: String) -> Self {

@@ -28,3 +28,8 @@ pub use names::{
 pub use provision::{Outcome, Plan, Provisioner, Report};
 pub use secrets::{DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret};
 pub use server::Server;
+
+/// The README's examples compile.
+#[cfg(all(doctest, feature = "local"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,6 +1,9 @@
 //! The suite: one binary, a file per behaviour.
-#![allow(missing_docs, clippy::panic, reason = "tests")]
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot run has failed")]
 
 mod create;
 mod drift;
+mod examples;
+mod python;
 mod store;
+mod tidy;

@@ -1,0 +1,24 @@
+//! The examples do what their first line says, also when they are run twice.
+
+use std::process::Command;
+
+use shareddb_tests::command::{program, run};
+use shareddb_tests::{Output, TestServer};
+
+fn example(name: &str, argument: &str) -> Output {
+    run(Command::new(program(&format!("examples/{name}"))).arg(argument)).expect_code(0)
+}
+
+#[tokio::test]
+async fn each_example_runs() {
+    let server = TestServer::start().await;
+    let local = server.environment().local_server().home().path().to_str().unwrap().to_owned();
+    let create = || example("create_app", &local);
+    assert!(create().stdout.contains("orders created"));
+    assert!(create().stdout.contains("orders unchanged"));
+    let secret = format!("{local}/secrets/orders-db-secret");
+    assert!(example("connect_app", &secret).stdout.contains("working as orders_db"));
+    assert!(example("plan_then_apply", &local).stdout.contains("has changed since the plan was made"));
+    assert!(example("follow_events", &local).stdout.contains("invoices created"));
+    assert!(example("follow_events", &local).stdout.contains("invoices unchanged"));
+}

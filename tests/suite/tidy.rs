@@ -1,0 +1,220 @@
+//! Rules of the code that no compiler holds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use shareddb_tests::command::run;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// Every file of ours with one of these endings, by its path from the root.
+fn files(endings: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if !["target", ".git", "__pycache__"].contains(&name.as_str()) {
+                    folders.push(path);
+                }
+            } else if endings.iter().any(|ending| name.ends_with(ending)) {
+                let path_from_root = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                found.push((path_from_root, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+/// The part of a file before its tests.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text)
+}
+
+/// Lines of code, without comments.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    code(text).lines().map(str::trim_start).filter(|line| !line.starts_with("//"))
+}
+
+fn core() -> Vec<(String, String)> {
+    let all = files(&[".rs"]).into_iter();
+    all.filter_map(|(path, text)| Some((path.strip_prefix("shareddb-core/src/")?.to_owned(), text))).collect()
+}
+
+#[test]
+fn pure_files_touch_nothing() {
+    const PURE: [&str; 16] = [
+        "names.rs",
+        "app.rs",
+        "credentials.rs",
+        "postgres/sql.rs",
+        "postgres/statements.rs",
+        "postgres/facts.rs",
+        "postgres/version.rs",
+        "provision/observed.rs",
+        "provision/plan.rs",
+        "provision/admission.rs",
+        "provision/role_steps.rs",
+        "provision/database_steps.rs",
+        "provision/credential.rs",
+        "provision/drop_plan.rs",
+        "provision/step.rs",
+        "provision/report.rs",
+    ];
+    const IMPURE: [&str; 10] = [
+        "tokio",
+        "kube",
+        "object_store",
+        "std::fs",
+        "std::env",
+        "std::process",
+        "std::net",
+        "Instant",
+        "SystemTime",
+        "async ",
+    ];
+    let core = core();
+    for pure in PURE {
+        let (_, text) = core.iter().find(|(path, _)| path == pure).unwrap_or_else(|| panic!("{pure} is gone"));
+        for line in lines(text) {
+            let found = IMPURE.iter().find(|word| line.contains(**word));
+            assert_eq!(found, None, "{pure}: {line}");
+        }
+    }
+}
+
+#[test]
+fn sql_stands_under_postgres_only() {
+    const SQL: [&str; 10] = [
+        "\"SELECT ",
+        "\"CREATE ",
+        "\"ALTER ",
+        "\"DROP ",
+        "\"GRANT ",
+        "\"REVOKE ",
+        "\"BEGIN",
+        "\"COMMENT ON {",
+        "\"SET ",
+        "\"REASSIGN ",
+    ];
+    for (path, text) in core().into_iter().filter(|(path, _)| !path.starts_with("postgres/")) {
+        if path.ends_with("simulation.rs") {
+            continue;
+        }
+        for line in lines(&text) {
+            let hint = line.contains("with_hint") || line.contains("undo that with") || line.contains("let statement");
+            assert!(hint || !SQL.iter().any(|word| line.contains(word)), "{path}: {line}");
+        }
+    }
+}
+
+#[test]
+fn arrows_point_down() {
+    /// Layer by layer; a file may use its own layer and those before.
+    const LAYERS: [&[&str]; 4] = [
+        &["error", "names", "app", "password"],
+        &["connection", "secrets", "credentials", "postgres", "local"],
+        &["server", "environment"],
+        &["provision"],
+    ];
+    let layer = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
+    for (path, text) in core() {
+        let module = path.split(['/', '.']).next().unwrap();
+        let Some(own) = layer(module) else {
+            assert_eq!(module, "lib", "{path} belongs to no layer");
+            continue;
+        };
+        for line in lines(&text) {
+            let Some(used) = line.split("crate::").nth(1).and_then(|rest| rest.split([':', ';', ' ', '{']).next())
+            else {
+                continue;
+            };
+            assert!(layer(used).is_none_or(|used| used <= own), "{path} uses {used}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_library_neither_prints_nor_reads_the_environment() {
+    for (path, text) in core() {
+        for line in lines(&text) {
+            for word in ["println!", "eprintln!", "dbg!", "static mut", "unsafe "] {
+                assert!(!line.contains(word), "{path}: {line}");
+            }
+        }
+        let reads = lines(&text).filter(|line| line.contains("env::var")).count();
+        assert!(reads == 0 || text.contains("fn from_env"), "{path} reads the environment outside from_env");
+    }
+}
+
+#[test]
+fn files_are_small_and_named_after_a_noun() {
+    for (path, text) in files(&[".rs"]) {
+        let count = code(&text).lines().count();
+        assert!(count <= 460, "{path} has {count} lines");
+        for banned in ["utils", "util", "helpers", "common", "types", "prelude", "misc"] {
+            assert!(!path.split(['/', '.']).any(|part| part == banned), "{path}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_put_off() {
+    let own = "tests/suite/tidy.rs";
+    for (path, text) in files(&[".rs", ".py", ".sh", ".toml", ".md", "quickstart", "test", "run"]) {
+        if path == own {
+            continue;
+        }
+        for word in ["#[ignore", "TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "assert!(true)", "thread::sleep"]
+        {
+            assert!(!text.contains(word), "{path}: {word}");
+        }
+    }
+}
+
+#[test]
+fn every_suite_file_is_part_of_the_suite() {
+    let main = fs::read_to_string(root().join("tests/suite/main.rs")).unwrap();
+    for entry in fs::read_dir(root().join("tests/suite")).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let module = name.trim_end_matches(".rs");
+        assert!(module == "main" || main.contains(&format!("mod {module};")), "{name} is forgotten");
+    }
+}
+
+#[test]
+fn fronts_know_only_core() {
+    for member in ["shareddb-cli", "shareddb-py"] {
+        let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
+        for dependency in ["kube", "tokio-postgres", "object_store"] {
+            assert!(!manifest.lines().any(|line| line.starts_with(dependency)), "{member} depends on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn there_is_one_tls_provider() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = run(Command::new(cargo).current_dir(root()).args([
+        "tree",
+        "--workspace",
+        "--locked",
+        "--offline",
+        "--prefix",
+        "none",
+        "--edges",
+        "all",
+        "--target",
+        "all",
+    ]))
+    .expect_code(0);
+    let has = |name: &str| output.stdout.lines().any(|line| line.starts_with(&format!("{name} v")));
+    assert!(has("aws-lc-rs") && !has("ring"), "two providers make rustls panic");
+}
