@@ -10,28 +10,35 @@ pub(crate) const NONE: &str = "<none>";
 /// One cell. Its text is escaped, as it may come from a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
-    text: String,
-    style: Option<Style>,
+    /// A word in colour at the beginning, or nothing.
+    word: Option<(Style, String)>,
+    rest: String,
 }
 
 impl Cell {
     /// Coloured text.
     pub(crate) fn styled(text: impl AsRef<str>, style: Style) -> Self {
-        Self { style: Some(style), ..Self::from(text.as_ref()) }
+        Self { word: Some((style, printable(text.as_ref()))), rest: String::new() }
+    }
+
+    /// A coloured word, and what it is about.
+    pub(crate) fn led(word: &str, style: Style, rest: &str) -> Self {
+        Self { rest: format!("{GAP}{}", printable(rest)), ..Self::styled(word, style) }
     }
 
     fn width(&self) -> usize {
-        self.text.chars().count()
+        self.word.iter().map(|(_, word)| word).chain([&self.rest]).map(|text| text.chars().count()).sum()
     }
 
     fn shown(&self, paint: Paint) -> String {
-        self.style.map_or_else(|| self.text.clone(), |style| paint.apply(style, &self.text))
+        let word = self.word.as_ref().map(|(style, word)| paint.apply(*style, word));
+        word.unwrap_or_default() + &self.rest
     }
 }
 
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
-        Self { text: if text.is_empty() { NONE.to_owned() } else { printable(text) }, style: None }
+        Self { word: None, rest: if text.is_empty() { NONE.to_owned() } else { printable(text) } }
     }
 }
 
@@ -116,7 +123,8 @@ mod tests {
 
     #[test]
     fn pairs_stand_under_each_other() {
-        let shown = pairs(&[("Name", "x".into()), ("Environment", "local".into())], Paint::PLAIN);
-        assert_eq!(shown, "Name:         x\nEnvironment:  local\n");
+        let wall = Cell::led("OK", Style::Good, "it stands");
+        let shown = pairs(&[("Wall", wall), ("Environment", "local".into())], Paint::PLAIN);
+        assert_eq!(shown, "Wall:         OK  it stands\nEnvironment:  local\n");
     }
 }

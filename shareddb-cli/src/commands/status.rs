@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::provision::{AppStatus, ServerStatus, Status as Found};
-use shareddb_core::{AppName, Result, Slot};
+use shareddb_core::provision::{AppStatus, Change, ServerStatus, Status as Found};
+use shareddb_core::{AppName, Result, SecretStore as _, Slot};
 
 use super::list::{connections, size};
 use crate::args::Status;
@@ -47,10 +47,9 @@ impl View for Report {
 pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
     let app: Option<AppName> = args.app.as_deref().map(str::parse).transpose()?;
     let environment = context.environment()?;
-    let server = environment.connect().await?;
     let found = context.provisioner(&environment).await?.status(app.as_ref()).await?;
     let secret = match (&app, found.apps.as_slice()) {
-        (Some(_), [app]) => Some(server.secrets().describe(&app.summary.app.secret)),
+        (Some(_), [app]) => Some(environment.secrets().describe(&app.summary.app.secret)),
         _ => None,
     };
     if found.apps.is_empty() {
@@ -73,7 +72,7 @@ fn head<'a>(environment: &str, server: &'a ServerStatus) -> Vec<(&'a str, Cell)>
     ];
     for wall in &server.walls {
         let (word, style) = if wall.stands { ("OK", Style::Good) } else { ("MISSING", Style::Bad) };
-        head.push(("Wall", Cell::styled(format!("{word}, {}: {}", wall.name, wall.detail), style)));
+        head.push(("Wall", Cell::led(word, style, &format!("{}: {}", wall.name, wall.detail))));
     }
     head.extend(server.notices.iter().map(|notice| ("Note", notice.as_str().into())));
     head
@@ -130,7 +129,9 @@ fn state(status: &AppStatus) -> Cell {
     if status.summary.dropping {
         Cell::styled("dropping", Style::Warn)
     } else if !status.drift.is_empty() {
-        Cell::styled(format!("DRIFT {}", status.drift.len()), Style::Warn)
+        // The trial login at the end only follows from the changes.
+        let changes = status.drift.iter().filter(|step| step.change() != Change::Check).count();
+        Cell::styled(format!("DRIFT {}", changes.max(1)), Style::Warn)
     } else if status.problem.is_some() {
         Cell::styled("PROBLEM", Style::Bad)
     } else {
