@@ -39,10 +39,10 @@ async fn guarded(context: &Context, work: impl Future<Output = Result<ExitCode>>
             done = &mut work => return Ok(done?),
             // It went to the program that has the terminal as well, and what it means there is that program's business.
             _ = interrupt.recv() => if context.console.turn() != Turn::Child {
-                return Err(Failure::Interrupted { signal: libc_number(SignalKind::interrupt()) });
+                return Err(Failure::Interrupted { signal: number(SignalKind::interrupt()) });
             },
             _ = terminate.recv() => {
-                return Err(Failure::Interrupted { signal: libc_number(SignalKind::terminate()) });
+                return Err(Failure::Interrupted { signal: number(SignalKind::terminate()) });
             }
             () = &mut deadline, if timed => match context.console.turn() {
                 Turn::Ours { awaited } => return Err(late(context.timeout, &awaited).into()),
@@ -52,7 +52,7 @@ async fn guarded(context: &Context, work: impl Future<Output = Result<ExitCode>>
     }
 }
 
-fn libc_number(kind: SignalKind) -> u8 {
+fn number(kind: SignalKind) -> u8 {
     u8::try_from(kind.as_raw_value()).unwrap_or_default()
 }
 

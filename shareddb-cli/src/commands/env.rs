@@ -10,7 +10,7 @@ use shareddb_core::{
     App, AppName, AppSpec, ConnectionConfig, Environment, Error, Result, SecretName, SecretStore as _,
 };
 
-use crate::args::{Env, EnvFormat, Format};
+use crate::args::{Env, EnvFormat};
 use crate::context::Context;
 use crate::output::{Text, View};
 use crate::quoting::{dotenv, shell};
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
     match app {
         None => {
             let config = environment.connect().await?.admin().clone();
-            print(args, context, &Settings::admin(&environment, &config)?, || Ok(config), None)
+            print(args, context, &Settings::admin(&environment, &config)?, || Ok(config), None)?;
         }
         Some(app) => {
             let secret = App::derive(&AppSpec::new(app.clone()), environment.name(), None)?.secret;
@@ -44,9 +44,10 @@ pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
                 let name = environment.name();
                 context.console.progress(&format!("the server of env {name} does not run: shareddb deploy -e {name}"));
             }
-            print(args, context, &settings, config, Some(&secret))
+            print(args, context, &settings, config, Some(&secret))?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Settings {
@@ -75,6 +76,10 @@ impl Settings {
         Ok(Self { name: format!("admin/{}", environment.name()), variables: values.keys().cloned().collect(), values })
     }
 
+    fn dotenv(&self) -> String {
+        self.lines(|key, value| format!("{key}={}", dotenv(value)))
+    }
+
     fn lines(&self, line: impl Fn(&str, &str) -> String) -> String {
         let value = |key: &String| self.values.get(key).map(|value| line(key, value) + "\n");
         self.variables.iter().filter_map(value).collect()
@@ -85,7 +90,7 @@ impl View for Settings {
     const KIND: &'static str = "Settings";
 
     fn text(&self, _style: Text) -> String {
-        self.lines(|key, value| format!("{key}={}", dotenv(value)))
+        self.dotenv()
     }
 
     fn names(&self) -> Vec<String> {
@@ -99,18 +104,14 @@ fn print(
     settings: &Settings,
     config: impl FnOnce() -> Result<ConnectionConfig>,
     secret: Option<&SecretName>,
-) -> Result<ExitCode> {
+) -> Result<()> {
     if let Some(key) = &args.key {
-        context.output.raw(&format!("{}\n", value(settings, key)?))?;
-        return Ok(ExitCode::SUCCESS);
+        return context.output.raw(&format!("{}\n", value(settings, key)?));
     }
-    // --format says how to write the settings; -o then is left with the errors.
     let text = match args.format {
-        None if matches!(context.output.format(), Format::Json | Format::Yaml | Format::Name) => {
-            context.output.show(settings)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        None | Some(EnvFormat::Dotenv) => settings.lines(|key, value| format!("{key}={}", dotenv(value))),
+        // As -o says. Where --format says how to write the settings, -o is left with the errors.
+        None => return context.output.show(settings),
+        Some(EnvFormat::Dotenv) => settings.dotenv(),
         Some(EnvFormat::Shell) => settings.lines(|key, value| format!("export {key}={}", shell(value))),
         Some(EnvFormat::Json) => {
             let json = serde_json::to_string_pretty(&settings.values);
@@ -121,8 +122,7 @@ fn print(
         Some(EnvFormat::Jdbc) => jdbc(&config()?)?,
         Some(EnvFormat::K8s) => k8s(settings, secret)?,
     };
-    context.output.raw(&text)?;
-    Ok(ExitCode::SUCCESS)
+    context.output.raw(&text)
 }
 
 fn value<'a>(settings: &'a Settings, key: &str) -> Result<&'a str> {
