@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use shareddb_core::local::LocalState;
-use shareddb_core::provision::Proof;
-use shareddb_core::{App, AppSpec, Environment, Error, Outcome, Report, Result, SettingName};
+use shareddb_core::provision::{Proof, Step};
+use shareddb_core::{App, AppSpec, Environment, Error, Report, Result, SettingName};
 
 use crate::args::Create;
 use crate::context::Context;
@@ -43,8 +43,10 @@ pub(crate) async fn run(args: &Create, context: &Context) -> Result<ExitCode> {
     }
     start(&environment, state, &spec, context).await?;
     let report = context.provisioner(&environment).await?.create(&spec).await?;
-    tell(&report, context);
-    context.output.show(&Done(report))?;
+    notes(&report, context);
+    let done = Done(report);
+    context.output.show(&done)?;
+    next(&done.0, context);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -62,7 +64,7 @@ async fn start(environment: &Environment, state: LocalState, spec: &AppSpec, con
     Ok(())
 }
 
-fn tell(report: &Report, context: &Context) {
+fn notes(report: &Report, context: &Context) {
     let (app, console) = (&report.app, &context.console);
     report.notices.iter().for_each(|notice| console.note(notice));
     if report.proof == Some(Proof::Incomplete) {
@@ -71,7 +73,12 @@ fn tell(report: &Report, context: &Context) {
             app.name
         ));
     }
-    if report.outcome == Outcome::Created {
+}
+
+fn next(report: &Report, context: &Context) {
+    let (app, console) = (&report.app, &context.console);
+    // Also after a create that was interrupted before there was a Secret.
+    if report.steps.iter().any(|step| matches!(step, Step::PublishSecret { replace: false, .. })) {
         console.progress(&format!("Next: look inside      shareddb psql {}", app.name));
         console.progress(&format!("      settings         shareddb env {}", app.name));
         console.progress(&format!("      in a Deployment  envFrom: [{{secretRef: {{name: {}}}}}]", app.secret));
@@ -119,4 +126,41 @@ fn settings(list: &[String]) -> Result<BTreeMap<SettingName, String>> {
         }
     }
     Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Command};
+    use clap::Parser as _;
+
+    fn spec_of(line: &str) -> Result<AppSpec> {
+        match Args::try_parse_from(line.split_whitespace()).unwrap().command {
+            Command::Create(args) => spec(&args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_stays_as_recorded() {
+        assert_eq!(spec_of("shareddb create a").unwrap(), AppSpec::new("a".parse().unwrap()));
+    }
+
+    #[test]
+    fn none_is_the_empty_list_and_only_alone() {
+        let spec = spec_of("shareddb create a --set none --extension none").unwrap();
+        assert!(spec.settings.unwrap().is_empty() && spec.extensions.unwrap().is_empty());
+        for line in ["--extension none,x", "--set none --set a.b=1"] {
+            assert_eq!(spec_of(&format!("shareddb create a {line}")).unwrap_err().code(), "list_invalid");
+        }
+    }
+
+    #[test]
+    fn settings_are_split_at_the_first_sign() {
+        let settings = spec_of("shareddb create a --set a.b=c=d --set a.e=").unwrap().settings.unwrap();
+        assert_eq!(settings.values().collect::<Vec<_>>(), ["c=d", ""]);
+        for line in ["--set work_mem", "--set a.b=1 --set a.b=2"] {
+            assert_eq!(spec_of(&format!("shareddb create a {line}")).unwrap_err().code(), "setting_invalid");
+        }
+    }
 }

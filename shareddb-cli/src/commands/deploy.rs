@@ -12,6 +12,8 @@ use crate::context::Context;
 use crate::output::{Text, View};
 use crate::preview::Preview;
 
+const CREATED: &str = "created";
+
 /// The server after a deploy.
 #[derive(Debug, Serialize)]
 struct Deployed {
@@ -52,6 +54,9 @@ pub(crate) async fn run(args: &Deploy, context: &Context) -> Result<ExitCode> {
     }
     let deployed = if args.stop { stop(&environment, context).await? } else { start(&environment, context).await? };
     context.output.show(&deployed)?;
+    if deployed.outcome == CREATED {
+        context.console.progress("Next: give an app its database   shareddb create myapp");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,15 +64,12 @@ async fn start(environment: &Environment, context: &Context) -> Result<Deployed>
     context.console.awaits("the local server's start");
     let endpoint = environment.deploy().await?;
     let outcome = match (endpoint.created, endpoint.started) {
-        (true, _) => "created",
+        (true, _) => CREATED,
         (false, true) => "started",
         (false, false) => "unchanged",
     };
     if endpoint.started {
         context.console.progress(&format!("  PostgreSQL {} on 127.0.0.1:{}", endpoint.version, endpoint.port));
-    }
-    if endpoint.created {
-        context.console.progress("Next: give an app its database   shareddb create myapp");
     }
     Ok(Deployed {
         name: environment.name().to_string(),
