@@ -1,0 +1,272 @@
+//! What was typed. The comments are the help.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::units;
+
+const GLOBAL: &str = "Global options";
+
+/// Databases for many small applications on one shared PostgreSQL server
+#[derive(Parser, Debug)]
+#[command(name = "shareddb", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(after_help = "Example: shareddb create myapp && shareddb psql myapp")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Group, Debug)]
+pub(crate) struct Globals {
+    /// The environment to work on [default: $SHAREDDB_ENV, else local]
+    #[arg(short, long, global = true, value_name = "NAME", help_heading = GLOBAL)]
+    pub(crate) env: Option<String>,
+    /// How to print the result; with json an error is one JSON object, too
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = GLOBAL)]
+    pub(crate) output: Format,
+    /// How long the whole command may take: 90s, 15m, 1h30m
+    #[arg(long, global = true, value_parser = units::parse_duration, default_value = "5m", value_name = "TIME", help_heading = GLOBAL)]
+    pub(crate) timeout: Duration,
+    /// Tell no progress, only results, notes and errors
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
+    pub(crate) quiet: bool,
+    /// Tell what begins, not only what is done, and the details of causes
+    #[arg(short, long, global = true, conflicts_with = "quiet", help_heading = GLOBAL)]
+    pub(crate) verbose: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = GLOBAL)]
+    pub(crate) color: Color,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    #[default]
+    Table,
+    Wide,
+    Json,
+    Yaml,
+    Name,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// In the order of use.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Start the environment's server, and make it the first time
+    #[command(after_help = "Example: shareddb deploy")]
+    Deploy(Deploy),
+    /// Give an app its database, logins, schema and Secret, or repair them
+    #[command(after_help = "Example: shareddb create myapp --connections 20 --extension pg_trgm")]
+    Create(Create),
+    /// List the apps
+    #[command(after_help = "Example: shareddb list -o wide")]
+    List,
+    /// Show the server and how each app compares with its record
+    #[command(after_help = "Example: shareddb status myapp")]
+    Status(Status),
+    /// Print an app's connection settings, password included
+    #[command(after_help = "Example: shareddb env myapp > .env")]
+    Env(Env),
+    /// Open psql in an app's database, as the app
+    #[command(after_help = "Example: shareddb psql myapp -- -c 'select current_user'")]
+    Psql(Psql),
+    /// Remove an app with all its data
+    #[command(after_help = "Example: shareddb drop myapp --no-backup --confirm myapp")]
+    Drop(Drop),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: shareddb completion bash > /etc/bash_completion.d/shareddb")]
+    Completion(Completion),
+}
+
+#[derive(Group, Debug, Clone, Copy)]
+pub(crate) struct DryRun {
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// With --dry-run: exit with 3 when something would be done
+    #[arg(long, requires = "dry_run")]
+    pub(crate) exit_code: bool,
+}
+
+#[derive(Group, Debug)]
+pub(crate) struct Deploy {
+    /// Stop the server; its data stay
+    #[arg(long)]
+    pub(crate) stop: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
+}
+
+#[derive(Group, Debug)]
+pub(crate) struct Create {
+    /// The app: lower-case letters, digits and hyphens
+    pub(crate) app: String,
+    /// Another name than APP_db for the database; fixed once the app exists
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Option<String>,
+    /// Another name than APP_user for the login; fixed once the app exists
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Sessions that each of the app's logins may have [default: as recorded, else 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) connections: Option<u16>,
+    /// An extension that an admin has to make; repeat it, or separate by commas. The list given replaces the recorded
+    /// one, and `none` is the empty list
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) extension: Option<Vec<String>>,
+    /// A server setting of the app's sessions; repeat it for more. The set given replaces the recorded one, and `none`
+    /// is the empty set
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Option<Vec<String>>,
+    /// Schemas searched for unqualified names, in order [default: as recorded, else the app's own, public]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(crate) search_path: Option<Vec<String>>,
+    /// Promise more sessions than the server's budget has
+    #[arg(long)]
+    pub(crate) allow_overcommit: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
+}
+
+#[derive(Group, Debug)]
+pub(crate) struct Status {
+    /// Only this app, with its details
+    pub(crate) app: Option<String>,
+}
+
+#[derive(Group, Debug)]
+pub(crate) struct Env {
+    /// The app
+    #[arg(required_unless_present = "admin")]
+    pub(crate) app: Option<String>,
+    /// The settings of the server's admin instead of an app's
+    #[arg(long, conflicts_with = "app")]
+    pub(crate) admin: bool,
+    /// How to write them; json has every key of the Secret, k8s refers to the Secret and shows no value
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<EnvFormat>,
+    /// Print the value of this key and nothing else
+    #[arg(long, value_name = "KEY", conflicts_with = "format")]
+    pub(crate) key: Option<String>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EnvFormat {
+    Dotenv,
+    Shell,
+    Json,
+    Url,
+    Libpq,
+    Jdbc,
+    K8s,
+}
+
+#[derive(Group, Debug)]
+pub(crate) struct Psql {
+    /// The app
+    #[arg(required_unless_present = "admin")]
+    pub(crate) app: Option<String>,
+    /// Open the maintenance database as the server's admin instead
+    #[arg(long, conflicts_with = "app")]
+    pub(crate) admin: bool,
+    /// Arguments for psql
+    #[arg(last = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
+#[derive(Group, Debug)]
+pub(crate) struct Drop {
+    /// The app
+    pub(crate) app: String,
+    /// The app's name again; without it a terminal is asked
+    #[arg(long, value_name = "APP")]
+    pub(crate) confirm: Option<String>,
+    /// Take no backup first
+    #[arg(long)]
+    pub(crate) no_backup: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
+}
+
+#[derive(Group, Debug)]
+pub(crate) struct Completion {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Args::command().get_subcommands() {
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.starts_with(&format!("Example: shareddb {}", command.get_name())), "{example:?}");
+        }
+    }
+
+    #[test]
+    fn global_options_stand_on_either_side() {
+        for line in ["shareddb -e stage -o json list", "shareddb list -e stage -o json"] {
+            let globals = parse(line).unwrap().globals;
+            assert_eq!((globals.env.as_deref(), globals.output), (Some("stage"), Format::Json), "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_after_the_dashes_are_for_psql() {
+        let Command::Psql(psql) = parse("shareddb psql myapp -- -c select -q").unwrap().command else { panic!() };
+        assert_eq!((psql.app.as_deref(), psql.args.len()), (Some("myapp"), 3));
+        let Command::Psql(psql) = parse("shareddb psql --admin -- -l").unwrap().command else { panic!() };
+        assert_eq!((psql.app, psql.args.len()), (None, 1));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in [
+            "shareddb psql",
+            "shareddb psql a --admin",
+            "shareddb env",
+            "shareddb env a --key K --format url",
+            "shareddb create a --exit-code",
+            "shareddb create a --connections 0",
+            "shareddb create --help-me",
+            "shareddb list --timeout 5",
+            "shareddb list -o xml",
+            "shareddb list -q -v",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn lists_are_repeated_or_separated_by_commas() {
+        let line = "shareddb create a --extension x,y --extension z --set work_mem=1MB --set a.b=1,2";
+        let Command::Create(create) = parse(line).unwrap().command else { panic!() };
+        assert_eq!(create.extension.unwrap(), ["x", "y", "z"]);
+        assert_eq!(create.set.unwrap(), ["work_mem=1MB", "a.b=1,2"]);
+    }
+}

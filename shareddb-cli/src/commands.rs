@@ -1,0 +1,10 @@
+//! The commands, one file each.
+
+pub(crate) mod completion;
+pub(crate) mod create;
+pub(crate) mod deploy;
+pub(crate) mod drop;
+pub(crate) mod env;
+pub(crate) mod list;
+pub(crate) mod psql;
+pub(crate) mod status;

@@ -1,0 +1,166 @@
+//! `shareddb create`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use shareddb_core::local::LocalState;
+use shareddb_core::provision::{Proof, Step};
+use shareddb_core::{App, AppSpec, Environment, Error, Report, Result, SettingName};
+
+use crate::args::Create;
+use crate::context::Context;
+use crate::output::{Text, View};
+use crate::preview::Preview;
+
+/// What empties a list that is otherwise inherited.
+const NONE: &str = "none";
+
+/// A report as it is printed.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Done(pub(crate) Report);
+
+impl View for Done {
+    const KIND: &'static str = "Result";
+
+    fn text(&self, _style: Text) -> String {
+        format!("app/{} {}\n", self.0.app.name, self.0.outcome.as_str())
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![format!("app/{}", self.0.app.name)]
+    }
+}
+
+pub(crate) async fn run(args: &Create, context: &Context) -> Result<ExitCode> {
+    let spec = spec(args)?;
+    let environment = context.environment()?;
+    let state = context.announce(&environment)?;
+    if args.dry_run.dry_run {
+        let plan = context.provisioner(&environment).await?.plan(&spec).await?;
+        return Preview::of(&plan).show(context, args.dry_run);
+    }
+    start(&environment, state, &spec, context).await?;
+    let report = context.provisioner(&environment).await?.create(&spec).await?;
+    notes(&report, context);
+    let done = Done(report);
+    context.output.show(&done)?;
+    next(&done.0, context);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the local server unless it runs. What no server could change is found out first.
+async fn start(environment: &Environment, state: LocalState, spec: &AppSpec, context: &Context) -> Result<()> {
+    match state {
+        LocalState::Running { ready: true, .. } => return Ok(()),
+        LocalState::Absent => drop(App::derive(spec, environment.name(), None)?),
+        _ => {}
+    }
+    context.console.progress("starting the local server");
+    context.console.awaits("the local server's start");
+    let endpoint = environment.deploy().await?;
+    context.console.progress(&format!("  PostgreSQL {} on 127.0.0.1:{}", endpoint.version, endpoint.port));
+    Ok(())
+}
+
+fn notes(report: &Report, context: &Context) {
+    let (app, console) = (&report.app, &context.console);
+    report.notices.iter().for_each(|notice| console.note(notice));
+    if report.proof == Some(Proof::Incomplete) {
+        console.note(&format!(
+            "every session that {} may have is in use: the password was checked, its rights were not tried",
+            app.name
+        ));
+    }
+}
+
+fn next(report: &Report, context: &Context) {
+    let (app, console) = (&report.app, &context.console);
+    // Also after a create that was interrupted before there was a Secret.
+    if report.steps.iter().any(|step| matches!(step, Step::PublishSecret { replace: false, .. })) {
+        console.progress(&format!("Next: look inside      shareddb psql {}", app.name));
+        console.progress(&format!("      settings         shareddb env {}", app.name));
+        console.progress(&format!("      in a Deployment  envFrom: [{{secretRef: {{name: {}}}}}]", app.secret));
+    }
+}
+
+fn spec(args: &Create) -> Result<AppSpec> {
+    let mut spec = AppSpec::new(args.app.parse()?);
+    spec.database = args.database.as_deref().map(str::parse).transpose()?;
+    spec.user = args.user.as_deref().map(str::parse).transpose()?;
+    spec.connections = args.connections;
+    spec.search_path = args.search_path.as_deref().map(parsed).transpose()?;
+    spec.extensions = args.extension.as_deref().map(|list| parsed(chosen(list, "--extension")?)).transpose()?;
+    spec.settings = args.set.as_deref().map(|list| settings(chosen(list, "--set")?)).transpose()?;
+    spec.allow_overcommit = args.allow_overcommit;
+    Ok(spec)
+}
+
+fn parsed<T: std::str::FromStr<Err = Error>, C: FromIterator<T>>(list: &[String]) -> Result<C> {
+    list.iter().map(|text| text.trim().parse()).collect()
+}
+
+/// The list without the word that stands for an empty one.
+fn chosen<'a>(list: &'a [String], flag: &str) -> Result<&'a [String]> {
+    match list {
+        [only] if only == NONE => Ok(&[]),
+        list if list.iter().any(|text| text == NONE) => Err(Error::invalid_input(
+            "list_invalid",
+            format!("{flag} {NONE} stands for the empty list, and there is more"),
+        )),
+        list => Ok(list),
+    }
+}
+
+fn settings(list: &[String]) -> Result<BTreeMap<SettingName, String>> {
+    let mut settings = BTreeMap::new();
+    for text in list {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(Error::invalid_input("setting_invalid", format!("--set {text:?} has no value"))
+                .with_hint("write --set NAME=VALUE, such as --set statement_timeout=5s"));
+        };
+        let name: SettingName = name.trim().parse()?;
+        if settings.insert(name.clone(), value.to_owned()).is_some() {
+            return Err(Error::invalid_input("setting_invalid", format!("--set gives {name} twice")));
+        }
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Command};
+    use clap::Parser as _;
+
+    fn spec_of(line: &str) -> Result<AppSpec> {
+        match Args::try_parse_from(line.split_whitespace()).unwrap().command {
+            Command::Create(args) => spec(&args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_stays_as_recorded() {
+        assert_eq!(spec_of("shareddb create a").unwrap(), AppSpec::new("a".parse().unwrap()));
+    }
+
+    #[test]
+    fn none_is_the_empty_list_and_only_alone() {
+        let spec = spec_of("shareddb create a --set none --extension none").unwrap();
+        assert!(spec.settings.unwrap().is_empty() && spec.extensions.unwrap().is_empty());
+        for line in ["--extension none,x", "--set none --set a.b=1"] {
+            assert_eq!(spec_of(&format!("shareddb create a {line}")).unwrap_err().code(), "list_invalid");
+        }
+    }
+
+    #[test]
+    fn settings_are_split_at_the_first_sign() {
+        let settings = spec_of("shareddb create a --set a.b=c=d --set a.e=").unwrap().settings.unwrap();
+        assert_eq!(settings.values().collect::<Vec<_>>(), ["c=d", ""]);
+        for line in ["--set work_mem", "--set a.b=1 --set a.b=2"] {
+            assert_eq!(spec_of(&format!("shareddb create a {line}")).unwrap_err().code(), "setting_invalid");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `shareddb deploy`.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use shareddb_core::local::LocalState;
+use shareddb_core::provision::Change;
+use shareddb_core::{Environment, Result};
+
+use crate::args::Deploy;
+use crate::context::Context;
+use crate::output::{Text, View};
+use crate::preview::Preview;
+
+const CREATED: &str = "created";
+
+/// The server after a deploy.
+#[derive(Debug, Serialize)]
+struct Deployed {
+    name: String,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Server>,
+}
+
+#[derive(Debug, Serialize)]
+struct Server {
+    host: &'static str,
+    port: u16,
+    version: String,
+    pid: u32,
+    admin: String,
+    password_file: String,
+    binaries: String,
+}
+
+impl View for Deployed {
+    const KIND: &'static str = "Environment";
+
+    fn text(&self, _style: Text) -> String {
+        format!("server/{} {}\n", self.name, self.outcome)
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![format!("server/{}", self.name)]
+    }
+}
+
+pub(crate) async fn run(args: &Deploy, context: &Context) -> Result<ExitCode> {
+    let environment = context.environment()?;
+    let state = context.announce(&environment)?;
+    if args.dry_run.dry_run {
+        return preview(args, &environment, state).show(context, args.dry_run);
+    }
+    let deployed = if args.stop { stop(&environment, context).await? } else { start(&environment, context).await? };
+    context.output.show(&deployed)?;
+    if deployed.outcome == CREATED {
+        context.console.progress("Next: give an app its database   shareddb create myapp");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn start(environment: &Environment, context: &Context) -> Result<Deployed> {
+    context.console.awaits("the local server's start");
+    let endpoint = environment.deploy().await?;
+    let outcome = match (endpoint.created, endpoint.started) {
+        (true, _) => CREATED,
+        (false, true) => "started",
+        (false, false) => "unchanged",
+    };
+    if endpoint.started {
+        context.console.progress(&format!("  PostgreSQL {} on 127.0.0.1:{}", endpoint.version, endpoint.port));
+    }
+    Ok(Deployed {
+        name: environment.name().to_string(),
+        outcome,
+        server: Some(Server {
+            host: "127.0.0.1",
+            port: endpoint.port,
+            version: endpoint.version,
+            pid: endpoint.pid,
+            admin: endpoint.admin,
+            password_file: endpoint.password_file.display().to_string(),
+            binaries: endpoint.binaries.dir.display().to_string(),
+        }),
+    })
+}
+
+async fn stop(environment: &Environment, context: &Context) -> Result<Deployed> {
+    context.console.awaits("the local server's end");
+    let outcome = if environment.local_server().stop().await? { "stopped" } else { "unchanged" };
+    Ok(Deployed { name: environment.name().to_string(), outcome, server: None })
+}
+
+fn preview(args: &Deploy, environment: &Environment, state: LocalState) -> Preview {
+    let home = environment.local_server().home();
+    let changes = match (args.stop, state) {
+        (false, LocalState::Absent) => vec![
+            (Change::Add, format!("data directory {}", home.data_dir().display())),
+            (Change::Add, "admin password, 32 characters".to_owned()),
+            (Change::Change, "server: started on a free port of 127.0.0.1".to_owned()),
+        ],
+        (false, LocalState::Stopped { major }) => {
+            vec![(Change::Change, format!("server of PostgreSQL {major}: started"))]
+        }
+        (true, LocalState::Running { port, .. }) => {
+            vec![(Change::Change, format!("server on 127.0.0.1:{port}: stopped, its data stay"))]
+        }
+        _ => Vec::new(),
+    };
+    Preview::new(format!("server/{}", environment.name()), changes)
+}

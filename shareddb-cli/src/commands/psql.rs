@@ -1,0 +1,58 @@
+//! `shareddb psql`.
+
+use std::env;
+use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitCode, ExitStatus};
+
+use secrecy::ExposeSecret as _;
+use shareddb_core::local::LocalState;
+use shareddb_core::{AppName, Binaries, ConnectionConfig, Environment, Error, Result};
+use tokio::process::Command;
+
+use crate::args::Psql;
+use crate::context::Context;
+
+const APPLICATION: &str = "shareddb-psql";
+
+pub(crate) async fn run(args: &Psql, context: &Context) -> Result<ExitCode> {
+    let app: Option<AppName> = args.app.as_deref().map(str::parse).transpose()?;
+    let environment = context.environment()?;
+    let config = match &app {
+        Some(app) => context.provisioner(&environment).await?.connection(app).await?,
+        None => environment.connect().await?.admin().clone(),
+    };
+    let mut child = command(args, &environment, &config)?.spawn().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::unavailable("tool_missing", "there is no psql").with_source(error),
+        _ => Error::from_io("cannot run psql", error),
+    })?;
+    // From here on Ctrl-C is psql's: it cancels the query and not the session.
+    context.console.hand_over();
+    let status = child.wait().await.map_err(|error| Error::from_io("cannot wait for psql", error))?;
+    Ok(exit_code(status))
+}
+
+/// psql with its connection in the environment, as everybody may read the arguments of a process.
+fn command(args: &Psql, environment: &Environment, config: &ConnectionConfig) -> Result<Command> {
+    let local = environment.local_server();
+    let explicit = local.home().binaries_override();
+    let binaries = match local.state()? {
+        LocalState::Running { major, .. } | LocalState::Stopped { major } => Binaries::of_major(major, explicit)?,
+        _ => Binaries::find(explicit)?,
+    };
+    let mut command = Command::new(binaries.program("psql"));
+    command.args(&args.args).kill_on_drop(true);
+    // libpq would mix them with ours.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+        command.env_remove(name);
+    }
+    for (name, value) in config.clone().with_application_name(APPLICATION).environ()? {
+        command.env(name, value.expose_secret());
+    }
+    Ok(command)
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}

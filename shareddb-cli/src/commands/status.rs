@@ -1,0 +1,153 @@
+//! `shareddb status`.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use shareddb_core::provision::{AppStatus, Change, ServerStatus, Status as Found};
+use shareddb_core::{AppName, Result, SecretStore as _, Slot};
+
+use super::list::{connections, size};
+use crate::args::Status;
+use crate::color::{Paint, Style};
+use crate::console;
+use crate::context::Context;
+use crate::output::{Text, View};
+use crate::quoting::printable;
+use crate::table::{Cell, NONE, Table, pairs};
+
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    found: Found,
+    /// Where the Secret of the one app is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+impl View for Report {
+    const KIND: &'static str = "Status";
+
+    fn text(&self, style: Text) -> String {
+        let Found { environment, server, apps, .. } = &self.found;
+        let mut text = pairs(&head(environment, server), style.paint);
+        match (&self.secret, apps.as_slice()) {
+            (Some(secret), [app]) => text += &format!("\n{}", pairs(&details(app, secret), style.paint)),
+            (_, []) => text += "\nNo apps.\n",
+            (_, apps) => text += &format!("\n{}", table(apps).render(style.paint)),
+        }
+        let troubles = apps.iter().filter(|app| !is_well(app)).map(|app| trouble(app, style.paint));
+        text + &troubles.collect::<String>()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.found.apps.iter().map(|app| format!("app/{}", app.summary.app.name)).collect()
+    }
+}
+
+pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
+    let app: Option<AppName> = args.app.as_deref().map(str::parse).transpose()?;
+    let environment = context.environment()?;
+    let found = context.provisioner(&environment).await?.status(app.as_ref()).await?;
+    let secret = match (&app, found.apps.as_slice()) {
+        (Some(_), [app]) => Some(environment.secrets().describe(&app.summary.app.secret)),
+        _ => None,
+    };
+    if found.apps.is_empty() {
+        context.console.progress("make an app: shareddb create myapp");
+    }
+    context.output.show(&Report { found, secret })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn head<'a>(environment: &str, server: &'a ServerStatus) -> Vec<(&'a str, Cell)> {
+    let budget = server.budget;
+    let mut head = vec![
+        ("Environment", environment.into()),
+        ("PostgreSQL", server.version.as_str().into()),
+        ("Endpoint", server.endpoint.as_str().into()),
+        (
+            "Connections",
+            format!("{}/{} promised, {} at once", budget.promised, budget.capacity, server.max_connections).into(),
+        ),
+    ];
+    for wall in &server.walls {
+        let (word, style) = if wall.stands { ("OK", Style::Good) } else { ("MISSING", Style::Bad) };
+        head.push(("Wall", Cell::led(word, style, &format!("{}: {}", wall.name, wall.detail))));
+    }
+    head.extend(server.notices.iter().map(|notice| ("Note", notice.as_str().into())));
+    head
+}
+
+fn table(apps: &[AppStatus]) -> Table {
+    let mut table = Table::new(["APP", "DATABASE", "LOGIN", "CONNS", "SIZE", "STATUS"]);
+    for status in apps {
+        let app = &status.summary.app;
+        table.row([
+            app.name.as_str().into(),
+            app.database.as_str().into(),
+            login(status).into(),
+            connections(&status.summary),
+            size(&status.summary),
+            state(status),
+        ]);
+    }
+    table
+}
+
+fn details<'a>(status: &AppStatus, secret: &str) -> Vec<(&'a str, Cell)> {
+    let app = &status.summary.app;
+    let list = |items: Vec<String>| Cell::from(items.join(", "));
+    let sessions = Slot::ALL.map(|slot| format!("{} {}", app.login(slot), status.login_sessions[slot as usize]));
+    vec![
+        ("Name", app.name.as_str().into()),
+        ("Status", state(status)),
+        ("Database", app.database.as_str().into()),
+        ("Size", size(&status.summary)),
+        ("Owner", app.owner.as_str().into()),
+        ("User", app.user.as_str().into()),
+        ("Login in use", login(status).into()),
+        ("Sessions", list(sessions.to_vec())),
+        ("Limit", format!("{} sessions per login", app.connections).into()),
+        ("Schema", app.schema.as_str().into()),
+        ("Search path", list(app.effective_search_path())),
+        ("Extensions", list(app.extensions.iter().map(ToString::to_string).collect())),
+        ("Settings", list(app.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect())),
+        ("Secret", secret.into()),
+    ]
+}
+
+/// The login that the Secret names.
+fn login(status: &AppStatus) -> &str {
+    status.slot.map_or(NONE, |slot| status.summary.app.login(slot).as_str())
+}
+
+fn is_well(status: &AppStatus) -> bool {
+    !status.summary.dropping && status.problem.is_none() && status.drift.is_empty()
+}
+
+fn state(status: &AppStatus) -> Cell {
+    if status.summary.dropping {
+        Cell::styled("dropping", Style::Warn)
+    } else if !status.drift.is_empty() {
+        // The trial login at the end only follows from the changes.
+        let changes = status.drift.iter().filter(|step| step.change() != Change::Check).count();
+        Cell::styled(format!("DRIFT {}", changes.max(1)), Style::Warn)
+    } else if status.problem.is_some() {
+        Cell::styled("PROBLEM", Style::Bad)
+    } else {
+        Cell::styled("OK", Style::Good)
+    }
+}
+
+/// What is not as it should be with one app, and the command that repairs it.
+fn trouble(status: &AppStatus, paint: Paint) -> String {
+    let name = &status.summary.app.name;
+    let problem = status.problem.as_deref().map(|problem| format!("  {}\n", printable(problem)));
+    let drift = status.drift.iter().map(|step| console::change(step.change(), step, paint) + "\n");
+    let finish = format!("  finish: shareddb drop {name} --no-backup --confirm {name}\n");
+    let repair = format!("  fix: shareddb create {name}\n");
+    let finish = status.summary.dropping.then_some(finish);
+    let repair = (!status.drift.is_empty()).then_some(repair);
+    let lines = problem.into_iter().chain(drift).chain(finish).chain(repair);
+    format!("\n{name}:\n{}", lines.collect::<String>())
+}

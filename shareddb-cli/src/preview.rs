@@ -1,0 +1,75 @@
+//! What a dry run prints.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use shareddb_core::provision::Change;
+use shareddb_core::{Plan, Result};
+
+use crate::args::DryRun;
+use crate::console;
+use crate::context::Context;
+use crate::output::{Text, View};
+
+/// It worked, and the answer is no: not everything is as it should be.
+const CHANGES: u8 = 3;
+
+/// What a command would do.
+#[derive(Debug, Serialize)]
+pub(crate) struct Preview {
+    /// What it is about, such as `app/myapp`.
+    name: String,
+    changes: Vec<Line>,
+    summary: Summary,
+    notices: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    op: Change,
+    object: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    add: usize,
+    change: usize,
+    remove: usize,
+}
+
+impl Preview {
+    pub(crate) fn new(name: impl Into<String>, changes: impl IntoIterator<Item = (Change, String)>) -> Self {
+        let changes: Vec<Line> = changes.into_iter().map(|(op, object)| Line { op, object }).collect();
+        let count = |op| changes.iter().filter(|line| line.op == op).count();
+        let summary = Summary { add: count(Change::Add), change: count(Change::Change), remove: count(Change::Remove) };
+        Self { name: name.into(), changes, summary, notices: Vec::new() }
+    }
+
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let changes = plan.steps.iter().map(|step| (step.change(), step.to_string()));
+        Self { notices: plan.notices.clone(), ..Self::new(format!("app/{}", plan.app.name), changes) }
+    }
+
+    /// Prints it, and says how to exit.
+    pub(crate) fn show(&self, context: &Context, options: DryRun) -> Result<ExitCode> {
+        self.notices.iter().for_each(|notice| context.console.note(notice));
+        context.output.show(self)?;
+        let differs = options.exit_code && !self.changes.is_empty();
+        Ok(if differs { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
+    }
+}
+
+impl View for Preview {
+    const KIND: &'static str = "Plan";
+
+    fn text(&self, style: Text) -> String {
+        let lines = self.changes.iter().map(|line| console::change(line.op, &line.object, style.paint) + "\n");
+        let Summary { add, change, remove } = self.summary;
+        let summary = format!("{add} to add, {change} to change, {remove} to remove. Nothing was changed (dry run).\n");
+        lines.chain([summary]).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![self.name.clone()]
+    }
+}
