@@ -15,15 +15,10 @@ impl fmt::Debug for Failure {
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            // What a server appends in further lines may quote a row of somebody's table.
-            text += &format!("\n  because: {}", error.to_string().lines().next().unwrap_or_default());
-            cause = error.source();
-        }
         let outermost: &(dyn Error + 'static) = &error;
-        if let Some(hint) = outermost.downcast_ref().and_then(shareddb_core::Error::hint) {
-            text += &format!("\n  hint: {hint}");
+        if let Some(error) = outermost.downcast_ref::<shareddb_core::Error>() {
+            text.extend(error.causes().iter().map(|cause| format!("\n  because: {cause}")));
+            text.extend(error.hint().map(|hint| format!("\n  hint: {hint}")));
         }
         Self(text)
     }

@@ -35,7 +35,7 @@ pub(crate) struct Globals {
     /// Tell no progress, only results, notes and errors
     #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
-    /// Tell what begins, not only what is done, and the details of causes
+    /// Tell what begins, not only what is done
     #[arg(short, long, global = true, conflicts_with = "quiet", help_heading = GLOBAL)]
     pub(crate) verbose: bool,
     /// When to use colours

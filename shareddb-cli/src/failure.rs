@@ -1,6 +1,5 @@
 //! What is printed when a command fails, and how the process ends then.
 
-use std::error::Error as StdError;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -40,7 +39,7 @@ impl Failure {
     /// Prints it on standard error, and says how to exit.
     pub(crate) fn report(self, context: &Context) -> ExitCode {
         let console = &context.console;
-        let account = self.account(console.is_verbose());
+        let account = self.account();
         let exit = ExitCode::from(account.exit);
         if context.output.format() == Format::Json
             && let Ok(json) = serde_json::to_string(&account)
@@ -59,14 +58,14 @@ impl Failure {
         exit
     }
 
-    fn account(&self, details: bool) -> Account {
+    fn account(&self) -> Account {
         match self {
             Self::Failed(error) => Account {
                 code: error.code(),
                 message: error.to_string(),
                 hint: error.hint().map(ToOwned::to_owned),
                 exit: exit_code(error),
-                causes: causes(error, details),
+                causes: error.causes(),
             },
             Self::Interrupted { signal } => Account {
                 code: "interrupted",
@@ -90,33 +89,9 @@ fn exit_code(error: &Error) -> u8 {
     }
 }
 
-/// The chain below an error, without what was said already. A server's detail may show data, so it is told on demand only.
-fn causes(error: &Error, details: bool) -> Vec<String> {
-    let mut said = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        let text = if details { text.trim() } else { text.lines().next().unwrap_or_default().trim() };
-        let bare = without_labels(text);
-        if !bare.is_empty() && !said.iter().any(|said| said.contains(bare)) {
-            said.push(bare.to_owned());
-        }
-        next = cause.source();
-    }
-    said.split_off(1)
-}
-
-/// The client labels what a server said twice.
-fn without_labels(text: &str) -> &str {
-    let text = text.strip_prefix("db error").map_or(text, |rest| rest.trim_start_matches(": "));
-    let labels = ["ERROR: ", "FATAL: ", "PANIC: "];
-    labels.iter().find_map(|label| text.strip_prefix(label)).unwrap_or(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
 
     #[test]
     fn outcomes_have_their_exit_codes() {
@@ -133,22 +108,6 @@ mod tests {
         ]
         .map(|error| exit_code(&error));
         assert_eq!(exits, [2, 4, 5, 5, 6, 7, 1, 1, 1]);
-        assert_eq!(Failure::Interrupted { signal: 2 }.account(false).exit, 130);
-    }
-
-    #[test]
-    fn a_cause_is_told_once() {
-        let error = Error::failed("c", "cannot do it: syntax error (42601)")
-            .with_source(io::Error::other(io::Error::other("db error: ERROR: syntax error")));
-        assert!(causes(&error, false).is_empty());
-        let error = Error::failed("c", "cannot read x").with_source(io::Error::other("no such file"));
-        assert_eq!(causes(&error, false), ["no such file"]);
-    }
-
-    #[test]
-    fn details_are_told_on_demand() {
-        let error = Error::failed("c", "m").with_source(io::Error::other("ERROR: dup\nDETAIL: Key (a)=(1)"));
-        assert_eq!(causes(&error, false), ["dup"]);
-        assert_eq!(causes(&error, true), ["dup\nDETAIL: Key (a)=(1)"]);
+        assert_eq!(Failure::Interrupted { signal: 2 }.account().exit, 130);
     }
 }

@@ -79,6 +79,7 @@ impl Slot {
 
 /// Everything one app owns, by name, and the settings in force for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct App {
     /// The app's own name.

@@ -131,6 +131,20 @@ impl Error {
         self.fault().sqlstate.as_deref()
     }
 
+    /// The causes, outermost first, without what the sentences before have said already.
+    pub fn causes(&self) -> Vec<String> {
+        let mut said = vec![self.to_string()];
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !text.is_empty() && !said.iter().any(|said| said.contains(&text)) {
+                said.push(text);
+            }
+            next = cause.source();
+        }
+        said.split_off(1)
+    }
+
     /// Whether the same call may succeed later with nothing else changed.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Timeout(_))
@@ -248,6 +262,16 @@ mod tests {
         assert_eq!(error.to_string(), "cannot read x");
         assert_eq!(error.source().unwrap().to_string(), "inner");
         assert_eq!(error.code(), "io");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let inner = std::io::Error::other(std::io::Error::other("no such file"));
+        let error = Error::failed("c", "cannot read x").with_source(inner);
+        assert_eq!(error.causes(), ["no such file"]);
+        let error =
+            Error::failed("c", "cannot read x: no such file").with_source(std::io::Error::other("no such file"));
+        assert!(error.causes().is_empty());
     }
 
     #[test]

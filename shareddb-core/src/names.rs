@@ -184,8 +184,16 @@ fn check_reserved(what: &str, text: &str) -> Result<()> {
 }
 
 fn invalid(what: &str, text: &str, reason: &str) -> Error {
+    let example = match what {
+        "app name" => "my-app",
+        "environment name" => "production",
+        "setting name" => "work_mem",
+        "extension name" => "pg_trgm",
+        "schema name" => "my_app",
+        _ => "my_app_prod",
+    };
     Error::invalid_input("name_invalid", format!("{what} {} is not valid: {reason}", text.escape_debug_quoted()))
-        .with_hint(format!("choose another {what}, such as \"my{}\"", if what == "app name" { "-app" } else { "_app" }))
+        .with_hint(format!("a good {what} looks like {example:?}"))
 }
 
 /// Quoting that shows hostile text without letting it act on a terminal, cut to a readable length.

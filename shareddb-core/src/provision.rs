@@ -16,6 +16,8 @@ mod status;
 mod step;
 
 #[cfg(test)]
+mod crash_points;
+#[cfg(test)]
 mod simulation;
 
 pub use crate::postgres::facts::RoleShape;
@@ -24,7 +26,7 @@ pub use event::Event;
 pub use plan::Plan;
 pub use proof::Proof;
 pub use report::{Outcome, Report};
-pub use status::{AppStatus, AppSummary, ServerStatus, Status, Wall};
+pub use status::{AppStatus, AppSummary, Problem, ServerStatus, Status, Wall};
 pub use step::{Change, PasswordSource, SettingValue, Step};
 
 use crate::app::{App, AppSpec};
@@ -141,7 +143,7 @@ impl Provisioner {
         let Some(mark) = records(&marks).remove(name) else {
             return Err(Error::not_found(
                 "app_not_found",
-                format!("there is no app {name} in {}", self.server.environment()),
+                format!("there is no app {name} in environment {}", self.server.environment()),
             )
             .with_hint("`shareddb list` shows the apps"));
         };

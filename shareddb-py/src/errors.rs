@@ -1,7 +1,5 @@
 //! Exceptions: one class per outcome under `shareddb.Error`, each also a built-in where one fits.
 
-use std::error::Error as _;
-
 use pyo3::exceptions::{
     PyConnectionError, PyException, PyLookupError, PyPermissionError, PyTimeoutError, PyValueError,
 };
@@ -111,17 +109,5 @@ fn define<'py>(
 
 /// The message and its causes in one line.
 fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        // What a server appends in further lines may quote a row of somebody's table.
-        let said = said.lines().next().unwrap_or_default();
-        if !text.contains(said) {
-            text.push_str(": ");
-            text.push_str(said);
-        }
-        cause = error.source();
-    }
-    text
+    [vec![error.to_string()], error.causes()].concat().join(": ")
 }

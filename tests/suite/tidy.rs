@@ -109,7 +109,7 @@ fn sql_stands_under_postgres_only() {
             continue;
         }
         for line in lines(&text) {
-            let hint = line.contains("with_hint") || line.contains("undo that with") || line.contains("let statement");
+            let hint = line.contains("undo that with");
             assert!(hint || !SQL.iter().any(|word| line.contains(word)), "{path}: {line}");
         }
     }
@@ -150,7 +150,7 @@ fn the_library_neither_prints_nor_reads_the_environment() {
             }
         }
         let reads = lines(&text).filter(|line| line.contains("env::var")).count();
-        assert!(reads == 0 || text.contains("fn from_env"), "{path} reads the environment outside from_env");
+        assert!(reads == 0 || text.contains("from_env"), "{path} reads the environment outside from_env");
     }
 }
 
@@ -172,8 +172,7 @@ fn nothing_is_put_off() {
         if path == own {
             continue;
         }
-        for word in ["#[ignore", "TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "assert!(true)", "thread::sleep"]
-        {
+        for word in ["#[ignore", "TODO", "FIXME", "todo!(", "unimplemented!(", "assert!(true)", "thread::sleep"] {
             assert!(!text.contains(word), "{path}: {word}");
         }
     }

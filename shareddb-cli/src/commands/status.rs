@@ -122,7 +122,7 @@ fn login(status: &AppStatus) -> &str {
 }
 
 fn is_well(status: &AppStatus) -> bool {
-    !status.summary.dropping && status.problem.is_none() && status.drift.is_empty()
+    !status.summary.dropping && status.problem.is_none() && status.notices.is_empty() && status.drift.is_empty()
 }
 
 fn state(status: &AppStatus) -> Cell {
@@ -142,12 +142,16 @@ fn state(status: &AppStatus) -> Cell {
 /// What is not as it should be with one app, and the command that repairs it.
 fn trouble(status: &AppStatus, paint: Paint) -> String {
     let name = &status.summary.app.name;
-    let problem = status.problem.as_deref().map(|problem| format!("  {}\n", printable(problem)));
+    let problem = status.problem.iter().flat_map(|problem| {
+        let hint = problem.hint.iter().map(|hint| format!("  fix: {}\n", printable(hint)));
+        [format!("  {}\n", printable(&problem.message))].into_iter().chain(hint)
+    });
+    let notices = status.notices.iter().map(|notice| format!("  note: {}\n", printable(notice)));
     let drift = status.drift.iter().map(|step| console::change(step.change(), step, paint) + "\n");
     let finish = format!("  finish: shareddb drop {name} --no-backup --confirm {name}\n");
     let repair = format!("  fix: shareddb create {name}\n");
     let finish = status.summary.dropping.then_some(finish);
     let repair = (!status.drift.is_empty()).then_some(repair);
-    let lines = problem.into_iter().chain(drift).chain(finish).chain(repair);
+    let lines = problem.chain(notices).chain(drift).chain(finish).chain(repair);
     format!("\n{name}:\n{}", lines.collect::<String>())
 }

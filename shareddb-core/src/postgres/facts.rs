@@ -56,6 +56,7 @@ pub(crate) struct RoleFacts {
 
 /// What a role may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RoleShape {
     /// May log in.
     pub login: bool,

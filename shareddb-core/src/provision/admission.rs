@@ -4,6 +4,7 @@ use crate::app::{App, AppSpec, EXTENSION_SCHEMA, MAINTENANCE_CONNECTIONS, Mark};
 use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::facts::{Bearer, ServerFacts};
+use crate::postgres::statements;
 use crate::provision::observed::{Observed, SecretFacts, records};
 
 /// Sessions kept for admins and monitors: the server's own reserve of three, and five.
@@ -65,7 +66,7 @@ fn check_roles(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<
     if record.is_some() {
         let unmarked = observed.roles.contains_key(app.owner.as_str())
             && observed.mark_on(Bearer::Role, app.owner.as_str()).is_none();
-        return if unmarked { Err(lost_mark("ROLE", app)) } else { Ok(()) };
+        return if unmarked { Err(lost_mark(Bearer::Role, app)) } else { Ok(()) };
     }
     for role in app.roles() {
         let role = role.as_str();
@@ -96,7 +97,7 @@ fn check_database(app: &App, record: Option<&Mark>, observed: &Observed) -> Resu
     let untouched = (!database.allows_connections || database.invalid) && database.owner == observed.server.admin;
     match (recorded && untouched, record) {
         (true, _) => Ok(()),
-        (false, Some(_)) => Err(lost_mark("DATABASE", app)),
+        (false, Some(_)) => Err(lost_mark(Bearer::Database, app)),
         (false, None) => Err(taken("database", name, "it exists and is not shareddb's")),
     }
 }
@@ -182,6 +183,7 @@ fn check_budget(app: &App, record: Option<&Mark>, observed: &Observed) -> Result
 
 /// How many sessions are promised to apps, and how many may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Budget {
     /// Sessions promised.
     pub promised: u32,
@@ -224,12 +226,11 @@ fn taken(kind: &str, name: &str, why: &str) -> Error {
         .with_hint("choose another name for the app, or other ones with --database and --user")
 }
 
-fn lost_mark(kind: &str, app: &App) -> Error {
-    let statement =
-        format!("COMMENT ON {kind} \"{}\" IS '{}'", app.database, app.mark().to_string().replace('\'', "''"));
-    Error::conflict(
-        "mark_lost",
-        format!("{} {} has the name of app {} and not its record", kind.to_lowercase(), app.database, app.name),
-    )
-    .with_hint(format!("if it is the app's, say so as a superuser: {statement}"))
+fn lost_mark(bearer: Bearer, app: &App) -> Error {
+    let (kind, statement) = match bearer {
+        Bearer::Role => ("role", statements::mark_role(app.owner.as_str(), &app.mark())),
+        Bearer::Database => ("database", statements::mark_database(app.database.as_str(), &app.mark())),
+    };
+    Error::conflict("mark_lost", format!("{kind} {} has the name of app {} and not its record", app.database, app.name))
+        .with_hint(format!("if it is the app's, say so as a superuser: {statement}"))
 }

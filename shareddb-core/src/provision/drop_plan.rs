@@ -14,8 +14,11 @@ use crate::provision::step::Step;
 /// `NotFound` when no such app is recorded.
 pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
     let Some(record) = observed.record(name)? else {
-        return Err(Error::not_found("app_not_found", format!("there is no app {name} in {}", observed.environment))
-            .with_hint("`shareddb list` shows the apps"));
+        return Err(Error::not_found(
+            "app_not_found",
+            format!("there is no app {name} in environment {}", observed.environment),
+        )
+        .with_hint("`shareddb list` shows the apps"));
     };
     let app = App::derive(&AppSpec::new(name.clone()), &observed.environment, Some(record))?;
     let databases = databases(&app, observed);

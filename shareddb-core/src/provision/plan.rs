@@ -14,6 +14,7 @@ use crate::provision::{admission, credential, database_steps, role_steps};
 ///
 /// A plan holds no secret: a password is named by where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Plan {
     /// The app as it will be.

@@ -36,6 +36,7 @@ impl Outcome {
 
 /// What a run has done.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Report {
     /// The app, as it is now.

@@ -16,6 +16,7 @@ use crate::provision::{Provisioner, plan};
 
 /// One app in a list.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct AppSummary {
     /// The app as recorded.
@@ -30,6 +31,7 @@ pub struct AppSummary {
 
 /// One app in detail.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct AppStatus {
     /// What a list says of it.
@@ -42,11 +44,33 @@ pub struct AppStatus {
     /// What [`Provisioner::create`] would do: empty when all is as recorded.
     pub drift: Vec<Step>,
     /// Why `create` would stop, if it would.
-    pub problem: Option<String>,
+    pub problem: Option<Problem>,
+    /// What a person should know.
+    pub notices: Vec<String>,
+}
+
+/// Why an app cannot be made what its record says.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Problem {
+    /// The stable word of the error.
+    pub code: &'static str,
+    /// The error.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self { code: error.code(), message: error.to_string(), hint: error.hint().map(str::to_owned) }
+    }
 }
 
 /// The server.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ServerStatus {
     /// Its version, such as `15.18`.
@@ -65,6 +89,7 @@ pub struct ServerStatus {
 
 /// One of the walls between apps.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Wall {
     /// What it consists in.
@@ -77,6 +102,7 @@ pub struct Wall {
 
 /// The server and its apps.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Status {
     /// The environment.
@@ -114,7 +140,7 @@ impl Provisioner {
         if let (Some(app), true) = (app, apps.is_empty()) {
             return Err(Error::not_found(
                 "app_not_found",
-                format!("there is no app {app} in {}", self.server.environment()),
+                format!("there is no app {app} in environment {}", self.server.environment()),
             )
             .with_hint("`shareddb list` shows the apps"));
         }
@@ -153,9 +179,9 @@ impl Provisioner {
         let spec = AppSpec::new(summary.app.name.clone());
         let observed = observe(&self.server, session, &spec).await?.observed;
         let sessions = |slot| observed.roles.get(summary.app.login(slot).as_str()).map_or(0, |facts| facts.sessions);
-        let (drift, problem) = match plan::plan(&spec, &observed) {
-            Ok(plan) => (plan.steps, plan.notices.into_iter().next()),
-            Err(error) => (Vec::new(), Some(error.to_string())),
+        let (drift, notices, problem) = match plan::plan(&spec, &observed) {
+            Ok(plan) => (plan.steps, plan.notices, None),
+            Err(error) => (Vec::new(), Vec::new(), Some(Problem::from(error))),
         };
         Ok(AppStatus {
             slot: match &observed.secret {
@@ -165,6 +191,7 @@ impl Provisioner {
             login_sessions: Slot::ALL.map(sessions),
             drift,
             problem,
+            notices,
             summary,
         })
     }
