@@ -201,6 +201,10 @@ impl Error {
             "42704" => Self::not_found("object_not_found", message),
             "42710" | "42P04" | "42P06" | "23505" => Self::conflict("name_taken", message),
             "XX000" if message.contains("tuple concurrently updated") => Self::conflict("concurrent_change", message),
+            "XX000" if message.contains("checkpoint request failed") => {
+                Self::unavailable("server_out_of_resources", message)
+                    .with_hint("the server's log says why; most often its disk is full: free some space on it")
+            }
             "40001" | "40P01" => Self::conflict("concurrent_change", message),
             "2BP01" => Self::conflict("objects_depend", message).with_hint(
                 "something outside the app's own database hangs on it: look at it, remove it, run this again",

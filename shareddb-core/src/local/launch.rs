@@ -35,10 +35,17 @@ pub(super) async fn launch(
     }
     let mut started = false;
     if server_on(&data).await?.is_none() {
-        start(&home, account, &binaries, &data).await?;
+        start(&home, account.clone(), &binaries, &data).await?;
         started = true;
     }
-    let (server, version) = log_in(&data, &password).await?;
+    let mut reached = log_in(&data, &password).await;
+    // One that was found may end before it takes logins, such as one whose recovery met a full disk.
+    if !started && reached.as_ref().is_err_and(|error| error.code() == "server_ended") {
+        start(&home, account, &binaries, &data).await?;
+        started = true;
+        reached = log_in(&data, &password).await;
+    }
+    let (server, version) = reached?;
     let files = home.clone();
     let used = server.port;
     blocking(move || keep_port(&files, used)).await?;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -78,13 +77,9 @@ fn is_stale(data: &Path) -> Result<bool> {
     if let Some(found) = read(data)? {
         return Ok(owner_of(found.pid, data) == Owner::Other);
     }
-    let is_empty = || fs::metadata(data.join(PID_FILE)).is_ok_and(|meta| meta.len() == 0);
-    if !is_empty() {
-        return Ok(false);
-    }
-    // A server fills the file within microseconds of making it; this one may be somebody else's start.
-    thread::sleep(Duration::from_secs(1));
-    Ok(is_empty())
+    // A server fills the file within microseconds of making it; a young one may be somebody else's start.
+    let settled = |meta: &fs::Metadata| meta.modified().ok()?.elapsed().ok().map(|age| age > Duration::from_secs(1));
+    Ok(fs::metadata(data.join(PID_FILE)).is_ok_and(|meta| meta.len() == 0 && settled(&meta).unwrap_or(true)))
 }
 
 fn read(data: &Path) -> Result<Option<Postmaster>> {

@@ -1,0 +1,201 @@
+//! The command: what it prints where, and how it ends.
+
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use shareddb_tests::command::{program, run, shareddb_command};
+use shareddb_tests::server::{password, unique};
+use shareddb_tests::{TestServer, shareddb};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[tokio::test]
+async fn the_life_of_an_app() {
+    let server = TestServer::start().await;
+    let home = server.home();
+    let created = shareddb(home, &["create", "myapp"]).expect_code(0);
+    assert_eq!(created.stdout, "app/myapp created\n");
+    assert!(created.stderr.contains("env local"), "{}", created.stderr);
+    assert_eq!(shareddb(home, &["create", "myapp"]).expect_code(0).stdout, "app/myapp unchanged\n");
+
+    let list = shareddb(home, &["list"]).expect_code(0).stdout;
+    assert!(list.starts_with("NAME ") && list.contains("\nmyapp "), "{list}");
+    assert_eq!(shareddb(home, &["list", "-o", "name"]).stdout, "app/myapp\n");
+    let status = shareddb(home, &["status"]).expect_code(0).stdout;
+    assert!(status.contains("14/768 promised") && status.contains("myapp_user"), "{status}");
+    assert!(shareddb(home, &["status", "myapp"]).expect_code(0).stdout.contains("myapp-db-secret"));
+    shareddb(home, &["status", "nobody"]).expect_code(4);
+
+    let who = ["psql", "myapp", "--", "-Atc", "SELECT current_user, session_user, current_database()"];
+    assert_eq!(shareddb(home, &who).expect_code(0).stdout, "myapp_db|myapp_user|myapp_db\n");
+    assert_eq!(shareddb(home, &["psql", "--admin", "--", "-Atc", "SELECT current_database()"]).stdout, "postgres\n");
+    shareddb(home, &["psql", "myapp", "--", "-c", "SELECT 1/0"]).expect_code(1);
+    let stopped = ["psql", "myapp", "--", "-v", "ON_ERROR_STOP=1", "-f", "/dev/stdin"];
+    let mut child = shareddb_command(home).args(stopped).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"SELECT nonsense;").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(3), "psql's own code");
+
+    shareddb(home, &["drop", "myapp"]).expect_code(5);
+    shareddb(home, &["drop", "myapp", "--no-backup"]).expect_code(5);
+    shareddb(home, &["drop", "myapp", "--no-backup", "--confirm", "other"]).expect_code(5);
+    let dropped = shareddb(home, &["drop", "myapp", "--no-backup", "--confirm", "myapp"]).expect_code(0);
+    assert_eq!(dropped.stdout, "app/myapp dropped\n");
+    shareddb(home, &["drop", "myapp", "--no-backup", "--confirm", "myapp"]).expect_code(4);
+    shareddb(home, &["env", "myapp"]).expect_code(4);
+    let empty = shareddb(home, &["list"]).expect_code(0);
+    assert!(empty.stdout.is_empty() && empty.stderr.contains("shareddb create"), "{empty:?}");
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_what_the_run_does_and_changes_nothing() {
+    let server = TestServer::start().await;
+    let home = server.home();
+    let before = server.catalog().await;
+    let plan = shareddb(home, &["create", "app", "--dry-run"]).expect_code(0);
+    assert!(
+        plan.stdout.contains("+ database/app_db") && plan.stdout.contains("Nothing was changed"),
+        "{}",
+        plan.stdout
+    );
+    assert_eq!(server.catalog().await, before);
+    shareddb(home, &["create", "app", "--dry-run", "--exit-code"]).expect_code(3);
+    shareddb(home, &["create", "app"]).expect_code(0);
+    shareddb(home, &["create", "app", "--dry-run", "--exit-code"]).expect_code(0);
+    server.sql("postgres", "ALTER ROLE app_user CREATEDB").await;
+    let drift = shareddb(home, &["create", "app", "--dry-run", "--exit-code"]).expect_code(3);
+    assert!(drift.stdout.contains("~ role/app_user"), "{}", drift.stdout);
+    assert!(shareddb(home, &["status"]).expect_code(0).stdout.contains("DRIFT 1"));
+    assert_eq!(shareddb(home, &["create", "app"]).expect_code(0).stdout, "app/app configured\n");
+
+    let middle = server.catalog().await;
+    let drop = shareddb(home, &["drop", "app", "--dry-run"]).expect_code(0);
+    assert!(drop.stdout.contains("- database/app_db"), "{}", drop.stdout);
+    assert_eq!(server.catalog().await, middle);
+}
+
+#[tokio::test]
+async fn documents_for_programs() {
+    let server = TestServer::shared().await;
+    let home = server.home();
+    let app = unique("json");
+    let result = json(&shareddb(home, &["create", app.as_str(), "-o", "json"]).expect_code(0).stdout);
+    assert_eq!((&result["apiVersion"], &result["kind"]), (&"shareddb/v1".into(), &"Result".into()));
+    for (args, kind) in
+        [(&["list"] as &[&str], "AppList"), (&["status"], "Status"), (&["create", "x", "--dry-run"], "Plan")]
+    {
+        let args = [args, &["-o", "json"]].concat();
+        let document = json(&shareddb(home, &args).expect_code(0).stdout);
+        assert_eq!(document["kind"], kind);
+        assert!(!document.to_string().contains("\"search_path\":"), "names are in one style: {document}");
+        let yaml = [&args[..args.len() - 1], &["yaml"]].concat();
+        assert!(shareddb(home, &yaml).expect_code(0).stdout.contains(&format!("kind: {kind}")));
+    }
+    let error = shareddb(home, &["status", "nobody", "-o", "json"]).expect_code(4);
+    let error = json(error.stderr.lines().last().unwrap());
+    assert_eq!((&error["code"], &error["exit"]), (&"app_not_found".into(), &4.into()));
+}
+
+#[tokio::test]
+async fn every_form_of_env_logs_in() {
+    let server = TestServer::shared().await;
+    let home = server.home();
+    let name = unique("env");
+    let config = server.app(&name).await;
+    let env = |format: &str| shareddb(home, &["env", name.as_str(), "--format", format]).expect_code(0).stdout;
+    let psql = server.endpoint().binaries.program("psql");
+    let logs_in = |command: &mut Command| {
+        let output = run(command.env("PSQL", &psql)).expect_code(0);
+        assert_eq!(output.stdout.trim(), config.user(), "{}", output.stderr);
+    };
+    let query = "-XAtc 'SELECT session_user'";
+
+    logs_in(Command::new(&psql).arg(env("url").trim()).args(["-XAtc", "SELECT session_user"]));
+    logs_in(Command::new(&psql).arg(env("libpq").trim()).args(["-XAtc", "SELECT session_user"]));
+    let variables = "PGHOST=$DB_HOST PGPORT=$DB_PORT PGDATABASE=$DB_NAME PGUSER=$DB_USER PGPASSWORD=$DB_PASSWORD";
+    logs_in(Command::new("bash").arg("-c").arg(format!("{}\n{variables} $PSQL {query}", env("shell"))));
+    logs_in(
+        Command::new("bash")
+            .arg("-c")
+            .arg(format!("set -a\n{}\nset +a\n$PSQL \"$DATABASE_URL\" {query}", env("dotenv"))),
+    );
+    let all = json(&env("json"));
+    logs_in(
+        Command::new(&psql)
+            .arg(all["uri"].as_str().or(all["data"]["uri"].as_str()).unwrap())
+            .args(["-XAtc", "SELECT session_user"]),
+    );
+    let jdbc = env("jdbc");
+    assert!(jdbc.contains("jdbc:postgresql://127.0.0.1:"), "{jdbc}");
+    assert!(!jdbc.lines().next().unwrap().contains(&password(&config)), "the URL is without password");
+    let k8s = env("k8s");
+    assert!(k8s.contains("secretKeyRef") && !k8s.contains(&password(&config)), "{k8s}");
+    let key = shareddb(home, &["env", name.as_str(), "--key", "DB_PASSWORD"]).expect_code(0);
+    assert_eq!(key.stdout.trim(), password(&config));
+    let admin = shareddb(home, &["env", "--admin", "--format", "url"]).expect_code(0).stdout;
+    assert_eq!(run(Command::new(&psql).arg(admin.trim()).args(["-XAtc", "SELECT 1"])).expect_code(0).stdout, "1\n");
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_error() {
+    let server = TestServer::shared().await;
+    server.app(&unique("pipe")).await;
+    let mut child =
+        shareddb_command(server.home()).args(["status", "-o", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 1];
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut first).unwrap();
+    drop(stdout);
+    assert!(matches!(child.wait().unwrap().code(), Some(0)));
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_help_with_0() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let home = nowhere.path();
+    for args in [
+        &["nonsense"] as &[&str],
+        &["create"],
+        &["create", "a", "b"],
+        &["list", "-o", "xml"],
+        &["create", "a", "--timeout", "soon"],
+    ] {
+        let output = shareddb(home, args).expect_code(2);
+        assert!(output.stdout.is_empty());
+    }
+    let unknown = shareddb(home, &["list", "-e", "production"]).expect_code(4);
+    assert!(unknown.stderr.contains("local"), "{}", unknown.stderr);
+    let help = shareddb(home, &["--help"]).expect_code(0).stdout;
+    for command in ["deploy", "create", "list", "status", "env", "psql", "drop", "completion"] {
+        assert!(help.contains(command));
+        assert!(shareddb(home, &[command, "--help"]).expect_code(0).stdout.contains("Example: "), "{command}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(shareddb(home, &["completion", shell]).expect_code(0).stdout.contains("shareddb"), "{shell}");
+    }
+    assert_eq!(home.read_dir().unwrap().count(), 0, "none of this touches the home");
+}
+
+// The session that holds the lock has to be carried while the command runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_runs_out() {
+    let server = TestServer::start().await;
+    // Somebody holds everything that create has to wait for.
+    let busy = server.session("postgres").await;
+    busy.simple_query("SELECT pg_advisory_lock(1936221282, 0)").await.unwrap();
+    let output = shareddb(server.home(), &["create", "app", "--timeout", "1s"]).expect_code(7);
+    assert!(output.stderr.contains("hint:"), "{}", output.stderr);
+    drop(busy);
+    shareddb(server.home(), &["create", "app"]).expect_code(0);
+}
+
+#[tokio::test]
+async fn several_homes_stand_side_by_side() {
+    let (one, two) = (TestServer::start().await, TestServer::start().await);
+    shareddb(one.home(), &["create", "app"]).expect_code(0);
+    assert!(shareddb(two.home(), &["list", "-o", "name"]).expect_code(0).stdout.is_empty());
+    assert_ne!(one.endpoint().port, two.endpoint().port);
+    assert!(program("shareddb").exists());
+}
