@@ -156,6 +156,18 @@ impl Provisioner {
         expected: Option<&Plan>,
     ) -> Result<Report> {
         let lock = AppLock::take(self.server.session().await?, &spec.name).await?;
+        let result = self.run_locked(&lock, spec, decide, expected).await;
+        lock.release().await;
+        result
+    }
+
+    async fn run_locked(
+        &self,
+        lock: &AppLock,
+        spec: &AppSpec,
+        decide: impl Fn(&Observation) -> Result<Plan>,
+        expected: Option<&Plan>,
+    ) -> Result<Report> {
         let observation = observe(&self.server, lock.session(), spec).await?;
         let plan = decide(&observation)?;
         if plan.is_empty() {
@@ -169,7 +181,7 @@ impl Provisioner {
             .with_hint("make a new plan"));
         }
         self.server.secrets().check(&plan.app.secret).await?;
-        let execution = Execution::new(&self.server, &lock, &self.listener, &plan, observation);
+        let execution = Execution::new(&self.server, lock, &self.listener, &plan, observation);
         let proof = execution.run(&plan.steps).await?;
         Ok(Report::new(plan, proof))
     }

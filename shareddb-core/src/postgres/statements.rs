@@ -207,6 +207,9 @@ pub(crate) fn unlock_shared() -> String {
     format!("SELECT pg_advisory_unlock({LOCK_SPACE}, {SHARED_KEY})")
 }
 
+/// Gives back every lock of the session.
+pub(crate) const UNLOCK_ALL: &str = "SELECT pg_advisory_unlock_all()";
+
 /// Who holds a lock of ours: its program's name and its process.
 pub(crate) fn lock_holders() -> String {
     format!(
