@@ -1,12 +1,11 @@
 //! The lock that makes one run at a time decide about an app.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements as sql;
-
-/// How long a run waits for another one.
-const PATIENCE_SECONDS: u64 = 60;
 
 /// An app's advisory lock, and at first the one over what all apps share (names, the budget, server-wide rights). It owns
 /// the session that holds it: when that ends, so does the lock, and nothing more can be done through it.
@@ -19,8 +18,8 @@ impl AppLock {
     ///
     /// # Errors
     /// `Timeout` naming who holds it.
-    pub(crate) async fn take(session: AdminSession, app: &AppName) -> Result<Self> {
-        match session.value("take the app's lock", &sql::lock(app.as_str(), PATIENCE_SECONDS)).await {
+    pub(crate) async fn take(session: AdminSession, app: &AppName, patience: Duration) -> Result<Self> {
+        match session.value("take the app's lock", &sql::lock(app.as_str(), patience)).await {
             Ok(_) => Ok(Self { session }),
             Err(error @ Error::Timeout(_)) => {
                 let holders = session.value("see who holds the lock", &sql::lock_holders()).await?;

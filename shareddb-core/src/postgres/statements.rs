@@ -1,5 +1,7 @@
 //! The statements that change something, as text. Pure: who runs them, and when, is decided elsewhere.
 
+use std::time::Duration;
+
 use crate::app::{EXTENSION_SCHEMA, Mark};
 use crate::password::Verifier;
 use crate::postgres::facts::{OWNER_ACCESS, RoleShape};
@@ -192,11 +194,13 @@ pub(crate) fn drop_role(role: &str, admin: &str) -> [String; 3] {
     ]
 }
 
-/// Waits for the app's lock and for the lock over what all apps share, at most `seconds` each; the pinned lock timeout is
+/// Waits for the app's lock and for the lock over what all apps share, at most `patience` each; the pinned lock timeout is
 /// back afterwards. Functions of a select list are evaluated in order.
-pub(crate) fn lock(app: &str, seconds: u64) -> String {
+pub(crate) fn lock(app: &str, patience: Duration) -> String {
+    // Zero would be for ever.
+    let milliseconds = patience.as_millis().clamp(1, i32::MAX as u128);
     format!(
-        "SELECT set_config('lock_timeout', '{seconds}s', false), pg_advisory_lock({LOCK_SPACE}, {}), \
+        "SELECT set_config('lock_timeout', '{milliseconds}ms', false), pg_advisory_lock({LOCK_SPACE}, {}), \
          pg_advisory_lock({LOCK_SPACE}, {SHARED_KEY}), set_config('lock_timeout', '2s', false)",
         lock_key(app)
     )
