@@ -22,7 +22,7 @@ impl AppLock {
         match session.value("take the app's lock", &sql::lock(app.as_str(), patience)).await {
             Ok(_) => Ok(Self { session }),
             Err(error @ Error::Timeout(_)) => {
-                let holders = session.value("see who holds the lock", &sql::lock_holders()).await?;
+                let holders = session.value("see who holds the lock", &sql::lock_holders(app.as_str())).await?;
                 let holders = holders.unwrap_or_else(|| "somebody who has just finished".to_owned());
                 Err(Error::timeout("lock_timeout", format!("app {app} is being worked on by {holders}"))
                     .with_hint("wait for it to end, then run this again")

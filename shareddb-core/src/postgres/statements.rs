@@ -214,12 +214,14 @@ pub(crate) fn unlock_shared() -> String {
 /// Gives back every lock of the session.
 pub(crate) const UNLOCK_ALL: &str = "SELECT pg_advisory_unlock_all()";
 
-/// Who holds a lock of ours: its program's name and its process.
-pub(crate) fn lock_holders() -> String {
+/// Who holds the app's lock or the one over what all apps share: its program's name and its process.
+pub(crate) fn lock_holders(app: &str) -> String {
     format!(
         "SELECT string_agg(DISTINCT format('%s (process %s)', coalesce(nullif(a.application_name, ''), a.usename), a.pid), ', ') \
          FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {LOCK_SPACE} AND a.pid <> pg_backend_pid()"
+         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {LOCK_SPACE} AND l.objid IN ({}, {SHARED_KEY}) \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND a.pid <> pg_backend_pid()",
+        lock_key(app)
     )
 }
 
