@@ -1,5 +1,11 @@
 //! The suite: one binary, a file per behaviour.
-#![allow(missing_docs, clippy::panic, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot run has failed"
+)]
 
 mod crash;
 mod create;

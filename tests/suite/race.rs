@@ -277,7 +277,6 @@ async fn a_run_that_is_given_up_lets_the_next_one_go_on() {
     let spec = AppSpec::new(unique("given-up"));
     let app = provisioner.create(&spec).await.unwrap().app;
     let (watch, reference) = (Watch::over(&server, app), server.catalog().await);
-    let mut points = 0;
     for polls in 1.. {
         provisioner.drop(&spec.name, spec.name.as_str()).await.unwrap();
         let when = format!("given up after {polls} polls");
@@ -291,10 +290,9 @@ async fn a_run_that_is_given_up_lets_the_next_one_go_on() {
         assert_eq!(server.catalog().await, reference, "{when}");
         watch.assert_works(&when).await;
         if done {
-            println!("given up: {points} points");
+            println!("given up: {} points", polls - 1);
             break;
         }
-        points += 1;
     }
 }
 
