@@ -1,11 +1,5 @@
 //! The suite: one binary, a file per behaviour.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot run has failed"
-)]
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot run has failed")]
 
 mod crash;
 mod create;
