@@ -29,6 +29,8 @@ pub use report::{Outcome, Report};
 pub use status::{AppStatus, AppSummary, Problem, ServerStatus, Status, Wall};
 pub use step::{Change, PasswordSource, SettingValue, Step};
 
+use std::time::Duration;
+
 use crate::app::{App, AppSpec};
 use crate::connection::ConnectionConfig;
 use crate::error::{Error, Result};
@@ -42,6 +44,9 @@ use observe::{Observation, observe};
 use observed::records;
 use plan::Goal;
 
+/// How long a run waits for another one, unless told otherwise.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Provisions the apps of one server.
 ///
 /// Everything can be done again: what is as it should be is left alone, and a run that was killed is finished by the next.
@@ -49,18 +54,26 @@ use plan::Goal;
 pub struct Provisioner {
     server: Server,
     listener: Listener,
+    lock_patience: Duration,
 }
 
 impl Provisioner {
     /// A provisioner for `server`. Connects to nothing yet.
     pub fn new(server: Server) -> Self {
-        Self { server, listener: Listener::default() }
+        Self { server, listener: Listener::default(), lock_patience: LOCK_PATIENCE }
     }
 
     /// Tells `listener` what happens while a plan is carried out.
     #[must_use]
     pub fn on_event(mut self, listener: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
         self.listener = Listener::new(listener);
+        self
+    }
+
+    /// Sets how long a run waits while another one works on the same app; a minute when nothing was said.
+    #[must_use]
+    pub fn with_lock_patience(mut self, patience: Duration) -> Self {
+        self.lock_patience = patience;
         self
     }
 
@@ -157,7 +170,19 @@ impl Provisioner {
         decide: impl Fn(&Observation) -> Result<Plan>,
         expected: Option<&Plan>,
     ) -> Result<Report> {
-        let lock = AppLock::take(self.server.session().await?, &spec.name).await?;
+        let lock = AppLock::take(self.server.session().await?, &spec.name, self.lock_patience).await?;
+        let result = self.run_locked(&lock, spec, decide, expected).await;
+        lock.release().await;
+        result
+    }
+
+    async fn run_locked(
+        &self,
+        lock: &AppLock,
+        spec: &AppSpec,
+        decide: impl Fn(&Observation) -> Result<Plan>,
+        expected: Option<&Plan>,
+    ) -> Result<Report> {
         let observation = observe(&self.server, lock.session(), spec).await?;
         let plan = decide(&observation)?;
         if plan.is_empty() {
@@ -171,7 +196,7 @@ impl Provisioner {
             .with_hint("make a new plan"));
         }
         self.server.secrets().check(&plan.app.secret).await?;
-        let execution = Execution::new(&self.server, &lock, &self.listener, &plan, observation);
+        let execution = Execution::new(&self.server, lock, &self.listener, &plan, observation);
         let proof = execution.run(&plan.steps).await?;
         Ok(Report::new(plan, proof))
     }

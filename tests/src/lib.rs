@@ -5,8 +5,10 @@
 
 pub mod command;
 pub mod conformance;
+pub mod proxy;
 pub mod reaper;
 pub mod server;
+pub mod watch;
 
 pub use command::{Output, shareddb};
 pub use server::TestServer;

@@ -2,11 +2,17 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot run has failed")]
 
 mod cli;
+mod crash;
 mod create;
 mod drift;
 mod examples;
+mod faults;
 mod ground;
+mod isolation;
 mod names;
+mod ordinary;
 mod python;
+mod race;
+mod secrecy;
 mod store;
 mod tidy;

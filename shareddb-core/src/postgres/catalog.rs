@@ -225,6 +225,10 @@ pub(crate) async fn check_settings(session: &AdminSession, settings: &BTreeMap<S
             .read("try a setting", "SELECT set_config($1, $2, true)", &[(&name, Type::TEXT), (value, Type::TEXT)])
             .await
             .map_err(|error| {
+                if error.is_retryable() {
+                    // The server is gone, which says nothing about the setting.
+                    return error;
+                }
                 Error::invalid_input("setting_invalid", format!("the server does not accept {name} = {value:?}"))
                     .with_hint("`SELECT name, short_desc FROM pg_settings` lists what there is")
                     .with_source(error)

@@ -1,12 +1,11 @@
 //! The lock that makes one run at a time decide about an app.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements as sql;
-
-/// How long a run waits for another one.
-const PATIENCE_SECONDS: u64 = 60;
 
 /// An app's advisory lock, and at first the one over what all apps share (names, the budget, server-wide rights). It owns
 /// the session that holds it: when that ends, so does the lock, and nothing more can be done through it.
@@ -19,11 +18,11 @@ impl AppLock {
     ///
     /// # Errors
     /// `Timeout` naming who holds it.
-    pub(crate) async fn take(session: AdminSession, app: &AppName) -> Result<Self> {
-        match session.value("take the app's lock", &sql::lock(app.as_str(), PATIENCE_SECONDS)).await {
+    pub(crate) async fn take(session: AdminSession, app: &AppName, patience: Duration) -> Result<Self> {
+        match session.value("take the app's lock", &sql::lock(app.as_str(), patience)).await {
             Ok(_) => Ok(Self { session }),
             Err(error @ Error::Timeout(_)) => {
-                let holders = session.value("see who holds the lock", &sql::lock_holders()).await?;
+                let holders = session.value("see who holds the lock", &sql::lock_holders(app.as_str())).await?;
                 let holders = holders.unwrap_or_else(|| "somebody who has just finished".to_owned());
                 Err(Error::timeout("lock_timeout", format!("app {app} is being worked on by {holders}"))
                     .with_hint("wait for it to end, then run this again")
@@ -41,6 +40,12 @@ impl AppLock {
     /// Lets others decide about their apps; this app's lock stays.
     pub(crate) async fn release_shared(&self) -> Result<()> {
         self.session.value("give back the shared lock", &sql::unlock_shared()).await.map(drop)
+    }
+
+    /// Lets the next run go on at once. The end of the session would do it too, but only when the runtime comes to it.
+    pub(crate) async fn release(self) {
+        // Where this fails, the session has ended and the lock with it.
+        let _ = self.session.value("give back the app's lock", sql::UNLOCK_ALL).await;
     }
 
     /// Proves that the lock is still held, before the step that makes everything count.

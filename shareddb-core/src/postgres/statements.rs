@@ -1,5 +1,7 @@
 //! The statements that change something, as text. Pure: who runs them, and when, is decided elsewhere.
 
+use std::time::Duration;
+
 use crate::app::{EXTENSION_SCHEMA, Mark};
 use crate::password::Verifier;
 use crate::postgres::facts::{OWNER_ACCESS, RoleShape};
@@ -192,11 +194,13 @@ pub(crate) fn drop_role(role: &str, admin: &str) -> [String; 3] {
     ]
 }
 
-/// Waits for the app's lock and for the lock over what all apps share, at most `seconds` each; the pinned lock timeout is
+/// Waits for the app's lock and for the lock over what all apps share, at most `patience` each; the pinned lock timeout is
 /// back afterwards. Functions of a select list are evaluated in order.
-pub(crate) fn lock(app: &str, seconds: u64) -> String {
+pub(crate) fn lock(app: &str, patience: Duration) -> String {
+    // Zero would be for ever.
+    let milliseconds = patience.as_millis().clamp(1, i32::MAX as u128);
     format!(
-        "SELECT set_config('lock_timeout', '{seconds}s', false), pg_advisory_lock({LOCK_SPACE}, {}), \
+        "SELECT set_config('lock_timeout', '{milliseconds}ms', false), pg_advisory_lock({LOCK_SPACE}, {}), \
          pg_advisory_lock({LOCK_SPACE}, {SHARED_KEY}), set_config('lock_timeout', '2s', false)",
         lock_key(app)
     )
@@ -207,12 +211,17 @@ pub(crate) fn unlock_shared() -> String {
     format!("SELECT pg_advisory_unlock({LOCK_SPACE}, {SHARED_KEY})")
 }
 
-/// Who holds a lock of ours: its program's name and its process.
-pub(crate) fn lock_holders() -> String {
+/// Gives back every lock of the session.
+pub(crate) const UNLOCK_ALL: &str = "SELECT pg_advisory_unlock_all()";
+
+/// Who holds the app's lock or the one over what all apps share: its program's name and its process.
+pub(crate) fn lock_holders(app: &str) -> String {
     format!(
         "SELECT string_agg(DISTINCT format('%s (process %s)', coalesce(nullif(a.application_name, ''), a.usename), a.pid), ', ') \
          FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {LOCK_SPACE} AND a.pid <> pg_backend_pid()"
+         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {LOCK_SPACE} AND l.objid IN ({}, {SHARED_KEY}) \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND a.pid <> pg_backend_pid()",
+        lock_key(app)
     )
 }
 
