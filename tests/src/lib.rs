@@ -6,6 +6,7 @@
 pub mod command;
 pub mod conformance;
 pub mod reaper;
+pub mod refusal;
 pub mod server;
 
 pub use command::{Output, shareddb};

@@ -3,4 +3,7 @@
 
 mod create;
 mod drift;
+mod isolation;
+mod ordinary;
+mod secrecy;
 mod store;
