@@ -25,6 +25,11 @@ pub async fn statement(session: &Session, sql: &str) -> String {
     }
 }
 
+/// Whether the server has ended a session, or was told to: it does so before it has done anything else there.
+pub async fn has_ended(session: &Session) -> bool {
+    statement(session, "SELECT pg_sleep(60)").await == "57P01" || session.is_closed()
+}
+
 /// The SQLSTATE at the bottom of an error of ours.
 pub fn sqlstate(error: &Error) -> String {
     let source = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
