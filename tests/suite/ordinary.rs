@@ -56,7 +56,7 @@ impl Ordinary {
     async fn causes_no_drift(&self) {
         let plan = self.server.provisioner().await.plan(&AppSpec::new(self.app.name.clone())).await.unwrap();
         assert!(plan.is_empty(), "{plan}");
-        let owners = "SELECT DISTINCT pg_get_userbyid(refobjid) FROM pg_shdepend WHERE deptype = 'o' \
+        let owners = "SELECT DISTINCT pg_get_userbyid(refobjid) FROM pg_shdepend WHERE deptype = 'o' AND classid <> 'pg_default_acl'::regclass \
              AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
         let admin = self.server.session(self.app.database.as_str()).await;
         assert_eq!(rows(&admin, owners).await, [self.app.owner.as_str()]);
