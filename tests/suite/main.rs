@@ -1,5 +1,5 @@
 //! The suite: one binary, a file per behaviour.
-#![allow(missing_docs, clippy::panic, reason = "tests")]
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod create;
 mod drift;
