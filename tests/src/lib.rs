@@ -7,6 +7,7 @@ pub mod command;
 pub mod conformance;
 pub mod proxy;
 pub mod reaper;
+pub mod refusal;
 pub mod server;
 pub mod watch;
 

@@ -179,9 +179,11 @@ pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFa
         "SELECT nspname::text, pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = ANY ($1)";
     let extensions_sql =
         "SELECT e.extname::text, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace";
+    // Default privileges and user mappings are about a role, and REASSIGN OWNED passes over them.
     let strays_sql = "SELECT DISTINCT pg_get_userbyid(refobjid)::text FROM pg_shdepend \
          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-         AND refclassid = 'pg_authid'::regclass AND deptype = 'o' AND pg_get_userbyid(refobjid) = ANY ($1)";
+         AND refclassid = 'pg_authid'::regclass AND deptype = 'o' AND pg_get_userbyid(refobjid) = ANY ($1) \
+         AND classid <> ALL (ARRAY['pg_default_acl'::regclass, 'pg_user_mapping'::regclass])";
     let schemas = ["public".to_owned(), app.schema.to_string(), EXTENSION_SCHEMA.to_owned()];
     let logins = [app.logins[0].to_string(), app.logins[1].to_string(), app.maintenance.to_string()];
     let (schemas, extensions, strays) = futures_util::future::try_join3(

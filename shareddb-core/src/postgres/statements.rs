@@ -184,12 +184,14 @@ pub(crate) fn reassign_owned(login: &str, owner: &str) -> String {
     format!("REASSIGN OWNED BY {} TO {}", identifier(login), identifier(owner))
 }
 
-/// What still hangs on a role outside its own database goes first: objects to the admin, rights to nobody.
+/// What still hangs on a role outside its own database goes first. Its objects there are dropped and never handed over: a
+/// function of an app's that came to belong to the admin would run with the admin's rights. After that, only whole
+/// databases are left to hand over, and they run nothing.
 pub(crate) fn drop_role(role: &str, admin: &str) -> [String; 3] {
     let role = identifier(role);
     [
-        format!("REASSIGN OWNED BY {role} TO {}", identifier(admin)),
         format!("DROP OWNED BY {role}"),
+        format!("REASSIGN OWNED BY {role} TO {}", identifier(admin)),
         format!("DROP ROLE {role}"),
     ]
 }
