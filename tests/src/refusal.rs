@@ -1,7 +1,5 @@
 //! How a server refuses: the SQLSTATE, which is the part of an answer that is promised.
 
-use std::error::Error as _;
-
 use shareddb_core::{ConnectionConfig, Error, Session};
 
 /// Of a login that got in.
@@ -30,10 +28,9 @@ pub async fn has_ended(session: &Session) -> bool {
     statement(session, "SELECT pg_sleep(60)").await == "57P01" || session.is_closed()
 }
 
-/// The SQLSTATE at the bottom of an error of ours.
+/// The SQLSTATE in an error of ours.
 pub fn sqlstate(error: &Error) -> String {
-    let source = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
-    source.map_or_else(|| format!("no answer of the server: {error:?}"), state)
+    error.sqlstate().map_or_else(|| format!("no answer of the server: {error:?}"), str::to_owned)
 }
 
 fn state(error: &tokio_postgres::Error) -> String {

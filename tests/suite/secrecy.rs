@@ -408,7 +408,7 @@ impl Watch {
                 let hits = arguments.filter(|line| line.windows(text.len()).any(|part| part == text)).count();
                 seen.fetch_add(hits, Ordering::Relaxed);
                 counted.fetch_add(1, Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::park_timeout(Duration::from_millis(5));
             }
         });
         Self { found, rounds, stop, thread: Some(thread) }

@@ -161,7 +161,10 @@ fn the_library_neither_prints_nor_reads_the_environment() {
 fn files_are_small_and_named_after_a_noun() {
     for (path, text) in files(&[".rs"]) {
         let count = code(&text).lines().count();
-        assert!(count <= 460, "{path} has {count} lines");
+        // A suite file holds one behaviour, however many cases that has.
+        let most =
+            if path.starts_with("tests/suite/") || TESTS.iter().any(|test| path.ends_with(test)) { 560 } else { 460 };
+        assert!(count <= most, "{path} has {count} lines");
         for banned in ["utils", "util", "helpers", "common", "types", "prelude", "misc"] {
             assert!(!path.split(['/', '.']).any(|part| part == banned), "{path}");
         }

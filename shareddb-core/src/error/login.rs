@@ -35,10 +35,10 @@ impl Error {
             "authentication error" => return Self::permission_denied("login_rejected", what).with_source(source),
             _ => {}
         }
-        // pg_hba.conf has a line for this login, but only for encrypted connections.
-        let unencrypted = source
-            .as_db_error()
-            .is_some_and(|db| ["no encryption", "SSL off"].iter().any(|word| db.message().contains(word)));
+        // pg_hba.conf may have a line for this login, but only for encrypted connections.
+        let unencrypted = source.as_db_error().is_some_and(|db| {
+            db.message().starts_with("no pg_hba.conf entry") && db.message().ends_with("no encryption")
+        });
         let error = Self::from_postgres(what, source);
         if unencrypted && !encrypted && !local {
             return error.with_hint("the server may take encrypted logins only: add sslmode=verify-full or require");

@@ -35,7 +35,7 @@ pub(super) async fn launch(
     }
     let mut started = false;
     if server_on(&data).await?.is_none() {
-        start(&home, account.clone(), &binaries, &data).await?;
+        start(&home, account, &binaries, &data).await?;
         started = true;
     }
     let mut reached = log_in(&data, &password).await;

@@ -57,6 +57,9 @@ pub(crate) async fn marks(session: &AdminSession) -> Result<Vec<MarkFact>> {
     Ok(marks)
 }
 
+/// What a trial login calls itself. It is no use of a login: one that a killed run left behind must not be taken for one.
+pub(crate) const PROOF: &str = "shareddb proof";
+
 /// The roles of these names that exist, and their stored passwords by role.
 pub(crate) async fn roles(
     session: &AdminSession,
@@ -65,7 +68,7 @@ pub(crate) async fn roles(
 ) -> Result<(BTreeMap<String, RoleFacts>, BTreeMap<String, String>)> {
     let roles_sql = "SELECT rolname::text, rolcanlogin, rolinherit, rolsuper, rolcreatedb, rolcreaterole, rolreplication, \
          rolbypassrls, rolconnlimit, rolpassword, coalesce(rolvaliduntil, 'infinity') = 'infinity', rolvaliduntil <= now(), \
-         (SELECT count(*)::int4 FROM pg_stat_activity a WHERE a.usesysid = r.oid) \
+         (SELECT count(*)::int4 FROM pg_stat_activity a WHERE a.usesysid = r.oid AND a.application_name <> $2) \
          FROM pg_authid r WHERE rolname = ANY ($1) ORDER BY 1";
     // Options of memberships have columns of their own from 16 on; reading the row as JSON asks for them on any version.
     let members_sql = "SELECT g.rolname::text, m.rolname::text, x.admin_option, \
@@ -76,7 +79,7 @@ pub(crate) async fn roles(
          FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase \
          WHERE r.rolname = ANY ($1) AND (s.setdatabase = 0 OR d.datname = $2)";
     let (roles, members, settings) = futures_util::future::try_join3(
-        session.read("read roles", roles_sql, &[(&names, Type::TEXT_ARRAY)]),
+        session.read("read roles", roles_sql, &[(&names, Type::TEXT_ARRAY), (&PROOF, Type::TEXT)]),
         session.read("read memberships", members_sql, &[(&names, Type::TEXT_ARRAY)]),
         session.read("read role settings", settings_sql, &[(&names, Type::TEXT_ARRAY), (&database, Type::TEXT)]),
     )

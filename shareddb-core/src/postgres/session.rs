@@ -10,7 +10,7 @@ use crate::postgres::version::ServerVersion;
 
 /// Settings pinned in the start-up packet, where they beat whatever ALTER DATABASE or ALTER ROLE says. Without the
 /// search path, a tenant's function would run with the admin's rights by having the right name (CVE-2018-1058).
-const PINNED: [(&str, &str); 9] = [
+const PINNED: [(&str, &str); 11] = [
     ("search_path", "pg_catalog, pg_temp"),
     ("standard_conforming_strings", "on"),
     ("default_transaction_read_only", "off"),
@@ -18,6 +18,10 @@ const PINNED: [(&str, &str); 9] = [
     ("statement_timeout", "0"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "0"),
+    // The session that holds a lock waits while others work.
+    ("idle_session_timeout", "0"),
+    // A warning is how the server says that it did not do something.
+    ("client_min_messages", "warning"),
     ("row_security", "on"),
     ("jit", "off"),
 ];

@@ -7,6 +7,7 @@ use crate::credentials;
 use crate::error::{Error, Result};
 use crate::names::RoleName;
 use crate::password::{self, Verifier};
+use crate::postgres::catalog::PROOF;
 use crate::postgres::facts::Bearer;
 use crate::postgres::lock::AppLock;
 use crate::postgres::session::AdminSession;
@@ -98,7 +99,7 @@ impl<'a> Execution<'a> {
             Step::Prove { login } => {
                 // A session of ours inside would count against nobody, but has no use any more.
                 self.inside = None;
-                let config = self.server.app_config(self.app, login, self.password()?);
+                let config = self.server.app_config(self.app, login, self.password()?).with_application_name(PROOF);
                 self.proof = Some(proof::prove(&config, self.app, &self.forbidden()).await?);
                 Ok(())
             }
