@@ -1,6 +1,6 @@
 //! Nothing that an app stores runs with the admin's rights.
 
-use shareddb_core::{App, AppSpec, SecretStore as _, Slot};
+use shareddb_core::{App, AppSpec, Slot};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::{rows, unique, value};
 
