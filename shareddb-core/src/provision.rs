@@ -40,8 +40,8 @@ use crate::postgres::lock::AppLock;
 use crate::server::Server;
 use event::Listener;
 use execute::Execution;
-use observe::{Observation, observe};
-use observed::records;
+use observe::observe;
+use observed::{no_such_app, records};
 use plan::Goal;
 
 /// How long a run waits for another one, unless told otherwise.
@@ -83,9 +83,7 @@ impl Provisioner {
     /// `Conflict` when one of the app's names is taken, `Refused` when the server is unfit or promised to others, and
     /// whatever hinders reading. That there is much to do is not an error, nor that there is nothing.
     pub async fn plan(&self, spec: &AppSpec) -> Result<Plan> {
-        let session = self.server.session().await?;
-        let observation = observe(&self.server, &session, spec).await?;
-        plan::plan(spec, &observation.observed)
+        self.decide(&Goal::Create(spec.clone())).await
     }
 
     /// Decides what [`drop`](Self::drop) would do, and does nothing.
@@ -93,9 +91,7 @@ impl Provisioner {
     /// # Errors
     /// `NotFound` when there is no such app.
     pub async fn plan_drop(&self, app: &AppName) -> Result<Plan> {
-        let session = self.server.session().await?;
-        let observation = observe(&self.server, &session, &AppSpec::new(app.clone())).await?;
-        drop_plan::plan_drop(app, &observation.observed)
+        self.decide(&Goal::Drop(app.clone())).await
     }
 
     /// Carries out a plan, if it is still what would be decided now.
@@ -103,16 +99,7 @@ impl Provisioner {
     /// # Errors
     /// `Conflict` (`plan_stale`) when it is not, and nothing was done. That everything is done already is not an error.
     pub async fn apply(&self, plan: &Plan) -> Result<Report> {
-        match &plan.goal {
-            Goal::Create(spec) => {
-                self.run(spec, |observation| plan::plan(spec, &observation.observed), Some(plan)).await
-            }
-            Goal::Drop => {
-                let name = &plan.app.name;
-                let decide = |observation: &Observation| drop_plan::plan_drop(name, &observation.observed);
-                self.run(&AppSpec::new(name.clone()), decide, Some(plan)).await
-            }
-        }
+        self.run(&plan.goal, Some(plan)).await
     }
 
     /// Makes an app what its spec says: its database, roles, schema, rights, password and Secret, proven by logging in.
@@ -121,7 +108,7 @@ impl Provisioner {
     /// As [`plan`](Self::plan); besides, whatever a step meets. What was done stays done and is closed to others; the same
     /// call goes on from there. That the app exists is not an error: its drift is repaired.
     pub async fn create(&self, spec: &AppSpec) -> Result<Report> {
-        self.run(spec, |observation| plan::plan(spec, &observation.observed), None).await
+        self.run(&Goal::Create(spec.clone()), None).await
     }
 
     /// Removes an app with its data. `confirm` is the app's name again.
@@ -133,8 +120,7 @@ impl Provisioner {
             return Err(Error::refused("confirmation_required", format!("dropping app {app} deletes all its data"))
                 .with_hint(format!("say so by giving its name again: --confirm {app}")));
         }
-        let decide = |observation: &Observation| drop_plan::plan_drop(app, &observation.observed);
-        self.run(&AppSpec::new(app.clone()), decide, None).await
+        self.run(&Goal::Drop(app.clone()), None).await
     }
 
     /// How an app logs in, over the route in use from here, as its Secret says.
@@ -153,47 +139,32 @@ impl Provisioner {
     pub async fn app(&self, name: &AppName) -> Result<App> {
         let session = self.server.session().await?;
         let marks = catalog::marks(&session).await?;
-        let Some(mark) = records(&marks).remove(name) else {
-            return Err(Error::not_found(
-                "app_not_found",
-                format!("there is no app {name} in environment {}", self.server.environment()),
-            )
-            .with_hint("`shareddb list` shows the apps"));
-        };
+        let mark = records(&marks).remove(name).ok_or_else(|| no_such_app(name, self.server.environment()))?;
         App::derive(&mark.spec(), self.server.environment(), Some(mark))
     }
 
+    async fn decide(&self, goal: &Goal) -> Result<Plan> {
+        let session = self.server.session().await?;
+        goal.plan(&observe(&self.server, &session, &goal.spec()).await?.observed)
+    }
+
     /// Decides under the app's lock and carries that out.
-    async fn run(
-        &self,
-        spec: &AppSpec,
-        decide: impl Fn(&Observation) -> Result<Plan>,
-        expected: Option<&Plan>,
-    ) -> Result<Report> {
-        let lock = AppLock::take(self.server.session().await?, &spec.name, self.lock_patience).await?;
-        let result = self.run_locked(&lock, spec, decide, expected).await;
+    async fn run(&self, goal: &Goal, expected: Option<&Plan>) -> Result<Report> {
+        let lock = AppLock::take(self.server.session().await?, &goal.spec().name, self.lock_patience).await?;
+        let result = self.run_locked(&lock, goal, expected).await;
         lock.release().await;
         result
     }
 
-    async fn run_locked(
-        &self,
-        lock: &AppLock,
-        spec: &AppSpec,
-        decide: impl Fn(&Observation) -> Result<Plan>,
-        expected: Option<&Plan>,
-    ) -> Result<Report> {
-        let observation = observe(&self.server, lock.session(), spec).await?;
-        let plan = decide(&observation)?;
+    async fn run_locked(&self, lock: &AppLock, goal: &Goal, expected: Option<&Plan>) -> Result<Report> {
+        let observation = observe(&self.server, lock.session(), &goal.spec()).await?;
+        let plan = goal.plan(&observation.observed)?;
         if plan.is_empty() {
             return Ok(Report::new(plan, None));
         }
         if expected.is_some_and(|expected| (&expected.app, &expected.steps) != (&plan.app, &plan.steps)) {
-            return Err(Error::conflict(
-                "plan_stale",
-                format!("app {} has changed since the plan was made", spec.name),
-            )
-            .with_hint("make a new plan"));
+            let message = format!("app {} has changed since the plan was made", plan.app.name);
+            return Err(Error::conflict("plan_stale", message).with_hint("make a new plan"));
         }
         self.server.secrets().check(&plan.app.secret).await?;
         let execution = Execution::new(&self.server, lock, &self.listener, &plan, observation);

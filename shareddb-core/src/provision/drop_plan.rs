@@ -1,10 +1,10 @@
 //! The decision how an app goes: closed first, its record last, so that a second run finishes what a first one began.
 
 use crate::app::{App, AppSpec, Mark};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::names::{AppName, RoleName};
 use crate::postgres::facts::{Bearer, RoleShape};
-use crate::provision::observed::{Observed, SecretFacts};
+use crate::provision::observed::{Observed, SecretFacts, no_such_app};
 use crate::provision::plan::{Goal, Plan};
 use crate::provision::step::Step;
 
@@ -13,13 +13,7 @@ use crate::provision::step::Step;
 /// # Errors
 /// `NotFound` when no such app is recorded.
 pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
-    let Some(record) = observed.record(name)? else {
-        return Err(Error::not_found(
-            "app_not_found",
-            format!("there is no app {name} in environment {}", observed.environment),
-        )
-        .with_hint("`shareddb list` shows the apps"));
-    };
+    let record = observed.record(name)?.ok_or_else(|| no_such_app(name, &observed.environment))?;
     let app = App::derive(&AppSpec::new(name.clone()), &observed.environment, Some(record))?;
     let databases = databases(&app, observed);
     let mut steps = mark(&app, observed, &databases);
@@ -41,7 +35,7 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
     steps.extend(databases.into_iter().map(|database| Step::DropDatabase { database }));
     // The owner role bears the record: it goes last.
     steps.extend(roles.into_iter().rev().map(|role| Step::DropRole { role }));
-    Ok(Plan { app, exists: true, steps, notices: Vec::new(), goal: Goal::Drop })
+    Ok(Plan { app, exists: true, steps, notices: Vec::new(), goal: Goal::Drop(name.clone()) })
 }
 
 /// The app's database and every other that bears its mark, such as a copy kept from a restore.

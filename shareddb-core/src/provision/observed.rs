@@ -88,3 +88,8 @@ pub(crate) fn records(marks: &[MarkFact]) -> BTreeMap<&AppName, &Mark> {
     };
     of(Bearer::Database).chain(of(Bearer::Role)).collect()
 }
+
+pub(crate) fn no_such_app(name: &AppName, environment: &EnvironmentName) -> Error {
+    Error::not_found("app_not_found", format!("there is no app {name} in environment {environment}"))
+        .with_hint("`shareddb list` shows the apps")
+}

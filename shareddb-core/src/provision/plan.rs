@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::app::{App, AppSpec};
 use crate::error::Result;
+use crate::names::AppName;
+use crate::provision::drop_plan::plan_drop;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::step::{PasswordSource, Step};
 use crate::provision::{admission, credential, database_steps, role_steps};
@@ -33,7 +35,25 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Goal {
     Create(AppSpec),
-    Drop,
+    Drop(AppName),
+}
+
+impl Goal {
+    /// The spec by which the world is observed.
+    pub(crate) fn spec(&self) -> AppSpec {
+        match self {
+            Self::Create(spec) => spec.clone(),
+            Self::Drop(name) => AppSpec::new(name.clone()),
+        }
+    }
+
+    /// Decides how to get there.
+    pub(crate) fn plan(&self, observed: &Observed) -> Result<Plan> {
+        match self {
+            Self::Create(spec) => plan(spec, observed),
+            Self::Drop(name) => plan_drop(name, observed),
+        }
+    }
 }
 
 impl Plan {

@@ -54,7 +54,7 @@ pub struct Report {
 impl Report {
     pub(crate) fn new(plan: Plan, proof: Option<Proof>) -> Self {
         let outcome = match plan.goal {
-            Goal::Drop => Outcome::Dropped,
+            Goal::Drop(_) => Outcome::Dropped,
             Goal::Create(_) if plan.steps.is_empty() => Outcome::Unchanged,
             Goal::Create(_) if plan.exists => Outcome::Configured,
             Goal::Create(_) => Outcome::Created,

@@ -10,7 +10,7 @@ use crate::postgres::facts::ServerFacts;
 use crate::postgres::session::AdminSession;
 use crate::provision::admission::Budget;
 use crate::provision::observe::observe;
-use crate::provision::observed::{SecretFacts, records};
+use crate::provision::observed::{SecretFacts, no_such_app, records};
 use crate::provision::step::Step;
 use crate::provision::{Provisioner, plan};
 
@@ -138,11 +138,7 @@ impl Provisioner {
             apps.push(self.app_status(&session, summary).await?);
         }
         if let (Some(app), true) = (app, apps.is_empty()) {
-            return Err(Error::not_found(
-                "app_not_found",
-                format!("there is no app {app} in environment {}", self.server.environment()),
-            )
-            .with_hint("`shareddb list` shows the apps"));
+            return Err(no_such_app(app, self.server.environment()));
         }
         let admin = self.server.admin();
         let server = ServerStatus {
