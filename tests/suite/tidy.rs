@@ -216,8 +216,6 @@ fn there_is_one_tls_provider() {
         "none",
         "--edges",
         "all",
-        "--target",
-        "all",
     ]))
     .expect_code(0);
     let has = |name: &str| output.stdout.lines().any(|line| line.starts_with(&format!("{name} v")));

@@ -179,6 +179,10 @@ mod tests {
         assert_eq!(find(dir.path()).unwrap(), None);
         fs::write(&file, "").unwrap();
         remove_stale(dir.path()).unwrap();
+        assert!(file.exists(), "a young one may be a start in progress");
+        let earlier = std::time::SystemTime::now() - Duration::from_secs(10);
+        fs::File::options().write(true).open(&file).unwrap().set_modified(earlier).unwrap();
+        remove_stale(dir.path()).unwrap();
         assert!(!file.exists());
         // A single-user server is at work: PostgreSQL says so itself.
         fs::write(&file, "-1\n").unwrap();
