@@ -146,6 +146,27 @@ async fn nobody_listens_where_the_server_should_be() {
 }
 
 #[tokio::test]
+async fn the_admin_is_no_superuser() {
+    let server = TestServer::start().await;
+    server
+        .sql(
+            "postgres",
+            "CREATE ROLE clerk LOGIN CREATEDB CREATEROLE PASSWORD 'x'; GRANT CONNECT ON DATABASE postgres TO clerk",
+        )
+        .await;
+    // Our pg_hba.conf lets nobody into that database but the admin.
+    server.set_access_rules("host all all 127.0.0.1/32 scram-sha-256\n").await;
+    let clerk = server.admin().with_user("clerk").with_password("x".into());
+    let store = std::sync::Arc::new(server.environment().secrets());
+    let before = server.catalog().await;
+    let error =
+        Provisioner::new(server.server_with(clerk, store)).create(&AppSpec::new(unique("clerk"))).await.unwrap_err();
+    assert_eq!(error.code(), "admin_unfit", "{error}");
+    assert!(error.hint().is_some());
+    assert_eq!(server.catalog().await, before);
+}
+
+#[tokio::test]
 async fn the_budget_is_spent() {
     let server = TestServer::start().await;
     let home = server.home();

@@ -14,8 +14,7 @@ const OVERCOMMIT: u32 = 4;
 
 /// Every reason to stop before the first write.
 pub(crate) fn check(spec: &AppSpec, app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
-    observed.server.version.check()?;
-    check_admin(&observed.server)?;
+    check_server(&observed.server)?;
     check_not_going(app, record, observed)?;
     check_roles(app, record, observed)?;
     check_database(app, record, observed)?;
@@ -38,7 +37,9 @@ pub(crate) fn notices(record: Option<&Mark>, observed: &Observed) -> Vec<String>
         .collect()
 }
 
-fn check_admin(server: &ServerFacts) -> Result<()> {
+/// Whether the server and the admin are fit at all; reading the rest needs that, too.
+pub(crate) fn check_server(server: &ServerFacts) -> Result<()> {
+    server.version.check()?;
     if server.superuser {
         return Ok(());
     }

@@ -10,8 +10,9 @@ use crate::credentials;
 use crate::error::Result;
 use crate::password;
 use crate::postgres::catalog;
-use crate::postgres::facts::{InsideFacts, ServerFacts};
+use crate::postgres::facts::{DatabaseFacts, InsideFacts};
 use crate::postgres::session::AdminSession;
+use crate::provision::admission;
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
 use crate::secrets::{SecretVersion, StoredSecret};
 use crate::server::Server;
@@ -31,6 +32,7 @@ pub(crate) struct Observation {
 /// Whatever hinders a complete reading: half of one would make a wrong plan.
 pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppSpec) -> Result<Observation> {
     let (facts, marks) = try_join(catalog::server(session), catalog::marks(session)).await?;
+    admission::check_server(&facts)?;
     let mut observed = Observed {
         environment: server.environment().clone(),
         server: facts,
@@ -67,14 +69,8 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
 }
 
 async fn inside(server: &Server, app: &App, observed: &Observed) -> Result<Option<InsideFacts>> {
-    let enterable = |server: &ServerFacts| {
-        server.superuser
-            && observed
-                .database
-                .as_ref()
-                .is_some_and(|facts| facts.allows_connections && !facts.invalid && facts.marked)
-    };
-    if !enterable(&observed.server) {
+    let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid && facts.marked;
+    if !observed.database.as_ref().is_some_and(enterable) {
         return Ok(None);
     }
     let session = server.tenant_session(app.database.as_str(), observed.server.version).await?;
