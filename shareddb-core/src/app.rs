@@ -245,6 +245,8 @@ fn inherited<T: Clone + Default>(wanted: Option<&T>, recorded: Option<&T>) -> T 
 }
 
 const MARK_PREFIX: &str = "shareddb:";
+/// A mark is a JSON object; other comments may begin with our name.
+const MARK_OPENING: char = '{';
 const MARK_VERSION: u16 = 1;
 
 /// The record of an app, kept as the comment of its owner role and of its database. There is no other state.
@@ -283,7 +285,7 @@ impl Mark {
     /// # Errors
     /// `Conflict` when it claims to be a mark and cannot be read, for one because a newer version wrote it.
     pub fn parse(comment: &str) -> Option<Result<Self>> {
-        let json = comment.strip_prefix(MARK_PREFIX)?;
+        let json = comment.strip_prefix(MARK_PREFIX).filter(|json| json.starts_with(MARK_OPENING))?;
         Some(match serde_json::from_str::<Self>(json) {
             Ok(mark) if mark.version == MARK_VERSION => Ok(mark),
             Ok(mark) => Err(Error::conflict(
@@ -291,9 +293,9 @@ impl Mark {
                 format!("a newer shareddb recorded app {} (form {})", mark.app, mark.version),
             )
             .with_hint("use that version, or a newer one")),
-            Err(source) => {
-                Err(Error::conflict("mark_unreadable", "a comment of shareddb is damaged").with_source(source))
-            }
+            Err(source) => Err(Error::conflict("mark_unreadable", "a comment of shareddb is damaged")
+                .with_hint("put back what it was; the owner role and the database of an app bear the same one")
+                .with_source(source)),
         })
     }
 
@@ -378,6 +380,7 @@ mod tests {
     #[test]
     fn comments_that_are_no_marks() {
         assert!(Mark::parse("my own words").is_none());
+        assert!(Mark::parse("shareddb: the login of good").is_none());
         assert_eq!(Mark::parse("shareddb:{").unwrap().unwrap_err().code(), "mark_unreadable");
         let newer = derive("a").mark().to_string().replace("\"version\":1", "\"version\":9");
         assert_eq!(Mark::parse(&newer).unwrap().unwrap_err().code(), "mark_unreadable");

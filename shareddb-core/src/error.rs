@@ -147,8 +147,7 @@ impl Error {
 
     /// Whether the same call may succeed later with nothing else changed.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Timeout(_))
-            || matches!(self.code(), "plan_stale" | "concurrent_change")
+        matches!(self, Self::Unavailable(_) | Self::Timeout(_)) || self.code() == "concurrent_change"
     }
 
     /// Classifies a failure to read or write a file; `what` says what was being done.

@@ -117,7 +117,7 @@ name_type! {
 }
 
 name_type! {
-    /// A schema on a search path: `[a-z_][a-z0-9_]*`, at most 63 bytes.
+    /// A schema on a search path: `_?[a-z][a-z0-9_]*`, at most 62 bytes.
     SchemaName, |text| check(text.strip_prefix('_').filter(|rest| !rest.is_empty()).unwrap_or(text), "schema name", IDENTIFIER_MAX - 1, '_')
 }
 

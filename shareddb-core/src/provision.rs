@@ -97,7 +97,8 @@ impl Provisioner {
     /// Carries out a plan, if it is still what would be decided now.
     ///
     /// # Errors
-    /// `Conflict` (`plan_stale`) when it is not, and nothing was done. That everything is done already is not an error.
+    /// `Conflict` (`plan_stale`) when it is not, and nothing was done; `NotFound` for the drop of an app that is gone. That a
+    /// create is done already is not an error.
     pub async fn apply(&self, plan: &Plan) -> Result<Report> {
         self.run(&plan.goal, Some(plan)).await
     }
@@ -157,8 +158,8 @@ impl Provisioner {
     }
 
     async fn run_locked(&self, lock: &AppLock, goal: &Goal, expected: Option<&Plan>) -> Result<Report> {
-        let observation = observe(&self.server, lock.session(), &goal.spec()).await?;
-        let plan = goal.plan(&observation.observed)?;
+        let mut observation = observe(&self.server, lock.session(), &goal.spec()).await?;
+        let mut plan = goal.plan(&observation.observed)?;
         if plan.is_empty() {
             return Ok(Report::new(plan, None));
         }
@@ -166,9 +167,19 @@ impl Provisioner {
             let message = format!("app {} has changed since the plan was made", plan.app.name);
             return Err(Error::conflict("plan_stale", message).with_hint("make a new plan"));
         }
-        self.server.secrets().check(&plan.app.secret).await?;
+        let mut before = Vec::new();
+        while plan.partial {
+            Execution::new(&self.server, lock, &self.listener, &plan, observation).run(&plan.steps).await?;
+            before.append(&mut plan.steps);
+            observation = observe(&self.server, lock.session(), &goal.spec()).await?;
+            plan = Plan { exists: plan.exists, ..goal.plan(&observation.observed)? };
+        }
+        if plan.steps.iter().any(|step| matches!(step, Step::PublishSecret { .. })) {
+            self.server.secrets().check(&plan.app.secret).await?;
+        }
         let execution = Execution::new(&self.server, lock, &self.listener, &plan, observation);
         let proof = execution.run(&plan.steps).await?;
+        plan.steps.splice(0..0, before);
         Ok(Report::new(plan, proof))
     }
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot run has failed")]
 
 mod cli;
+mod corners;
 mod crash;
 mod create;
 mod drift;

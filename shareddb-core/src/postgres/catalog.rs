@@ -20,7 +20,7 @@ pub(crate) async fn server(session: &AdminSession) -> Result<ServerFacts> {
          (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), current_setting('max_connections')::int4, \
          EXISTS (SELECT FROM pg_roles WHERE rolname = $1), \
          ARRAY(SELECT DISTINCT datname::text FROM pg_database d, aclexplode(coalesce(datacl, acldefault('d', datdba))) a \
-               WHERE datname IN ('postgres', 'template1') AND a.grantee = 0)";
+               WHERE datname IN (current_database(), 'template1') AND a.grantee = 0)";
     let rows = session.read("read the server's state", sql, &[(&MAINTENANCE_GROUP, Type::TEXT)]).await?;
     let row = rows.first().ok_or_else(|| Error::failed("server_error", "the server told nothing about itself"))?;
     let open: Vec<String> = row.get(5);
@@ -40,7 +40,7 @@ pub(crate) async fn marks(session: &AdminSession) -> Result<Vec<MarkFact>> {
          FROM pg_shdescription s \
          LEFT JOIN pg_database d ON s.classoid = 'pg_database'::regclass AND d.oid = s.objoid \
          LEFT JOIN pg_roles r ON s.classoid = 'pg_authid'::regclass AND r.oid = s.objoid \
-         WHERE s.description LIKE 'shareddb:%' AND coalesce(d.datname, r.rolname) IS NOT NULL ORDER BY 1, 2";
+         WHERE s.description LIKE 'shareddb:{%' AND coalesce(d.datname, r.rolname) IS NOT NULL ORDER BY 1, 2";
     let mut marks = Vec::new();
     for row in session.read("read the records of apps", sql, &[]).await? {
         let bearer = if row.get(0) { Bearer::Database } else { Bearer::Role };
@@ -48,7 +48,9 @@ pub(crate) async fn marks(session: &AdminSession) -> Result<Vec<MarkFact>> {
         if let Some(mark) = Mark::parse(row.get(2)) {
             let mark = mark.map_err(|error| {
                 let kind = if bearer == Bearer::Database { "database" } else { "role" };
+                let hint = error.hint().unwrap_or_default().to_owned();
                 Error::conflict(error.code(), format!("the comment of {kind} {name:?} cannot be read"))
+                    .with_hint(hint)
                     .with_source(error)
             })?;
             marks.push(MarkFact { bearer, name, mark });
@@ -130,7 +132,8 @@ pub(crate) async fn roles(
         let (role, in_database, setting): (String, bool, String) = (row.get(0), row.get(1), row.get(2));
         if let (Some(role), Some((name, value))) = (facts.get_mut(&role), setting.split_once('=')) {
             let settings = if in_database { &mut role.database_settings } else { &mut role.settings };
-            settings.insert(name.to_owned(), value.to_owned());
+            // Some are stored with capitals, such as TimeZone; names of settings have no case.
+            settings.insert(name.to_lowercase(), value.to_owned());
         }
     }
     Ok((facts, verifiers))
@@ -139,7 +142,7 @@ pub(crate) async fn roles(
 /// A database from outside, or `None` when there is none of this name. Sessions of `own` roles are no strangers there.
 pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String]) -> Result<Option<DatabaseFacts>> {
     let database_sql = "SELECT pg_get_userbyid(datdba)::text, datallowconn, datconnlimit, datistemplate, \
-         coalesce(shobj_description(oid, 'pg_database') LIKE 'shareddb:%', false), \
+         coalesce(shobj_description(oid, 'pg_database') LIKE 'shareddb:{%', false), \
          ARRAY(SELECT DISTINCT split_part(c, '=', 1) FROM pg_db_role_setting, unnest(setconfig) c \
                WHERE setdatabase = d.oid AND setrole = 0), \
          ARRAY(SELECT DISTINCT a.usename::text FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \

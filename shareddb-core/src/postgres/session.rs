@@ -75,6 +75,8 @@ impl AdminSession {
     /// # Errors
     /// Also when the server only warns: "no privileges could be revoked" means a wall that is not there.
     pub(crate) async fn run(&self, what: &str, sql: &str) -> Result<()> {
+        // Only what this statement is warned of counts against it.
+        self.session.take_warnings();
         let result = self.session.simple_query(sql).await;
         let warnings = self.session.take_warnings();
         result.map_err(|source| Error::from_postgres(format_args!("cannot {what}"), source))?;

@@ -93,6 +93,10 @@ fn setting(name: &str) -> String {
     name.split('.').map(identifier).collect::<Vec<_>>().join(".")
 }
 
+pub(crate) fn rename_role(from: &str, to: &str) -> String {
+    format!("ALTER ROLE {} RENAME TO {}", identifier(from), identifier(to))
+}
+
 pub(crate) fn mark_role(role: &str, mark: &Mark) -> String {
     format!("COMMENT ON ROLE {} IS {}", identifier(role), literal(mark.to_string()))
 }
@@ -149,13 +153,12 @@ pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>, databas
     )
 }
 
-/// Hands `public` to the app, and takes it from everybody else. An app may have dropped it, which is its own affair.
-pub(crate) fn own_public_schema(owner: &str) -> String {
-    format!(
-        "DO $do$ BEGIN IF EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public') THEN \
-         ALTER SCHEMA public OWNER TO {}; REVOKE ALL ON SCHEMA public FROM PUBLIC; END IF; END $do$",
-        identifier(owner)
-    )
+/// Hands `public` to the app, and takes it from everybody else.
+pub(crate) fn own_public_schema(owner: &str) -> [String; 2] {
+    [
+        format!("ALTER SCHEMA public OWNER TO {}", identifier(owner)),
+        "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(),
+    ]
 }
 
 pub(crate) fn create_schema(schema: &str, owner: &str) -> [String; 2] {
@@ -243,7 +246,7 @@ fn lock_key(app: &str) -> i32 {
 /// What an app does first: makes a table. It is gone with the transaction, whatever happens.
 pub(crate) fn try_table(schema: &str) -> [String; 2] {
     let table = format!("{}.shareddb_proof", identifier(schema));
-    [format!("BEGIN; CREATE TABLE {table} (id int)"), format!("DROP TABLE {table}; ROLLBACK")]
+    [format!("BEGIN READ WRITE; CREATE TABLE {table} (id int)"), format!("DROP TABLE {table}; ROLLBACK")]
 }
 
 pub(crate) const CURRENT_USER: &str = "SELECT current_user";

@@ -84,22 +84,14 @@ fn check_roles(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<
 }
 
 fn check_database(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
-    let Some(database) = &observed.database else { return Ok(()) };
     let name = app.database.as_str();
-    match observed.mark_on(Bearer::Database, name) {
-        Some(mark) if mark.app != app.name => {
-            return Err(taken("database", name, &format!("it belongs to app {}", mark.app)));
-        }
-        Some(_) => return Ok(()),
-        None => {}
+    if observed.database.is_none() || observed.owns_database(app) {
+        return Ok(());
     }
-    // A create that was killed right after CREATE DATABASE: the record is on the owner role only.
-    let recorded = observed.mark_on(Bearer::Role, app.owner.as_str()).is_some();
-    let untouched = (!database.allows_connections || database.invalid) && database.owner == observed.server.admin;
-    match (recorded && untouched, record) {
-        (true, _) => Ok(()),
-        (false, Some(_)) => Err(lost_mark(Bearer::Database, app)),
-        (false, None) => Err(taken("database", name, "it exists and is not shareddb's")),
+    match (observed.mark_on(Bearer::Database, name), record) {
+        (Some(mark), _) => Err(taken("database", name, &format!("it belongs to app {}", mark.app))),
+        (None, Some(_)) => Err(lost_mark(Bearer::Database, app)),
+        (None, None) => Err(taken("database", name, "it exists and is not shareddb's")),
     }
 }
 

@@ -229,7 +229,7 @@ fn world(factors: &[Vec<Disturb>], mut index: usize) -> World {
 
 /// Every single crash from one state, and one random second crash after each. Returns how many crash points were tried.
 fn crash_everywhere(start: &World, random: &mut impl FnMut(usize) -> usize) -> usize {
-    let steps = start.plan().steps;
+    let steps = start.steps_to_the_end();
     let reference = start.after(&steps);
     assert!(reference.plan().is_empty(), "a second run has nothing to do\n{}\n{start:#?}", reference.plan());
     assert!(reference.secret_works() && !reference.open_to_public(), "{reference:#?}");
@@ -247,11 +247,11 @@ fn crash_everywhere(start: &World, random: &mut impl FnMut(usize) -> usize) -> u
             assert!(crashed.secret_works(), "a Secret that exists works\n{crashed:#?}");
         }
         check(&crashed);
-        let again = crashed.plan().steps;
+        let again = crashed.steps_to_the_end();
         assert_eq!(crashed.after(&again), reference, "the next run converges, from\n{start:#?}");
         let twice = crashed.after(&again[..random(again.len() + 1)]);
         check(&twice);
-        assert_eq!(twice.after(&twice.plan().steps), reference, "after two crashes, too, from\n{start:#?}");
+        assert_eq!(twice.after(&twice.steps_to_the_end()), reference, "after two crashes, too, from\n{start:#?}");
     }
     steps.len()
 }
@@ -338,7 +338,7 @@ fn create_brings_back_a_drop_that_has_not_reached_the_data() {
     let data = steps.iter().position(|step| matches!(step, Step::DropDatabase { .. })).unwrap();
     for crash in 0..=data {
         let crashed = start.after(&steps[..crash]);
-        let back = crashed.after(&crashed.plan().steps);
+        let back = crashed.after(&crashed.steps_to_the_end());
         assert!(back.plan().is_empty() && back.secret_works(), "after {crash} steps");
     }
     let gone = start.after(&steps[..=data]);

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::app::{App, EXTENSION_SCHEMA};
-use crate::names::RoleName;
+use crate::names::{ExtensionName, RoleName};
 use crate::postgres::facts::{Bearer, DatabaseFacts, InsideFacts, OWNER_ACCESS, RoleFacts};
 use crate::postgres::sql::parse_identifier_list;
 use crate::provision::observed::Observed;
 use crate::provision::step::{SettingValue, Step};
 
-/// All steps about the database: it opens only after PUBLIC has lost its rights.
+/// All steps about the database, as far as it can be seen: it opens only after PUBLIC has lost its rights. Of one that is
+/// there and closed nobody knows the inside; that is decided with a second look, once it is open.
 pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     let existing = observed.database.as_ref().filter(|facts| !facts.invalid);
@@ -32,8 +33,11 @@ pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
     if !facts.allows_connections {
         steps.push(Step::OpenDatabase { database: app.database.clone() });
     }
-    let fresh = InsideFacts::fresh();
-    steps.extend(inside(app, observed, existing.map_or(Some(&fresh), |_| observed.inside.as_ref())));
+    match (existing, &observed.inside) {
+        (None, _) => steps.extend(inside(app, observed, &InsideFacts::fresh())),
+        (Some(_), Some(facts)) => steps.extend(inside(app, observed, facts)),
+        (Some(_), None) => {}
+    }
     steps
 }
 
@@ -130,27 +134,28 @@ fn extra(
 
 fn same(stored: &str, value: &SettingValue) -> bool {
     match value {
-        SettingValue::Text(text) => stored == text,
+        // The server delimits the few that are lists of names, such as temp_tablespaces.
+        SettingValue::Text(text) => {
+            stored == text || stored.starts_with('"') && parse_identifier_list(stored) == [text.as_str()]
+        }
         SettingValue::Names(names) => parse_identifier_list(stored) == *names,
     }
 }
 
-/// Without facts the database is closed, and as good as unknown: then every step is planned, and each bears being done
-/// for nothing.
-fn inside(app: &App, observed: &Observed, facts: Option<&InsideFacts>) -> Vec<Step> {
+fn inside(app: &App, observed: &Observed, facts: &InsideFacts) -> Vec<Step> {
     let mut steps = Vec::new();
     let owner = app.owner.clone();
-    let owner_of = |schema: &str| facts.map(|facts| facts.schemas.get(schema).map(String::as_str));
+    let owner_of = |schema: &str| facts.schemas.get(schema).map(String::as_str);
     // An app may drop `public`; that is no drift.
-    if !matches!(owner_of("public"), Some(None)) && owner_of("public") != Some(Some(owner.as_str())) {
+    if owner_of("public").is_some_and(|found| found != owner.as_str()) {
         steps.push(Step::OwnPublicSchema { owner: owner.clone() });
     }
-    if owner_of(app.schema.as_str()) != Some(Some(owner.as_str())) {
+    if owner_of(app.schema.as_str()) != Some(owner.as_str()) {
         steps.push(Step::CreateSchema { schema: app.schema.clone(), owner: owner.clone() });
     }
-    let missing = |name: &str| !facts.is_some_and(|facts| facts.extensions.contains_key(name));
-    let extensions: Vec<_> = app.extensions.iter().filter(|extension| missing(extension.as_str())).collect();
-    if !extensions.is_empty() && !matches!(owner_of(EXTENSION_SCHEMA), Some(Some(_))) {
+    let missing = |extension: &&ExtensionName| !facts.extensions.contains_key(extension.as_str());
+    let extensions: Vec<_> = app.extensions.iter().filter(missing).collect();
+    if !extensions.is_empty() && owner_of(EXTENSION_SCHEMA).is_none() {
         steps.push(Step::CreateExtensionSchema { owner: owner.clone() });
     }
     steps.extend(extensions.into_iter().map(|extension| {
@@ -158,10 +163,7 @@ fn inside(app: &App, observed: &Observed, facts: Option<&InsideFacts>) -> Vec<St
         let schema = fixed.unwrap_or_else(|| EXTENSION_SCHEMA.to_owned());
         Step::CreateExtension { extension: extension.clone(), schema }
     }));
-    let strays = |login: &&RoleName| match facts {
-        Some(facts) => facts.strays.contains(login.as_str()),
-        None => observed.roles.contains_key(login.as_str()),
-    };
+    let strays = |login: &&RoleName| facts.strays.contains(login.as_str());
     let logins = app.logins.iter().chain([&app.maintenance]).filter(strays);
     steps.extend(logins.map(|login| Step::ReassignStrays { login: login.clone(), owner: owner.clone() }));
     steps

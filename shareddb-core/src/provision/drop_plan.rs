@@ -35,21 +35,18 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
     steps.extend(databases.into_iter().map(|database| Step::DropDatabase { database }));
     // The owner role bears the record: it goes last.
     steps.extend(roles.into_iter().rev().map(|role| Step::DropRole { role }));
-    Ok(Plan { app, exists: true, steps, notices: Vec::new(), goal: Goal::Drop(name.clone()) })
+    Ok(Plan { app, exists: true, steps, partial: false, notices: Vec::new(), goal: Goal::Drop(name.clone()) })
 }
 
 /// The app's database and every other that bears its mark, such as a copy kept from a restore.
 fn databases(app: &App, observed: &Observed) -> Vec<String> {
     let own = app.database.as_str();
-    let ours = observed.database.is_some()
-        && (observed.mark_on(Bearer::Database, own).is_some_and(|mark| mark.app == app.name)
-            || observed.database.as_ref().is_some_and(|facts| !facts.allows_connections || facts.invalid));
     let copies = observed
         .marks
         .iter()
         .filter(|fact| fact.bearer == Bearer::Database && fact.mark.app == app.name && fact.name != own)
         .map(|fact| fact.name.clone());
-    ours.then(|| own.to_owned()).into_iter().chain(copies).collect()
+    observed.owns_database(app).then(|| own.to_owned()).into_iter().chain(copies).collect()
 }
 
 fn is_open(app: &App, observed: &Observed, database: &str) -> bool {

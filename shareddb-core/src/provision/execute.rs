@@ -99,12 +99,18 @@ impl<'a> Execution<'a> {
             Step::Prove { login } => {
                 // A session of ours inside would count against nobody, but has no use any more.
                 self.inside = None;
-                let config = self.server.app_config(self.app, login, self.password()?).with_application_name(PROOF);
+                let config = self
+                    .server
+                    .app_config(self.app, login, self.password()?)
+                    .with_application_name(PROOF)
+                    // What is proven is who may do what, not how fast.
+                    .with_option("statement_timeout", "0");
                 self.proof = Some(proof::prove(&config, self.app, &self.forbidden()).await?);
                 Ok(())
             }
             Step::PublishSecret { slot, replace, .. } => self.publish(*slot, *replace).await,
-            _ => self.server.secrets().delete(&self.app.secret).await,
+            Step::DeleteSecret { secret } => self.server.secrets().delete(secret).await,
+            _ => Err(Error::failed("internal", format!("no way is known to do: {step}"))),
         }
     }
 
@@ -178,7 +184,7 @@ impl<'a> Execution<'a> {
             }
             Step::OpenDatabase { database } => vec![sql::allow_connections(database.as_str(), true)],
             Step::CloseDatabase { database } => vec![sql::allow_connections(database, false)],
-            Step::OwnPublicSchema { owner } => vec![sql::own_public_schema(owner.as_str())],
+            Step::OwnPublicSchema { owner } => sql::own_public_schema(owner.as_str()).into(),
             Step::CreateSchema { schema, owner } => sql::create_schema(schema.as_str(), owner.as_str()).into(),
             Step::CreateExtensionSchema { owner } => sql::create_extension_schema(owner.as_str()).into(),
             Step::CreateExtension { extension, schema } => vec![sql::create_extension(extension.as_str(), schema)],

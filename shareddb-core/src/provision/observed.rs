@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::app::{Mark, Slot};
+use crate::app::{App, Mark, Slot};
 use crate::error::{Error, Result};
 use crate::names::{AppName, EnvironmentName};
 use crate::postgres::facts::{Bearer, DatabaseFacts, ExtensionFacts, InsideFacts, MarkFact, RoleFacts, ServerFacts};
+use crate::postgres::statements;
 
 /// One reading of the server and the Secret store, as far as one app is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +64,22 @@ impl Observed {
                 "mark_misplaced",
                 format!("role {role:?} bears the record of app {app}, which belongs on role {right}"),
             )
-            .with_hint(format!(
-                "was it renamed? undo that with: ALTER ROLE \"{}\" RENAME TO \"{right}\"",
-                role.replace('"', "\"\"")
-            )));
+            .with_hint(format!("was it renamed? undo that with: {}", statements::rename_role(role, right.as_str()))));
         }
         Ok(records(&self.marks).remove(app))
+    }
+
+    /// Whether the database of the app's name is the app's: it bears its mark, or a create was killed right after it was
+    /// made, when the record stood on the owner role only.
+    pub(crate) fn owns_database(&self, app: &App) -> bool {
+        let Some(facts) = &self.database else { return false };
+        match self.mark_on(Bearer::Database, app.database.as_str()) {
+            Some(mark) => mark.app == app.name,
+            None => {
+                let recorded = self.mark_on(Bearer::Role, app.owner.as_str()).is_some_and(|mark| mark.app == app.name);
+                recorded && (!facts.allows_connections || facts.invalid) && facts.owner == self.server.admin
+            }
+        }
     }
 
     /// The mark that an object bears.

@@ -25,6 +25,8 @@ pub struct Plan {
     pub exists: bool,
     /// The changes, in order.
     pub steps: Vec<Step>,
+    /// The database is closed: what is to be done inside it is decided when these steps have opened it.
+    pub partial: bool,
     /// What a person should know although nothing will be done about it.
     pub notices: Vec<String>,
     #[serde(skip)]
@@ -85,13 +87,17 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let mut steps = server_steps(observed);
     steps.extend(role_steps::roles(&app, observed));
     steps.extend(database_steps::database(&app, observed));
-    steps.extend(credential_steps(&app, observed, !steps.is_empty()));
+    let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
+    if !partial {
+        steps.extend(credential_steps(&app, observed, !steps.is_empty()));
+    }
     Ok(Plan {
         notices: admission::notices(record, observed),
         exists: record.is_some(),
         goal: Goal::Create(spec.clone()),
         app,
         steps,
+        partial,
     })
 }
 

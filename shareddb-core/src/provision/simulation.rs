@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 
 use crate::app::{App, AppSpec, EXTENSION_SCHEMA, Mark, Slot};
 use crate::postgres::facts::{
-    Bearer, DatabaseFacts, Expiry, InsideFacts, MarkFact, Membership, OWNER_ACCESS, RoleFacts, RoleShape, ServerFacts,
+    Bearer, DatabaseFacts, Expiry, ExtensionFacts, InsideFacts, MarkFact, Membership, OWNER_ACCESS, RoleFacts,
+    RoleShape, ServerFacts,
 };
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::postgres::version::ServerVersion;
@@ -24,12 +25,17 @@ pub(super) struct World {
     pub(super) inside: InsideFacts,
 }
 
-pub(super) static SPEC: LazyLock<AppSpec> = LazyLock::new(|| AppSpec::new("my-app".parse().unwrap()));
+pub(super) static SPEC: LazyLock<AppSpec> = LazyLock::new(|| {
+    let mut spec = AppSpec::new("my-app".parse().unwrap());
+    spec.extensions = Some(["pg_trgm".parse().unwrap()].into());
+    spec.settings = Some([("work_mem".parse().unwrap(), "8MB".to_owned())].into());
+    spec
+});
 pub(super) static APP: LazyLock<App> = LazyLock::new(|| App::derive(&SPEC, &"local".parse().unwrap(), None).unwrap());
 /// The world with the app as it should be.
 pub(super) static FINE: LazyLock<World> = LazyLock::new(|| {
     let empty = World::empty();
-    empty.after(&empty.plan().steps)
+    empty.after(&empty.steps_to_the_end())
 });
 
 impl World {
@@ -50,7 +56,7 @@ impl World {
             roles: BTreeMap::new(),
             database: None,
             inside: None,
-            available: BTreeMap::new(),
+            available: [("pg_trgm".to_owned(), ExtensionFacts { schema: None, requires: Vec::new() })].into(),
             secret: SecretFacts::Absent,
         };
         Self { observed, inside: InsideFacts::default() }
@@ -58,6 +64,19 @@ impl World {
 
     pub(super) fn plan(&self) -> Plan {
         plan(&SPEC, &self.observed).unwrap_or_else(|error| panic!("{error}\n{self:#?}"))
+    }
+
+    /// All steps until there is nothing left to do: of a closed database they need a second look.
+    pub(super) fn steps_to_the_end(&self) -> Vec<Step> {
+        let (mut world, mut steps) = (self.clone(), Vec::new());
+        loop {
+            let plan = world.plan();
+            world = world.after(&plan.steps);
+            steps.extend(plan.steps);
+            if !plan.partial {
+                return steps;
+            }
+        }
     }
 
     /// The world after some steps.

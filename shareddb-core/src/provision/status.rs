@@ -49,6 +49,19 @@ pub struct AppStatus {
     pub notices: Vec<String>,
 }
 
+impl AppStatus {
+    fn unreadable(summary: AppSummary, error: Error) -> Self {
+        Self {
+            summary,
+            slot: None,
+            login_sessions: [0; 2],
+            drift: Vec::new(),
+            problem: Some(error.into()),
+            notices: Vec::new(),
+        }
+    }
+}
+
 /// Why an app cannot be made what its record says.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -173,7 +186,12 @@ impl Provisioner {
 
     async fn app_status(&self, session: &AdminSession, summary: AppSummary) -> Result<AppStatus> {
         let spec = AppSpec::new(summary.app.name.clone());
-        let observed = observe(&self.server, session, &spec).await?.observed;
+        let observed = match observe(&self.server, session, &spec).await {
+            Ok(observation) => observation.observed,
+            // The server is gone, which is no matter of this app's.
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => return Ok(AppStatus::unreadable(summary, error)),
+        };
         let sessions = |slot| observed.roles.get(summary.app.login(slot).as_str()).map_or(0, |facts| facts.sessions);
         let (drift, notices, problem) = match plan::plan(&spec, &observed) {
             Ok(plan) => (plan.steps, plan.notices, None),
