@@ -139,7 +139,7 @@ class Provisioning(unittest.TestCase):
         with self.assertRaises(shareddb.ConflictError) as stale:
             provisioner.apply(plan)
         self.assertEqual(stale.exception.code, "plan_stale")
-        self.assertTrue(stale.exception.retryable)
+        self.assertFalse(stale.exception.retryable)
         self.assertEqual(provisioner.apply(provisioner.plan("planned", connections=4)).outcome, "configured")
 
     def test_wrong_input_reaches_no_server(self):

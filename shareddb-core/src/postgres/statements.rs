@@ -10,9 +10,11 @@ use crate::postgres::sql::{identifier, identifiers, literal};
 /// The group of all maintenance logins, for a line in `pg_hba.conf`.
 pub(crate) const MAINTENANCE_GROUP: &str = "shareddb_maint";
 
-/// Keeps what follows in the transaction out of the server's log, even when it fails.
+/// Keeps what follows in the transaction out of the server's log, even when it fails. From 16 on, printed trees show the
+/// values of utility statements, too.
 pub(crate) const SILENCE_LOG: &str = "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'; \
-     SET LOCAL log_min_duration_statement = -1; SET LOCAL log_min_duration_sample = -1";
+     SET LOCAL log_min_duration_statement = -1; SET LOCAL log_min_duration_sample = -1; \
+     SELECT set_config(name, 'off', true) FROM pg_settings WHERE name LIKE 'debug\\_print\\_%'";
 
 pub(crate) fn create_maintenance_group() -> String {
     format!("CREATE ROLE {} NOLOGIN", identifier(MAINTENANCE_GROUP))
