@@ -191,8 +191,10 @@ async fn no_password_gets_into_the_servers_log() {
     assert_eq!(log[after_the_admin..].matches("SCRAM-SHA-256$").count(), 0);
     assert_eq!(log[after_the_admin..].matches("PASSWORD '").count(), 0);
     assert!(log[..after_the_admin].contains("PASSWORD 'SCRAM-SHA-256$4096:AAAA"), "what is not silenced is seen");
-    let others = log[..after_the_admin].lines().filter(|line| line.contains("SCRAM-SHA-256$"));
-    assert!(others.into_iter().all(|line| line.contains("SCRAM-SHA-256$4096:AAAA")), "a verifier of ours in the log");
+    // Printed trees break the line in a verifier.
+    let unbroken: String = log[..after_the_admin].split_whitespace().collect();
+    let admins = unbroken.matches("SCRAM-SHA-256$4096:AAAA").count();
+    assert_eq!(unbroken.matches("SCRAM-SHA-256$").count(), admins, "a verifier of ours in the log");
 }
 
 /// A verifier that fits no password, as a literal.
