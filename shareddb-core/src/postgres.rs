@@ -4,6 +4,7 @@
 //! through [`sql::literal`].
 
 pub(crate) mod catalog;
+pub(crate) mod extensions;
 pub(crate) mod facts;
 pub(crate) mod lock;
 pub(crate) mod session;

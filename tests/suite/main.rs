@@ -7,6 +7,7 @@ mod crash;
 mod create;
 mod drift;
 mod examples;
+mod extensions;
 mod faults;
 mod forbidden;
 mod ground;

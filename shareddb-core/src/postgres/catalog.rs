@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::types::Type;
 
-use crate::app::{App, EXTENSION_SCHEMA, Mark};
+use crate::app::{App, Mark};
 use crate::error::{Error, Result};
-use crate::names::{ExtensionName, SettingName};
+use crate::names::SettingName;
+use crate::postgres::extensions;
 use crate::postgres::facts::{
-    Bearer, DatabaseFacts, Expiry, ExtensionFacts, InsideFacts, MarkFact, Membership, RoleFacts, RoleShape, ServerFacts,
+    Bearer, DatabaseFacts, Expiry, InsideFacts, MarkFact, Membership, RoleFacts, RoleShape, ServerFacts,
 };
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements::MAINTENANCE_GROUP;
@@ -182,7 +183,7 @@ const INVALID_DATABASE: i32 = -2;
 /// An app's database from inside; the session has to be in it.
 pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFacts> {
     let schemas_sql =
-        "SELECT nspname::text, pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = ANY ($1)";
+        "SELECT nspname::text, pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_t%'";
     let extensions_sql =
         "SELECT e.extname::text, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace";
     // Default privileges and user mappings are about a role, and REASSIGN OWNED passes over them.
@@ -190,35 +191,23 @@ pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFa
          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
          AND refclassid = 'pg_authid'::regclass AND deptype = 'o' AND pg_get_userbyid(refobjid) = ANY ($1) \
          AND classid <> ALL (ARRAY['pg_default_acl'::regclass, 'pg_user_mapping'::regclass])";
-    let schemas = ["public".to_owned(), app.schema.to_string(), EXTENSION_SCHEMA.to_owned()];
     let logins = [app.logins[0].to_string(), app.logins[1].to_string(), app.maintenance.to_string()];
     let (schemas, extensions, strays) = futures_util::future::try_join3(
-        session.read("read schemas", schemas_sql, &[(&schemas.as_slice(), Type::TEXT_ARRAY)]),
+        session.read("read schemas", schemas_sql, &[]),
         session.read("read extensions", extensions_sql, &[]),
         session.read("look for stray objects", strays_sql, &[(&logins.as_slice(), Type::TEXT_ARRAY)]),
     )
     .await?;
-    Ok(InsideFacts {
+    let mut facts = InsideFacts {
         schemas: schemas.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        safe_schemas: BTreeSet::new(),
         extensions: extensions.iter().map(|row| (row.get(0), row.get(1))).collect(),
         strays: strays.iter().map(|row| row.get(0)).collect(),
-    })
-}
-
-/// Those of the extensions that the server could make.
-pub(crate) async fn available_extensions(
-    session: &AdminSession,
-    names: &BTreeSet<ExtensionName>,
-) -> Result<BTreeMap<String, ExtensionFacts>> {
-    if names.is_empty() {
-        return Ok(BTreeMap::new());
+    };
+    if facts.missing(&app.extensions).next().is_some() {
+        facts.safe_schemas = extensions::safe_schemas(session).await?;
     }
-    let sql = "SELECT v.name::text, v.schema::text, coalesce(v.requires::text[], '{}') \
-         FROM pg_available_extension_versions v JOIN pg_available_extensions a ON a.name = v.name AND a.default_version = v.version \
-         WHERE v.name = ANY ($1)";
-    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-    let rows = session.read("read the list of extensions", sql, &[(&names, Type::TEXT_ARRAY)]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), ExtensionFacts { schema: row.get(1), requires: row.get(2) })).collect())
+    Ok(facts)
 }
 
 /// Tries the settings on the admin's own session, and takes them back.

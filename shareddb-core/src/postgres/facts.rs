@@ -135,8 +135,10 @@ pub(crate) const OWNER_ACCESS: [&str; 3] = ["CONNECT", "CREATE", "TEMPORARY"];
 /// The app's database, seen from inside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InsideFacts {
-    /// Schemas to owners: `public`, the app's and that of extensions, as far as they exist.
+    /// Schemas to owners.
     pub(crate) schemas: BTreeMap<String, String>,
+    /// Schemas of superusers in which nobody else may create or has anything. Read only when an extension is to be made.
+    pub(crate) safe_schemas: BTreeSet<String>,
     /// Extensions to their schemas.
     pub(crate) extensions: BTreeMap<String, String>,
     /// Logins that own objects, which ought to be the owner role's.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::app::{EXTENSION_SCHEMA, Mark};
+use crate::app::Mark;
 use crate::password::Verifier;
 use crate::postgres::facts::{OWNER_ACCESS, RoleShape};
 use crate::postgres::sql::{identifier, identifiers, literal};
@@ -172,8 +172,8 @@ pub(crate) fn create_schema(schema: &str, owner: &str) -> [String; 2] {
 }
 
 /// A schema of the admin's in which the app may look and not create.
-pub(crate) fn create_extension_schema(owner: &str) -> [String; 2] {
-    let schema = identifier(EXTENSION_SCHEMA);
+pub(crate) fn create_extension_schema(schema: &str, owner: &str) -> [String; 2] {
+    let schema = identifier(schema);
     [
         // Not IF NOT EXISTS: one that is there already may have been made by the app, with functions in it.
         format!("CREATE SCHEMA {schema}"),
@@ -181,8 +181,10 @@ pub(crate) fn create_extension_schema(owner: &str) -> [String; 2] {
     ]
 }
 
+/// Neither IF NOT EXISTS nor CASCADE: what the app has made meanwhile, such as a required extension in a schema of its own,
+/// has to end this.
 pub(crate) fn create_extension(extension: &str, schema: &str) -> String {
-    format!("CREATE EXTENSION IF NOT EXISTS {} SCHEMA {} CASCADE", identifier(extension), identifier(schema))
+    format!("CREATE EXTENSION {} SCHEMA {}", identifier(extension), identifier(schema))
 }
 
 pub(crate) fn reassign_owned(login: &str, owner: &str) -> String {

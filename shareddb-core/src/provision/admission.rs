@@ -1,9 +1,9 @@
 //! Whether an app may come to be on this server at all.
 
-use crate::app::{App, AppSpec, EXTENSION_SCHEMA, MAINTENANCE_CONNECTIONS, Mark};
+use crate::app::{App, AppSpec, MAINTENANCE_CONNECTIONS, Mark};
 use crate::error::{Error, Result};
 use crate::names::AppName;
-use crate::postgres::facts::{Bearer, ServerFacts};
+use crate::postgres::facts::{Bearer, InsideFacts, ServerFacts};
 use crate::postgres::statements;
 use crate::provision::observed::{Observed, SecretFacts, records};
 
@@ -103,43 +103,49 @@ fn check_secret(app: &App, observed: &Observed) -> Result<()> {
         .with_hint("move it away, or choose another app name"))
 }
 
-/// An extension's script runs with the admin's rights, and finds names where the extensions are that it needs.
+/// An extension's script runs with the admin's rights, and finds names in its own schema and in those of the extensions that
+/// it needs: in none of them may the app be able to create. What is seen here to be so, the app cannot change.
 fn check_extensions(app: &App, observed: &Observed) -> Result<()> {
-    let inside = observed.inside.as_ref();
-    let missing = |name: &str| !inside.is_some_and(|inside| inside.extensions.contains_key(name));
-    for extension in app.extensions.iter().filter(|extension| missing(extension.as_str())) {
-        let Some(facts) = observed.available.get(extension.as_str()) else {
-            return Err(Error::not_found(
-                "extension_missing",
-                format!("the server does not have extension {extension}"),
-            )
-            .with_hint(
-                "install its package on the server; `SELECT name FROM pg_available_extensions` lists what is there",
-            ));
-        };
-        for needed in &facts.requires {
-            let schema = inside.and_then(|inside| inside.extensions.get(needed));
-            if let Some(schema) = schema.filter(|schema| !["pg_catalog", EXTENSION_SCHEMA].contains(&schema.as_str())) {
-                return Err(Error::refused(
-                    "extension_unsafe",
-                    format!("extension {extension} needs {needed}, which is in schema {schema} of the app's own"),
-                )
-                .with_hint(format!(
-                    "let the app drop extension {needed}, and add it here: --extension {needed} --extension {extension}"
-                )));
+    let fresh = InsideFacts::fresh();
+    let inside = observed.inside.as_ref().unwrap_or(&fresh);
+    let wanted = inside.missing(&app.extensions).map(|wanted| (wanted.as_str(), String::new()));
+    let needed = observed.available.iter().flat_map(|(wanted, facts)| {
+        facts.requires.iter().map(move |needed| (needed.as_str(), format!(", which {wanted} needs")))
+    });
+    for (name, why) in wanted.chain(needed) {
+        match (inside.extensions.get(name), observed.available.contains_key(name)) {
+            (Some(schema), _) if !inside.safe_schemas.contains(schema) => return Err(unsafe_extension(name, schema)),
+            (Some(_), _) => {}
+            (None, true) => check_schema(name, observed.extension_schema(name), inside)?,
+            (None, false) => {
+                let message = format!("the server does not have extension {name}{why}");
+                return Err(Error::not_found("extension_missing", message).with_hint(
+                    "install its package on the server; `SELECT name FROM pg_available_extensions` lists what is there",
+                ));
             }
         }
     }
-    let foreign =
-        inside.and_then(|inside| inside.schemas.get(EXTENSION_SCHEMA)).filter(|owner| **owner != observed.server.admin);
-    match foreign {
-        Some(owner) if !app.extensions.is_empty() => Err(Error::conflict(
+    Ok(())
+}
+
+fn unsafe_extension(name: &str, schema: &str) -> Error {
+    Error::refused(
+        "extension_unsafe",
+        format!("extension {name} is needed, and is in schema {schema}, where the app can create"),
+    )
+    .with_hint(format!("let the app drop extension {name}: then the admin makes it where that is safe"))
+}
+
+/// The schema that an extension goes into: one that is there has to be a superuser's own.
+fn check_schema(extension: &str, schema: &str, inside: &InsideFacts) -> Result<()> {
+    match inside.schemas.get(schema) {
+        Some(owner) if !inside.safe_schemas.contains(schema) => Err(Error::conflict(
             "schema_taken",
-            format!("schema {EXTENSION_SCHEMA} in database {} belongs to {owner}, not to the admin", app.database),
+            format!(
+                "extension {extension} goes into schema {schema} of {owner}, where others than an admin create or have objects"
+            ),
         )
-        .with_hint(
-            "rename or drop that schema as the app: extensions of an admin must not be where the app can create",
-        )),
+        .with_hint("rename or drop that schema as the app: what an admin makes must not be where the app can create")),
         _ => Ok(()),
     }
 }

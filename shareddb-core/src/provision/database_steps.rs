@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::app::{App, EXTENSION_SCHEMA};
-use crate::names::{ExtensionName, RoleName};
+use crate::app::App;
+use crate::names::RoleName;
 use crate::postgres::facts::{Bearer, DatabaseFacts, InsideFacts, OWNER_ACCESS, RoleFacts};
 use crate::postgres::sql::parse_identifier_list;
 use crate::provision::observed::Observed;
@@ -59,9 +59,15 @@ impl DatabaseFacts {
 }
 
 impl InsideFacts {
-    /// The inside of template0.
+    /// The inside of template0, as far as an app's is looked at.
     pub(crate) fn fresh() -> Self {
-        Self { schemas: [("public".to_owned(), "pg_database_owner".to_owned())].into(), ..Self::default() }
+        Self {
+            schemas: [("public", "pg_database_owner"), ("pg_catalog", "postgres")]
+                .map(|(name, owner)| (name.to_owned(), owner.to_owned()))
+                .into(),
+            safe_schemas: ["pg_catalog".to_owned()].into(),
+            ..Self::default()
+        }
     }
 }
 
@@ -153,18 +159,44 @@ fn inside(app: &App, observed: &Observed, facts: &InsideFacts) -> Vec<Step> {
     if owner_of(app.schema.as_str()) != Some(owner.as_str()) {
         steps.push(Step::CreateSchema { schema: app.schema.clone(), owner: owner.clone() });
     }
-    let missing = |extension: &&ExtensionName| !facts.extensions.contains_key(extension.as_str());
-    let extensions: Vec<_> = app.extensions.iter().filter(missing).collect();
-    if !extensions.is_empty() && owner_of(EXTENSION_SCHEMA).is_none() {
-        steps.push(Step::CreateExtensionSchema { owner: owner.clone() });
-    }
-    steps.extend(extensions.into_iter().map(|extension| {
-        let fixed = observed.available.get(extension.as_str()).and_then(|facts| facts.schema.clone());
-        let schema = fixed.unwrap_or_else(|| EXTENSION_SCHEMA.to_owned());
-        Step::CreateExtension { extension: extension.clone(), schema }
-    }));
+    steps.extend(extensions(app, observed, facts));
     let strays = |login: &&RoleName| facts.strays.contains(login.as_str());
     let logins = app.logins.iter().chain([&app.maintenance]).filter(strays);
     steps.extend(logins.map(|login| Step::ReassignStrays { login: login.clone(), owner: owner.clone() }));
     steps
+}
+
+/// The missing extensions, each after those that it needs, and the schemas that they go into. No CASCADE: that would put what
+/// is needed wherever it is found.
+fn extensions(app: &App, observed: &Observed, facts: &InsideFacts) -> Vec<Step> {
+    let (mut seen, mut missing) = (BTreeSet::new(), Vec::new());
+    for extension in &app.extensions {
+        after_needed(extension.as_str(), observed, facts, &mut seen, &mut missing);
+    }
+    let mut schemas: BTreeSet<&str> = facts.schemas.keys().map(String::as_str).collect();
+    let mut steps = Vec::new();
+    for extension in missing {
+        let schema = observed.extension_schema(extension);
+        if schemas.insert(schema) {
+            steps.push(Step::CreateExtensionSchema { schema: schema.to_owned(), owner: app.owner.clone() });
+        }
+        steps.push(Step::CreateExtension { extension: extension.to_owned(), schema: schema.to_owned() });
+    }
+    steps
+}
+
+fn after_needed<'a>(
+    extension: &'a str,
+    observed: &'a Observed,
+    facts: &InsideFacts,
+    seen: &mut BTreeSet<&'a str>,
+    missing: &mut Vec<&'a str>,
+) {
+    if facts.extensions.contains_key(extension) || !seen.insert(extension) {
+        return;
+    }
+    for needed in observed.available.get(extension).iter().flat_map(|facts| &facts.requires) {
+        after_needed(needed, observed, facts, seen, missing);
+    }
+    missing.push(extension);
 }

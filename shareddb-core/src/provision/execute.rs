@@ -186,8 +186,10 @@ impl<'a> Execution<'a> {
             Step::CloseDatabase { database } => vec![sql::allow_connections(database, false)],
             Step::OwnPublicSchema { owner } => sql::own_public_schema(owner.as_str()).into(),
             Step::CreateSchema { schema, owner } => sql::create_schema(schema.as_str(), owner.as_str()).into(),
-            Step::CreateExtensionSchema { owner } => sql::create_extension_schema(owner.as_str()).into(),
-            Step::CreateExtension { extension, schema } => vec![sql::create_extension(extension.as_str(), schema)],
+            Step::CreateExtensionSchema { schema, owner } => {
+                sql::create_extension_schema(schema, owner.as_str()).into()
+            }
+            Step::CreateExtension { extension, schema } => vec![sql::create_extension(extension, schema)],
             Step::ReassignStrays { login, owner } => vec![sql::reassign_owned(login.as_str(), owner.as_str())],
             Step::SetPassword { login, source } => vec![sql::set_password(login.as_str(), &self.verifier(*source)?)],
             Step::EndExpiry { login } => vec![sql::end_expiry(login.as_str())],

@@ -9,9 +9,9 @@ use crate::app::{App, AppSpec, Slot};
 use crate::credentials;
 use crate::error::Result;
 use crate::password;
-use crate::postgres::catalog;
 use crate::postgres::facts::{DatabaseFacts, InsideFacts};
 use crate::postgres::session::AdminSession;
+use crate::postgres::{catalog, extensions};
 use crate::provision::admission;
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
 use crate::secrets::{SecretVersion, StoredSecret};
@@ -56,7 +56,11 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
     observed.roles = roles;
     observed.database = database;
     observed.inside = inside(server, &app, &observed).await?;
-    observed.available = catalog::available_extensions(session, &app.extensions).await?;
+    let wanted: Vec<&str> = match &observed.inside {
+        Some(inside) => inside.missing(&app.extensions).map(AsRef::as_ref).collect(),
+        None => app.extensions.iter().map(AsRef::as_ref).collect(),
+    };
+    observed.available = extensions::available(session, &wanted).await?;
     if record.is_none_or(|mark| mark.settings != app.settings) {
         catalog::check_settings(session, &app.settings).await?;
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::app::{App, Mark, Slot};
+use crate::app::{App, EXTENSION_SCHEMA, Mark, Slot};
 use crate::error::{Error, Result};
 use crate::names::{AppName, EnvironmentName};
 use crate::postgres::facts::{Bearer, DatabaseFacts, ExtensionFacts, InsideFacts, MarkFact, RoleFacts, ServerFacts};
@@ -21,7 +21,7 @@ pub(crate) struct Observed {
     pub(crate) database: Option<DatabaseFacts>,
     /// The inside of that database; `None` while nobody can enter it.
     pub(crate) inside: Option<InsideFacts>,
-    /// Those of the wanted extensions that the server has.
+    /// The wanted extensions that are not there, and all that these need, as far as the server has them.
     pub(crate) available: BTreeMap<String, ExtensionFacts>,
     pub(crate) secret: SecretFacts,
 }
@@ -80,6 +80,11 @@ impl Observed {
                 recorded && (!facts.allows_connections || facts.invalid) && facts.owner == self.server.admin
             }
         }
+    }
+
+    /// Where an extension goes: where it insists on being, else into a schema of the admin's.
+    pub(crate) fn extension_schema(&self, extension: &str) -> &str {
+        self.available.get(extension).and_then(|facts| facts.schema.as_deref()).unwrap_or(EXTENSION_SCHEMA)
     }
 
     /// The mark that an object bears.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use crate::app::{App, AppSpec, EXTENSION_SCHEMA, Mark, Slot};
+use crate::app::{App, AppSpec, Mark, Slot};
 use crate::postgres::facts::{
     Bearer, DatabaseFacts, Expiry, ExtensionFacts, InsideFacts, MarkFact, Membership, OWNER_ACCESS, RoleFacts,
     RoleShape, ServerFacts,
@@ -222,8 +222,9 @@ impl World {
             Step::CreateSchema { schema, owner } => {
                 self.inside.schemas.insert(schema.to_string(), owner.to_string());
             }
-            Step::CreateExtensionSchema { .. } => {
-                self.inside.schemas.insert(EXTENSION_SCHEMA.to_owned(), ADMIN.to_owned());
+            Step::CreateExtensionSchema { schema, .. } => {
+                assert!(self.inside.schemas.insert(schema.clone(), ADMIN.to_owned()).is_none());
+                self.inside.safe_schemas.insert(schema.clone());
             }
             Step::CreateExtension { extension, schema } => {
                 self.inside.extensions.insert(extension.to_string(), schema.clone());

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::app::{Mark, Slot};
-use crate::names::{DatabaseName, ExtensionName, RoleName, SchemaName, SecretName};
+use crate::names::{DatabaseName, RoleName, SchemaName, SecretName};
 use crate::postgres::facts::RoleShape;
 
 /// One change. Its order in a plan matters: every prefix leaves the app closed to others.
@@ -60,10 +60,10 @@ pub enum Step {
     OwnPublicSchema { owner: RoleName },
     /// Make the app's schema, owned by the owner role.
     CreateSchema { schema: SchemaName, owner: RoleName },
-    /// Make the schema of extensions, in which the app may not create.
-    CreateExtensionSchema { owner: RoleName },
-    /// Make an extension.
-    CreateExtension { extension: ExtensionName, schema: String },
+    /// Make a schema for extensions, in which the app may not create.
+    CreateExtensionSchema { schema: String, owner: RoleName },
+    /// Make an extension; those that it needs have steps of their own before it.
+    CreateExtension { extension: String, schema: String },
     /// Hand what a login owns to the owner role.
     ReassignStrays { login: RoleName, owner: RoleName },
     /// Set the password of a login.
@@ -262,8 +262,10 @@ impl fmt::Display for Step {
             Self::CloseDatabase { database } => write!(f, "database/{database}: closed"),
             Self::OwnPublicSchema { owner } => write!(f, "schema/public: owned by {owner}"),
             Self::CreateSchema { schema, owner } => write!(f, "schema/{schema}, owned by {owner}"),
-            Self::CreateExtensionSchema { .. } => write!(f, "schema/shareddb_extensions, owned by the admin"),
-            Self::CreateExtension { extension, .. } => write!(f, "extension/{extension}"),
+            Self::CreateExtensionSchema { schema, .. } => {
+                write!(f, "schema/{}, owned by the admin", schema.escape_default())
+            }
+            Self::CreateExtension { extension, .. } => write!(f, "extension/{}", extension.escape_default()),
             Self::ReassignStrays { login, owner } => write!(f, "objects of {login}: owned by {owner}"),
             Self::SetPassword { login, source: PasswordSource::Secret } => {
                 write!(f, "role/{login}: the password of the Secret")
