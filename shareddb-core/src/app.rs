@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::mark::{self, Mark};
 use crate::names::{
     AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, RoleName, SECOND_SLOT_SUFFIX, SchemaName,
     SecretName, SettingName,
@@ -111,6 +112,18 @@ pub struct App {
 }
 
 impl App {
+    /// An app as it is recorded.
+    ///
+    /// # Errors
+    /// `Conflict` when the record holds what no app can be.
+    pub fn recorded(mark: &Mark) -> Result<Self> {
+        Self::derive(&mark.spec(), &mark.environment, Some(mark)).map_err(|source| {
+            Error::conflict("mark_unreadable", format!("the record of app {} cannot be", mark.app))
+                .with_hint("put back what it was; the owner role and the database of an app bear the same one")
+                .with_source(source)
+        })
+    }
+
     /// Derives every name and setting of an app. The only place where one name is made from another.
     ///
     /// # Errors
@@ -206,7 +219,7 @@ impl App {
     /// The record of this app, as it stands on its owner role and its database.
     pub fn mark(&self) -> Mark {
         Mark {
-            version: MARK_VERSION,
+            version: mark::VERSION,
             app: self.name.clone(),
             environment: self.environment.clone(),
             database: self.database.clone(),
@@ -215,7 +228,7 @@ impl App {
             search_path: self.search_path.clone(),
             extensions: self.extensions.clone(),
             settings: self.settings.clone(),
-            dropping: false,
+            progress: None,
         }
     }
 }
@@ -242,74 +255,6 @@ fn chosen<T: Clone + PartialEq + fmt::Display>(
 
 fn inherited<T: Clone + Default>(wanted: Option<&T>, recorded: Option<&T>) -> T {
     wanted.or(recorded).cloned().unwrap_or_default()
-}
-
-const MARK_PREFIX: &str = "shareddb:";
-/// A mark is a JSON object; other comments may begin with our name.
-const MARK_OPENING: char = '{';
-const MARK_VERSION: u16 = 1;
-
-/// The record of an app, kept as the comment of its owner role and of its database. There is no other state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Mark {
-    /// Version of this form.
-    pub version: u16,
-    /// The app.
-    pub app: AppName,
-    /// The environment it was made in.
-    #[serde(rename = "env")]
-    pub environment: EnvironmentName,
-    /// Its database.
-    pub database: DatabaseName,
-    /// Its first login.
-    pub user: LoginName,
-    /// Sessions per login.
-    pub connections: u16,
-    /// Schemas searched.
-    pub search_path: Vec<SchemaName>,
-    /// Extensions an admin made.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub extensions: BTreeSet<ExtensionName>,
-    /// Settings of its sessions.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub settings: BTreeMap<SettingName, String>,
-    /// A drop has begun.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dropping: bool,
-}
-
-impl Mark {
-    /// Reads a comment. `None`: it is not a mark at all.
-    ///
-    /// # Errors
-    /// `Conflict` when it claims to be a mark and cannot be read, for one because a newer version wrote it.
-    pub fn parse(comment: &str) -> Option<Result<Self>> {
-        let json = comment.strip_prefix(MARK_PREFIX).filter(|json| json.starts_with(MARK_OPENING))?;
-        Some(match serde_json::from_str::<Self>(json) {
-            Ok(mark) if mark.version == MARK_VERSION => Ok(mark),
-            Ok(mark) => Err(Error::conflict(
-                "mark_unreadable",
-                format!("a newer shareddb recorded app {} (form {})", mark.app, mark.version),
-            )
-            .with_hint("use that version, or a newer one")),
-            Err(source) => Err(Error::conflict("mark_unreadable", "a comment of shareddb is damaged")
-                .with_hint("put back what it was; the owner role and the database of an app bear the same one")
-                .with_source(source)),
-        })
-    }
-
-    /// The spec that leaves everything as recorded.
-    pub fn spec(&self) -> AppSpec {
-        AppSpec::new(self.app.clone())
-    }
-}
-
-impl fmt::Display for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let json = serde_json::to_string(self).map_err(|_| fmt::Error)?;
-        write!(f, "{MARK_PREFIX}{json}")
-    }
 }
 
 #[cfg(test)]
@@ -343,17 +288,6 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_survives_its_comment() {
-        let mut spec = spec("my-app");
-        spec.database = Some("prod_db".parse().unwrap());
-        spec.settings = Some([("work_mem".parse().unwrap(), "8MB".to_owned())].into());
-        let mark = App::derive(&spec, &"stage".parse().unwrap(), None).unwrap().mark();
-        let comment = mark.to_string();
-        assert!(comment.starts_with("shareddb:{\"version\":1,"));
-        assert_eq!(Mark::parse(&comment).unwrap().unwrap(), mark);
-    }
-
-    #[test]
     fn what_is_left_out_is_as_recorded() {
         let mut first = spec("my-app");
         first.user = Some("chosen".parse().unwrap());
@@ -375,14 +309,5 @@ mod tests {
             let error = App::derive(&spec, &"local".parse().unwrap(), None).unwrap_err();
             assert_eq!(error.code(), "name_invalid", "{database} {user}");
         }
-    }
-
-    #[test]
-    fn comments_that_are_no_marks() {
-        assert!(Mark::parse("my own words").is_none());
-        assert!(Mark::parse("shareddb: the login of good").is_none());
-        assert_eq!(Mark::parse("shareddb:{").unwrap().unwrap_err().code(), "mark_unreadable");
-        let newer = derive("a").mark().to_string().replace("\"version\":1", "\"version\":9");
-        assert_eq!(Mark::parse(&newer).unwrap().unwrap_err().code(), "mark_unreadable");
     }
 }

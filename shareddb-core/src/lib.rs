@@ -8,6 +8,7 @@ mod environment;
 pub mod error;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod mark;
 pub mod names;
 pub mod password;
 mod postgres;
@@ -15,13 +16,14 @@ pub mod provision;
 pub mod secrets;
 mod server;
 
-pub use app::{App, AppSpec, Mark, Slot};
+pub use app::{App, AppSpec, Slot};
 pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};
 #[cfg(feature = "local")]
 pub use environment::Environment;
 pub use error::{Error, Fault, Result};
 #[cfg(feature = "local")]
 pub use local::{Binaries, LocalEndpoint, LocalHome, LocalServer, LocalState};
+pub use mark::Mark;
 pub use names::{
     AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, RoleName, SchemaName, SecretName, SettingName,
 };

@@ -7,6 +7,7 @@ pub(crate) mod catalog;
 pub(crate) mod extensions;
 pub(crate) mod facts;
 pub(crate) mod lock;
+pub(crate) mod marks;
 pub(crate) mod session;
 pub(crate) mod sql;
 pub(crate) mod statements;

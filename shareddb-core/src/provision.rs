@@ -6,6 +6,7 @@ mod database_steps;
 mod drop_plan;
 mod event;
 mod execute;
+mod goal;
 mod observe;
 mod observed;
 mod plan;
@@ -14,6 +15,7 @@ mod report;
 mod role_steps;
 mod status;
 mod step;
+mod walls;
 
 #[cfg(test)]
 mod crash_points;
@@ -26,8 +28,9 @@ pub use event::Event;
 pub use plan::Plan;
 pub use proof::Proof;
 pub use report::{Outcome, Report};
-pub use status::{AppStatus, AppSummary, Problem, ServerStatus, Status, Wall};
+pub use status::{AppStatus, AppSummary, Problem, ServerStatus, Status};
 pub use step::{Change, PasswordSource, SettingValue, Step};
+pub use walls::Wall;
 
 use std::time::Duration;
 
@@ -35,14 +38,15 @@ use crate::app::{App, AppSpec};
 use crate::connection::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::names::AppName;
-use crate::postgres::catalog;
 use crate::postgres::lock::AppLock;
+use crate::postgres::marks::Marks;
 use crate::server::Server;
+use drop_plan::plan_drop;
 use event::Listener;
 use execute::Execution;
+use goal::Goal;
 use observe::observe;
-use observed::{no_such_app, records};
-use plan::Goal;
+use observed::Observed;
 
 /// How long a run waits for another one, unless told otherwise.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -139,14 +143,16 @@ impl Provisioner {
     /// `NotFound` when there is none.
     pub async fn app(&self, name: &AppName) -> Result<App> {
         let session = self.server.session().await?;
-        let marks = catalog::marks(&session).await?;
-        let mark = records(&marks).remove(name).ok_or_else(|| no_such_app(name, self.server.environment()))?;
-        App::derive(&mark.spec(), self.server.environment(), Some(mark))
+        let marks = Marks::read(&session).await?;
+        match marks.records().remove(name) {
+            Some(mark) => App::recorded(mark),
+            None => Err(marks.no_such_app(name, self.server.environment())),
+        }
     }
 
     async fn decide(&self, goal: &Goal) -> Result<Plan> {
         let session = self.server.session().await?;
-        goal.plan(&observe(&self.server, &session, &goal.spec()).await?.observed)
+        decide(goal, &observe(&self.server, &session, &goal.spec()).await?.observed)
     }
 
     /// Decides under the app's lock and carries that out.
@@ -159,7 +165,7 @@ impl Provisioner {
 
     async fn run_locked(&self, lock: &AppLock, goal: &Goal, expected: Option<&Plan>) -> Result<Report> {
         let mut observation = observe(&self.server, lock.session(), &goal.spec()).await?;
-        let mut plan = goal.plan(&observation.observed)?;
+        let mut plan = decide(goal, &observation.observed)?;
         if plan.is_empty() {
             return Ok(Report::new(plan, None));
         }
@@ -172,7 +178,7 @@ impl Provisioner {
             Execution::new(&self.server, lock, &self.listener, &plan, observation).run(&plan.steps).await?;
             before.append(&mut plan.steps);
             observation = observe(&self.server, lock.session(), &goal.spec()).await?;
-            plan = Plan { exists: plan.exists, ..goal.plan(&observation.observed)? };
+            plan = Plan { exists: plan.exists, ..decide(goal, &observation.observed)? };
         }
         if plan.steps.iter().any(|step| matches!(step, Step::PublishSecret { .. })) {
             self.server.secrets().check(&plan.app.secret).await?;
@@ -181,5 +187,12 @@ impl Provisioner {
         let proof = execution.run(&plan.steps).await?;
         plan.steps.splice(0..0, before);
         Ok(Report::new(plan, proof))
+    }
+}
+
+fn decide(goal: &Goal, observed: &Observed) -> Result<Plan> {
+    match goal {
+        Goal::Create(spec) => plan::plan(spec, observed),
+        Goal::Drop(name) => plan_drop(name, observed),
     }
 }

@@ -74,7 +74,7 @@ impl<'a> Watch<'a> {
     async fn is_going(&self) -> bool {
         let sql = format!(
             "SELECT count(*) FROM pg_roles WHERE rolname = '{}' \
-             AND shobj_description(oid, 'pg_authid') LIKE '%\"dropping\":true%'",
+             AND shobj_description(oid, 'pg_authid') LIKE '%\"progress\":\"dropping\"%'",
             self.app.owner
         );
         self.server.value("postgres", &sql).await == "1"

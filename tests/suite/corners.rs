@@ -1,8 +1,11 @@
 //! Corners of the world in which an app may be found.
 
-use shareddb_core::{AppSpec, Outcome};
+use shareddb_core::provision::Step;
+use shareddb_core::{App, AppSpec, Error, Outcome};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::{unique, value};
+
+use crate::isolation::ALL_MAY_TRY;
 
 #[tokio::test]
 async fn settings_are_found_again_however_the_server_writes_them() {
@@ -58,21 +61,173 @@ async fn a_closed_database_is_opened_and_looked_into() {
     assert_eq!(provisioner.create(&spec).await.unwrap_err().code(), "extension_unsafe");
 }
 
+/// Makes an app, and gives its names.
+async fn app_on(server: &TestServer, stem: &str) -> App {
+    let name = unique(stem);
+    server.app(&name).await;
+    server.provisioner().await.app(&name).await.unwrap()
+}
+
+fn spec_of(app: &App) -> AppSpec {
+    AppSpec::new(app.name.clone())
+}
+
+/// The statement that a hint ends with.
+fn statement(error: &Error) -> String {
+    error.hint().unwrap_or_else(|| panic!("{error} has no hint")).rsplit_once(": ").unwrap().1.to_owned()
+}
+
 #[tokio::test]
 async fn a_drop_takes_no_database_that_is_somebody_elses() {
     let server = TestServer::start().await;
     let provisioner = server.provisioner().await;
-    let name = unique("mine");
-    server.app(&name).await;
-    let app = provisioner.app(&name).await.unwrap();
-    let (database, kept) = (&app.database, "kept");
-    server.sql("postgres", &format!("ALTER DATABASE {database} RENAME TO {kept}")).await;
-    server.sql("postgres", &format!("COMMENT ON DATABASE {kept} IS NULL")).await;
-    server.sql("postgres", "CREATE ROLE alice").await;
+    let app = app_on(&server, "mine").await;
+    let database = &app.database;
+    server.sql("postgres", &format!("ALTER DATABASE {database} RENAME TO kept")).await;
+    server.sql("postgres", "COMMENT ON DATABASE kept IS NULL; CREATE ROLE alice").await;
     server.sql("postgres", &format!("CREATE DATABASE {database} OWNER alice ALLOW_CONNECTIONS false")).await;
-    let plan = provisioner.plan_drop(&name).await.unwrap();
-    assert!(!plan.to_string().contains(&format!("database/{database}")), "{plan}");
-    assert_eq!(provisioner.create(&AppSpec::new(name)).await.unwrap_err().code(), "mark_lost");
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap_err().code(), "mark_lost");
+    // The roles could not go while the renamed one has their objects.
+    assert_eq!(provisioner.plan_drop(&app.name).await.unwrap_err().code(), "objects_elsewhere");
+    server.sql("postgres", "DROP DATABASE kept").await;
+    provisioner.drop(&app.name, app.name.as_str()).await.unwrap();
+    assert_eq!(
+        server.value("postgres", &format!("SELECT count(*) FROM pg_database WHERE datname = '{database}'")).await,
+        "1"
+    );
+}
+
+#[tokio::test]
+async fn a_drop_takes_no_database_only_for_its_comment() {
+    let server = TestServer::start().await;
+    let provisioner = server.provisioner().await;
+    let (app, other) = (app_on(&server, "mine").await, app_on(&server, "other").await);
+    server.sql("postgres", &format!("CREATE DATABASE {}_copy", app.database)).await;
+    let databases =
+        [other.database.to_string(), "template1".into(), "postgres".into(), format!("{}_copy", app.database)];
+    for database in &databases {
+        server.sql("postgres", &format!("COMMENT ON DATABASE {database} IS '{}'", app.mark())).await;
+    }
+    let report = provisioner.drop(&app.name, app.name.as_str()).await.unwrap();
+    assert_eq!(report.notices.len(), databases.len(), "{:?}", report.notices);
+    let all = format!("SELECT count(*) FROM pg_database WHERE datname IN ('{}')", databases.join("', '"));
+    assert_eq!(server.value("postgres", &all).await, databases.len().to_string());
+    // The record of the other app still stands on its owner role.
+    let lost = provisioner.create(&spec_of(&other)).await.unwrap_err();
+    assert_eq!(lost.code(), "name_taken", "{lost}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_missed() {
+    let server = TestServer::start().await;
+    let provisioner = server.provisioner().await;
+    let app = app_on(&server, "gone").await;
+    server.sql(app.database.as_str(), "CREATE TABLE precious AS SELECT 1 AS x").await;
+    server.sql("postgres", &format!("ALTER DATABASE {} RENAME TO kept", app.database)).await;
+
+    let lost = provisioner.create(&spec_of(&app)).await.unwrap_err();
+    assert_eq!(lost.code(), "database_lost", "{lost}");
+    let refused = provisioner.drop(&app.name, app.name.as_str()).await.unwrap_err();
+    assert_eq!(refused.code(), "objects_elsewhere", "{refused}");
+    assert_eq!(statement(&lost), statement(&refused));
+    server.sql("postgres", &statement(&lost)).await;
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap().outcome, Outcome::Unchanged);
+    assert_eq!(server.value(app.database.as_str(), "SELECT x FROM precious").await, "1");
+
+    server.sql("postgres", &format!("DROP DATABASE {}", app.database)).await;
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap_err().code(), "database_lost");
+    provisioner.drop(&app.name, app.name.as_str()).await.unwrap();
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap().outcome, Outcome::Created);
+}
+
+#[tokio::test]
+async fn a_proof_that_failed_is_tried_again() {
+    let server = TestServer::start().await;
+    server.set_access_rules(ALL_MAY_TRY).await;
+    let provisioner = server.provisioner().await;
+    let (app, neighbour) = (app_on(&server, "proven").await, app_on(&server, "neighbour").await);
+    let reference = server.catalog().await;
+    server.sql("postgres", &format!("GRANT CONNECT ON DATABASE {} TO PUBLIC", neighbour.database)).await;
+    // Nothing of this app's has changed, so that there is nothing to prove.
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap().outcome, Outcome::Unchanged);
+    let mut more = spec_of(&app);
+    more.connections = Some(11);
+    for spec in [&more, &spec_of(&app), &spec_of(&app)] {
+        let error = provisioner.create(spec).await.unwrap_err();
+        assert_eq!(error.code(), "isolation_broken", "{error}");
+        let status = provisioner.status(Some(&app.name)).await.unwrap();
+        assert!(status.apps[0].drift.iter().any(|step| matches!(step, Step::Prove { .. })), "{status:?}");
+    }
+    provisioner.create(&spec_of(&neighbour)).await.unwrap();
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap().outcome, Outcome::Configured);
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap().outcome, Outcome::Unchanged);
+    more.connections = Some(10);
+    provisioner.create(&more).await.unwrap();
+    assert_eq!(server.catalog().await, reference);
+}
+
+#[tokio::test]
+async fn the_proof_is_not_in_the_way_of_what_an_app_has() {
+    let server = TestServer::shared().await;
+    let provisioner = server.provisioner().await;
+    let app = app_on(server, "proof").await;
+    let session = provisioner.connection(&app.name).await.unwrap().connect().await.unwrap();
+    session.batch_execute("CREATE TABLE shareddb_proof (x int); BEGIN; LOCK TABLE shareddb_proof").await.unwrap();
+    let mut more = spec_of(&app);
+    more.connections = Some(12);
+    assert_eq!(provisioner.create(&more).await.unwrap().outcome, Outcome::Configured);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_stops_its_own_app_only() {
+    let server = TestServer::start().await;
+    let provisioner = server.provisioner().await;
+    let (good, bad) = (app_on(&server, "good").await, app_on(&server, "bad").await);
+    let whole = bad.mark().to_string();
+    for (what, damaged) in [
+        ("damaged", whole[..whole.len() - 1].to_owned()),
+        ("newer", whole.replace("\"version\":1", "\"version\":2").replace("\"user\"", "\"login\"")),
+        ("impossible", whole.replace("\"connections\":10", "\"connections\":0")),
+    ] {
+        for (kind, object) in [("ROLE", &bad.owner.to_string()), ("DATABASE", &bad.database.to_string())] {
+            server.sql("postgres", &format!("COMMENT ON {kind} {object} IS '{damaged}'")).await;
+            assert_eq!(provisioner.create(&spec_of(&good)).await.unwrap().outcome, Outcome::Unchanged, "{what} {kind}");
+            let error = provisioner.create(&spec_of(&bad)).await.unwrap_err();
+            assert_eq!(error.code(), "mark_unreadable", "{what} {kind}: {error}");
+            assert!(provisioner.list().await.unwrap().iter().any(|line| line.app == good), "{what} {kind}");
+            let status = provisioner.status(None).await.unwrap();
+            assert!(status.server.notices.iter().any(|notice| notice.contains(object.as_str())), "{what}: {status:?}");
+        }
+        let gone = provisioner.app(&bad.name).await.unwrap_err();
+        assert!(gone.code() == "app_not_found" && gone.hint().unwrap().contains("cannot be read"), "{gone:?}");
+        for (kind, object) in [("ROLE", &bad.owner.to_string()), ("DATABASE", &bad.database.to_string())] {
+            server.sql("postgres", &format!("COMMENT ON {kind} {object} IS '{whole}'")).await;
+        }
+        assert!(provisioner.plan(&spec_of(&bad)).await.unwrap().is_empty(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_cannot_claim_the_roles_of_another_app() {
+    let server = TestServer::start().await;
+    let provisioner = server.provisioner().await;
+    let (app, victim) = (app_on(&server, "thief").await, app_on(&server, "victim").await);
+    let claim = app.mark().to_string().replace(app.user.as_str(), victim.user.as_str());
+    server.sql("postgres", &format!("COMMENT ON ROLE {} IS '{claim}'", app.owner)).await;
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap_err().code(), "name_taken");
+}
+
+#[tokio::test]
+async fn a_search_path_that_leads_nowhere_is_noted() {
+    let server = TestServer::shared().await;
+    let provisioner = server.provisioner().await;
+    let mut spec = AppSpec::new(unique("path"));
+    spec.search_path = Some(vec!["nosuch".parse().unwrap()]);
+    let report = provisioner.create(&spec).await.unwrap();
+    assert!(report.notices.iter().any(|notice| notice.contains("search path")), "{:?}", report.notices);
+    let session = provisioner.connection(&spec.name).await.unwrap().connect().await.unwrap();
+    session.batch_execute("CREATE SCHEMA nosuch").await.unwrap();
+    assert!(provisioner.plan(&spec).await.unwrap().notices.is_empty());
 }
 
 #[tokio::test]

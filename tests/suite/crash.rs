@@ -339,9 +339,17 @@ async fn an_invalid_database_is_made_anew_or_dropped() {
     let list = provisioner.list().await.unwrap();
     let line = list.iter().find(|line| line.app.name == name).unwrap();
     assert_eq!((line.size, line.dropping), (None, false));
+    // Somebody else's DROP DATABASE: the data of an app that was whole are gone, which must not go unnoticed.
+    let status = provisioner.status(Some(&name)).await.unwrap();
+    assert_eq!(status.apps[0].problem.as_ref().map(|problem| problem.code), Some("database_lost"));
+    assert_eq!(provisioner.status(None).await.unwrap().apps.len(), 2);
+    assert_eq!(provisioner.create(&spec).await.unwrap_err().code(), "database_lost");
+
+    // One that was never whole has lost nothing.
+    let half = watch.app().mark().to_string().replacen('{', "{\"progress\":\"creating\",", 1);
+    server.sql("postgres", &format!("COMMENT ON ROLE {} IS '{half}'", watch.app().owner)).await;
     let status = provisioner.status(Some(&name)).await.unwrap();
     assert!(status.apps[0].drift.iter().any(|step| matches!(step, Step::DropDatabase { .. })), "{status:?}");
-    assert_eq!(provisioner.status(None).await.unwrap().apps.len(), 2);
     assert_eq!(provisioner.create(&spec).await.unwrap().outcome, Outcome::Configured);
     assert_converges(&watch, &server, &reference, "made anew").await;
 

@@ -37,6 +37,16 @@ fn drifts() -> Vec<Drift> {
             Step::SetAccess { .. }
         ),
         drift!("grant to a stranger", "GRANT CONNECT ON DATABASE {db} TO drift_stranger", Step::SetAccess { .. }),
+        drift!(
+            "right on a database of nobody's",
+            "GRANT CONNECT ON DATABASE template1 TO {user}",
+            Step::RevokeAccess { .. }
+        ),
+        drift!(
+            "right on another app's database",
+            "GRANT TEMPORARY ON DATABASE drift_other TO {db}",
+            Step::RevokeAccess { .. }
+        ),
         drift!("CONNECT for PUBLIC", "GRANT CONNECT ON DATABASE {db} TO PUBLIC", Step::SetAccess { .. }),
         drift!("owner changed to the app", "ALTER DATABASE {db} OWNER TO {db}", Step::OwnDatabase { .. }),
         drift!("owner changed to a stranger", "ALTER DATABASE {db} OWNER TO drift_stranger", Step::OwnDatabase { .. }),
@@ -98,6 +108,7 @@ async fn every_drift_in_the_server_is_found_and_repaired() {
     let server = TestServer::start().await;
     let provisioner = server.provisioner().await;
     server.sql("postgres", "CREATE ROLE drift_stranger").await;
+    server.sql("postgres", "CREATE DATABASE drift_other").await;
     let name = unique("drift");
     let config = server.app(&name).await;
     let app = provisioner.app(&name).await.unwrap();

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
-use crate::app::{App, Mark};
+use crate::app::App;
 use crate::error::{Error, Result};
 use crate::names::SettingName;
 use crate::postgres::extensions;
 use crate::postgres::facts::{
-    Bearer, DatabaseFacts, Expiry, InsideFacts, MarkFact, Membership, RoleFacts, RoleShape, ServerFacts,
+    AccessRule, DatabaseFacts, Expiry, InsideFacts, Membership, RoleFacts, RoleShape, ServerFacts,
 };
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements::MAINTENANCE_GROUP;
@@ -33,31 +33,6 @@ pub(crate) async fn server(session: &AdminSession) -> Result<ServerFacts> {
         maintenance_group: row.get(4),
         open_to_public: open.into_iter().collect(),
     })
-}
-
-/// Every mark on the server.
-pub(crate) async fn marks(session: &AdminSession) -> Result<Vec<MarkFact>> {
-    let sql = "SELECT d.datname IS NOT NULL, coalesce(d.datname, r.rolname)::text, s.description \
-         FROM pg_shdescription s \
-         LEFT JOIN pg_database d ON s.classoid = 'pg_database'::regclass AND d.oid = s.objoid \
-         LEFT JOIN pg_roles r ON s.classoid = 'pg_authid'::regclass AND r.oid = s.objoid \
-         WHERE s.description LIKE 'shareddb:{%' AND coalesce(d.datname, r.rolname) IS NOT NULL ORDER BY 1, 2";
-    let mut marks = Vec::new();
-    for row in session.read("read the records of apps", sql, &[]).await? {
-        let bearer = if row.get(0) { Bearer::Database } else { Bearer::Role };
-        let name: String = row.get(1);
-        if let Some(mark) = Mark::parse(row.get(2)) {
-            let mark = mark.map_err(|error| {
-                let kind = if bearer == Bearer::Database { "database" } else { "role" };
-                let hint = error.hint().unwrap_or_default().to_owned();
-                Error::conflict(error.code(), format!("the comment of {kind} {name:?} cannot be read"))
-                    .with_hint(hint)
-                    .with_source(error)
-            })?;
-            marks.push(MarkFact { bearer, name, mark });
-        }
-    }
-    Ok(marks)
 }
 
 /// What a trial login calls itself. It is no use of a login: one that a killed run left behind must not be taken for one.
@@ -177,6 +152,27 @@ pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String])
     Ok(Some(facts))
 }
 
+/// What roles have in databases other than `own`: rights on those themselves, by database and role; and the databases with
+/// objects of theirs or rights in them. What they have in this session's own database goes with them.
+pub(crate) async fn abroad(
+    session: &AdminSession,
+    own: &str,
+    roles: &[String],
+) -> Result<(BTreeSet<(String, String)>, BTreeSet<String>)> {
+    let access_sql = "SELECT DISTINCT d.datname::text, r.rolname::text FROM pg_database d, aclexplode(d.datacl) a \
+         JOIN pg_roles r ON r.oid = a.grantee WHERE d.datname <> $1 AND d.datdba <> r.oid AND r.rolname = ANY ($2)";
+    let elsewhere_sql = "SELECT DISTINCT d.datname::text FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid \
+         JOIN pg_database d ON d.oid = s.dbid WHERE s.refclassid = 'pg_authid'::regclass \
+         AND d.datname <> $1 AND d.datname <> current_database() AND r.rolname = ANY ($2)";
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&own, Type::TEXT), (&roles, Type::TEXT_ARRAY)];
+    let (access, elsewhere) = futures_util::future::try_join(
+        session.read("read rights on other databases", access_sql, &parameters),
+        session.read("look for objects in other databases", elsewhere_sql, &parameters),
+    )
+    .await?;
+    Ok((access.iter().map(|row| (row.get(0), row.get(1))).collect(), elsewhere.iter().map(|row| row.get(0)).collect()))
+}
+
 /// `pg_database.datconnlimit` of a database whose DROP was interrupted (`DATCONNLIMIT_INVALID_DB` in the sources).
 const INVALID_DATABASE: i32 = -2;
 
@@ -251,10 +247,16 @@ pub(crate) async fn usage(session: &AdminSession, databases: &[String]) -> Resul
     Ok(rows.iter().map(|row| (row.get(0), usage(row))).collect())
 }
 
-/// Whether some line of `pg_hba.conf` admits every role to every database.
-pub(crate) async fn hba_lets_all_in(session: &AdminSession) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_hba_file_rules \
-         WHERE 'all' = ANY (database) AND 'all' = ANY (user_name) AND auth_method <> 'reject')";
-    let rows = session.read("read pg_hba.conf", sql, &[]).await?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
+/// The lines of `pg_hba.conf`.
+pub(crate) async fn access_rules(session: &AdminSession) -> Result<Vec<AccessRule>> {
+    let sql = "SELECT line_number, coalesce(database, '{}'), coalesce(user_name, '{}'), coalesce(auth_method, ''), error \
+         FROM pg_hba_file_rules";
+    let rule = |row: &tokio_postgres::Row| AccessRule {
+        line: row.get(0),
+        databases: row.get(1),
+        users: row.get(2),
+        method: row.get(3),
+        error: row.get(4),
+    };
+    Ok(session.read("read pg_hba.conf", sql, &[]).await?.iter().map(rule).collect())
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::app::Mark;
 use crate::postgres::version::ServerVersion;
 
 /// The server as a whole.
@@ -19,21 +18,6 @@ pub(crate) struct ServerFacts {
     pub(crate) maintenance_group: bool,
     /// Those of `postgres` and `template1` on which PUBLIC has any right.
     pub(crate) open_to_public: BTreeSet<String>,
-}
-
-/// A mark and the object that bears it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MarkFact {
-    pub(crate) bearer: Bearer,
-    pub(crate) name: String,
-    pub(crate) mark: Mark,
-}
-
-/// What kind of object bears a mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bearer {
-    Role,
-    Database,
 }
 
 /// One role.
@@ -152,4 +136,15 @@ pub(crate) struct ExtensionFacts {
     pub(crate) schema: Option<String>,
     /// What it needs.
     pub(crate) requires: Vec<String>,
+}
+
+/// A line of `pg_hba.conf`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AccessRule {
+    pub(crate) line: i32,
+    pub(crate) databases: Vec<String>,
+    pub(crate) users: Vec<String>,
+    pub(crate) method: String,
+    /// Why the server cannot read it.
+    pub(crate) error: Option<String>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::app::Mark;
+use crate::mark::Mark;
 use crate::password::Verifier;
 use crate::postgres::facts::{OWNER_ACCESS, RoleShape};
 use crate::postgres::sql::{identifier, identifiers, literal};
@@ -22,6 +22,14 @@ pub(crate) fn create_maintenance_group() -> String {
 
 pub(crate) fn close_to_public(database: &str) -> String {
     format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", identifier(database))
+}
+
+pub(crate) fn revoke_access(database: &str, role: &str) -> String {
+    format!("REVOKE ALL ON DATABASE {} FROM {} CASCADE", identifier(database), identifier(role))
+}
+
+pub(crate) fn rename_database(from: &str, to: &str) -> String {
+    format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to))
 }
 
 pub(crate) fn create_role(role: &str, shape: &RoleShape) -> String {
@@ -99,6 +107,10 @@ pub(crate) fn rename_role(from: &str, to: &str) -> String {
     format!("ALTER ROLE {} RENAME TO {}", identifier(from), identifier(to))
 }
 
+pub(crate) fn forget_role(role: &str) -> String {
+    format!("COMMENT ON ROLE {} IS NULL", identifier(role))
+}
+
 pub(crate) fn mark_role(role: &str, mark: &Mark) -> String {
     format!("COMMENT ON ROLE {} IS {}", identifier(role), literal(mark.to_string()))
 }
@@ -145,14 +157,27 @@ pub(crate) fn set_access<'a>(database: &str, owner: &str, others: impl IntoItera
     statements
 }
 
-/// Ends sessions by role, in one database or everywhere.
-pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>, database: Option<&str>) -> String {
-    let roles = roles.into_iter().map(literal).collect::<Vec<_>>().join(", ");
-    let place = database.map(|name| format!(" AND datname = {}", literal(name))).unwrap_or_default();
+/// Ends every session of these roles.
+pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>) -> String {
     format!(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-         WHERE pid <> pg_backend_pid() AND usename = ANY (ARRAY[{roles}]::name[]){place}"
+         WHERE pid <> pg_backend_pid() AND usename = ANY ({})",
+        names(roles)
     )
+}
+
+/// Ends the sessions in a database but for those of `own` roles and of superusers.
+pub(crate) fn end_strangers<'a>(database: &str, own: impl IntoIterator<Item = &'a str>) -> String {
+    format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
+         WHERE datname = {} AND NOT r.rolsuper AND pid <> pg_backend_pid() AND NOT usename = ANY ({})",
+        literal(database),
+        names(own)
+    )
+}
+
+fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    format!("ARRAY[{}]::name[]", names.into_iter().map(literal).collect::<Vec<_>>().join(", "))
 }
 
 /// Hands `public` to the app, and takes it from everybody else.
@@ -248,8 +273,8 @@ fn lock_key(app: &str) -> i32 {
 }
 
 /// What an app does first: makes a table. It is gone with the transaction, whatever happens.
-pub(crate) fn try_table(schema: &str) -> [String; 2] {
-    let table = format!("{}.shareddb_proof", identifier(schema));
+pub(crate) fn try_table(schema: &str, table: &str) -> [String; 2] {
+    let table = format!("{}.{}", identifier(schema), identifier(table));
     [format!("BEGIN READ WRITE; CREATE TABLE {table} (id int)"), format!("DROP TABLE {table}; ROLLBACK")]
 }
 
@@ -271,7 +296,8 @@ mod tests {
         ] {
             assert!(statement.contains("\"x\"\"; DROP ROLE y; --\""), "{statement}");
         }
-        assert!(end_sessions(["o'x"], Some("d'")).contains("'o''x'"));
+        assert!(end_sessions(["o'x"]).contains("'o''x'"));
+        assert!(end_strangers("d'", ["o'x"]).contains("datname = 'd''' "));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Whether an app may come to be on this server at all.
 
-use crate::app::{App, AppSpec, MAINTENANCE_CONNECTIONS, Mark};
+use crate::app::{App, AppSpec, MAINTENANCE_CONNECTIONS};
 use crate::error::{Error, Result};
-use crate::names::AppName;
-use crate::postgres::facts::{Bearer, InsideFacts, ServerFacts};
+use crate::mark::{Mark, Progress};
+use crate::names::{AppName, SchemaName};
+use crate::postgres::facts::{InsideFacts, ServerFacts};
+use crate::postgres::marks::Bearer;
 use crate::postgres::statements;
-use crate::provision::observed::{Observed, SecretFacts, records};
+use crate::provision::observed::{Observed, SecretFacts};
 
 /// Sessions kept for admins and monitors: the server's own reserve of three, and five.
 const RESERVED_CONNECTIONS: u32 = 8;
@@ -15,7 +17,8 @@ const OVERCOMMIT: u32 = 4;
 /// Every reason to stop before the first write.
 pub(crate) fn check(spec: &AppSpec, app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
     check_server(&observed.server)?;
-    check_not_going(app, record, observed)?;
+    check_records(app, observed)?;
+    check_data(app, record, observed)?;
     check_roles(app, record, observed)?;
     check_database(app, record, observed)?;
     check_secret(app, observed)?;
@@ -24,17 +27,35 @@ pub(crate) fn check(spec: &AppSpec, app: &App, record: Option<&Mark>, observed: 
 }
 
 /// What is worth saying although it stops nothing.
-pub(crate) fn notices(record: Option<&Mark>, observed: &Observed) -> Vec<String> {
-    record
-        .filter(|mark| mark.environment != observed.environment)
-        .map(|mark| {
-            format!(
-                "app {} was made in environment {}, and this is {}: is it the right server?",
-                mark.app, mark.environment, observed.environment
-            )
-        })
-        .into_iter()
-        .collect()
+pub(crate) fn notices(app: &App, record: Option<&Mark>, observed: &Observed) -> Vec<String> {
+    let elsewhere = record.filter(|mark| mark.environment != observed.environment).map(|mark| {
+        format!(
+            "app {} was made in environment {}, and this is {}: is it the right server?",
+            mark.app, mark.environment, observed.environment
+        )
+    });
+    let leads = |schema: &&SchemaName| {
+        **schema == app.schema
+            || observed
+                .inside
+                .as_ref()
+                .map_or(schema.as_str() == "public", |inside| inside.schemas.contains_key(schema.as_str()))
+    };
+    let nowhere = !app.search_path.iter().any(|schema| leads(&schema));
+    let nowhere = nowhere.then(|| format!("the search path of app {} names no schema that exists", app.name));
+    elsewhere.into_iter().chain(nowhere).collect()
+}
+
+/// A record that cannot be read stops the app that it is about, and no other.
+fn check_records(app: &App, observed: &Observed) -> Result<()> {
+    let bears = |bearer, name: &str| match bearer {
+        Bearer::Role => app.roles().any(|role| role.as_str() == name),
+        Bearer::Database => name == app.database.as_str(),
+    };
+    match observed.marks.unreadable.iter().find(|mark| bears(mark.bearer, &mark.name)) {
+        Some(mark) => Err(mark.error()),
+        None => Ok(()),
+    }
 }
 
 /// Whether the server and the admin are fit at all; reading the rest needs that, too.
@@ -47,40 +68,53 @@ pub(crate) fn check_server(server: &ServerFacts) -> Result<()> {
         .with_hint("log in as a superuser of the server"))
 }
 
-/// A drop that has not reached the data can be undone by create; one that has, must be finished.
-fn check_not_going(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
+/// Data that are gone are not replaced by an empty database, unless they never were whole. A drop that has not reached them
+/// can be undone by create.
+fn check_data(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
     let gone = observed.database.as_ref().is_none_or(|database| database.invalid);
-    if !(gone && record.is_some_and(|mark| mark.dropping)) {
-        return Ok(());
+    let (name, database) = (&app.name, app.database.as_str());
+    let drop = format!("shareddb drop {name} --no-backup --confirm {name}");
+    match record.map(|mark| mark.progress) {
+        Some(Some(Progress::Dropping)) if gone => {
+            Err(Error::refused("drop_unfinished", format!("app {name} is half dropped, its data are gone"))
+                .with_hint(format!("finish that first: {drop}")))
+        }
+        Some(None | Some(Progress::Changing)) if gone => {
+            let error = Error::refused("database_lost", format!("app {name} has lost its database {database}"));
+            Err(match observed.marks.other_databases(app).next() {
+                Some(other) => error.with_hint(format!(
+                    "database {other} bears its record; was it renamed? undo that with: {}",
+                    statements::rename_database(other, database)
+                )),
+                None => error.with_hint(format!(
+                    "bring it back under that name; or else begin anew with an empty one: {drop}, and then: shareddb create {name}"
+                )),
+            })
+        }
+        _ => Ok(()),
     }
-    Err(Error::refused("drop_unfinished", format!("app {} is half dropped, its data are gone", app.name))
-        .with_hint(format!("finish that first: shareddb drop {} --no-backup --confirm {}", app.name, app.name)))
 }
 
 /// Roles bear no mark but the owner: the app's record vouches for its logins.
 fn check_roles(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
-    if let Some(mark) = observed.mark_on(Bearer::Role, app.owner.as_str())
+    if let Some(mark) = observed.marks.on(Bearer::Role, app.owner.as_str())
         && mark.app != app.name
     {
         return Err(taken("role", app.owner.as_str(), &format!("it belongs to app {}", mark.app)));
     }
-    if record.is_some() {
-        let unmarked = observed.roles.contains_key(app.owner.as_str())
-            && observed.mark_on(Bearer::Role, app.owner.as_str()).is_none();
-        return if unmarked { Err(lost_mark(Bearer::Role, app)) } else { Ok(()) };
-    }
-    for role in app.roles() {
-        let role = role.as_str();
+    for role in app.roles().map(AsRef::as_ref) {
         if let Some(other) =
             other_apps(&app.name, observed).find(|other| other.roles().any(|name| name.as_str() == role))
         {
             return Err(taken("role", role, &format!("it belongs to app {}", other.name)));
         }
-        if observed.roles.contains_key(role) {
+        if record.is_none() && observed.roles.contains_key(role) {
             return Err(taken("role", role, "it exists and is not shareddb's"));
         }
     }
-    Ok(())
+    let unmarked = observed.roles.contains_key(app.owner.as_str())
+        && observed.marks.on(Bearer::Role, app.owner.as_str()).is_none();
+    if unmarked { Err(lost_mark(Bearer::Role, app)) } else { Ok(()) }
 }
 
 fn check_database(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
@@ -88,7 +122,7 @@ fn check_database(app: &App, record: Option<&Mark>, observed: &Observed) -> Resu
     if observed.database.is_none() || observed.owns_database(app) {
         return Ok(());
     }
-    match (observed.mark_on(Bearer::Database, name), record) {
+    match (observed.marks.on(Bearer::Database, name), record) {
         (Some(mark), _) => Err(taken("database", name, &format!("it belongs to app {}", mark.app))),
         (None, Some(_)) => Err(lost_mark(Bearer::Database, app)),
         (None, None) => Err(taken("database", name, "it exists and is not shareddb's")),
@@ -213,11 +247,11 @@ fn promise(mark: &Mark) -> u32 {
 }
 
 fn other_records<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = &'a Mark> {
-    records(&observed.marks).into_values().filter(move |mark| mark.app != *except)
+    observed.marks.records().into_values().filter(move |mark| mark.app != *except)
 }
 
 fn other_apps<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = App> + 'a {
-    other_records(except, observed).filter_map(|mark| App::derive(&mark.spec(), &observed.environment, Some(mark)).ok())
+    other_records(except, observed).filter_map(|mark| App::recorded(mark).ok())
 }
 
 fn taken(kind: &str, name: &str, why: &str) -> Error {
@@ -226,10 +260,11 @@ fn taken(kind: &str, name: &str, why: &str) -> Error {
 }
 
 fn lost_mark(bearer: Bearer, app: &App) -> Error {
-    let (kind, statement) = match bearer {
-        Bearer::Role => ("role", statements::mark_role(app.owner.as_str(), &app.mark())),
-        Bearer::Database => ("database", statements::mark_database(app.database.as_str(), &app.mark())),
+    let statement = match bearer {
+        Bearer::Role => statements::mark_role(app.owner.as_str(), &app.mark()),
+        Bearer::Database => statements::mark_database(app.database.as_str(), &app.mark()),
     };
+    let kind = bearer.as_str();
     Error::conflict("mark_lost", format!("{kind} {} has the name of app {} and not its record", app.database, app.name))
         .with_hint(format!("if it is the app's, say so as a superuser: {statement}"))
 }

@@ -5,8 +5,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::app::{Mark, Slot};
-use crate::postgres::facts::{Bearer, DatabaseFacts, Expiry, InsideFacts, Membership, RoleShape};
+use crate::app::Slot;
+use crate::mark::{Mark, Progress};
+use crate::postgres::facts::{DatabaseFacts, Expiry, InsideFacts, Membership, RoleShape};
+use crate::postgres::marks::Bearer;
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::provision::drop_plan::plan_drop;
 use crate::provision::observed::{HeldSecret, SecretFacts};
@@ -46,9 +48,10 @@ fn owners(fine: Disturb) -> Vec<Disturb> {
             owner.members.insert("stranger".into(), Membership::PLAIN);
         },
         |world| {
-            let mark = Mark { dropping: true, ..APP.mark() };
-            world.mark(Bearer::Role, "my_app_db", &mark);
+            world.mark(Bearer::Role, "my_app_db", &APP.mark().while_in(Progress::Dropping));
         },
+        |world| world.mark(Bearer::Role, "my_app_db", &APP.mark().while_in(Progress::Creating)),
+        |world| world.mark(Bearer::Role, "my_app_db", &APP.mark().while_in(Progress::Changing)),
     ]
 }
 
@@ -145,6 +148,7 @@ fn rests(fine: Disturb) -> Vec<Disturb> {
             world.inside.strays.insert("my_app_user".into());
             world.inside.schemas.insert("public".into(), "stranger".into());
             world.drop_role("my_app_maint");
+            world.observed.foreign_access.insert(("template1".into(), "my_app_user".into()));
         },
         |world| {
             if let Some(facts) = &mut world.observed.database {
@@ -298,12 +302,18 @@ fn every_state_and_every_crash_point_converges() {
 
 /// What has lost its record on both sides, or its data in a drop, is not taken up again.
 fn justly_refused(world: &World, code: &str) -> bool {
-    let owner = world.observed.mark_on(Bearer::Role, "my_app_db");
-    let marked = world.observed.mark_on(Bearer::Database, "my_app_db").is_some();
+    let owner = world.observed.marks.on(Bearer::Role, "my_app_db");
+    let marked = world.observed.marks.on(Bearer::Database, "my_app_db").is_some();
     let database = world.observed.database.as_ref();
     match code {
         "name_taken" => owner.is_none() && !marked,
-        "drop_unfinished" => owner.is_some_and(|mark| mark.dropping) && database.is_none_or(|facts| facts.invalid),
+        "drop_unfinished" => owner.is_some_and(Mark::is_dropping) && database.is_none_or(|facts| facts.invalid),
+        "database_lost" => {
+            let began = owner.and_then(|mark| mark.progress);
+            (owner.is_some() || marked)
+                && began != Some(Progress::Creating)
+                && database.is_none_or(|facts| facts.invalid)
+        }
         "mark_lost" => owner.is_some() && !marked && database.is_some_and(|facts| facts.owner != ADMIN),
         _ => false,
     }

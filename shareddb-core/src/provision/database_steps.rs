@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::app::App;
 use crate::names::RoleName;
-use crate::postgres::facts::{Bearer, DatabaseFacts, InsideFacts, OWNER_ACCESS, RoleFacts};
+use crate::postgres::facts::{DatabaseFacts, InsideFacts, OWNER_ACCESS, RoleFacts};
+use crate::postgres::marks::Bearer;
 use crate::postgres::sql::parse_identifier_list;
 use crate::provision::observed::Observed;
 use crate::provision::step::{SettingValue, Step};
@@ -26,9 +27,10 @@ pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
     // Settings in a database go with it, and those of a new one are not there yet.
     let in_database = |role: &RoleName| existing.and(observed.roles.get(role.as_str()));
     steps.extend(settings(app, in_database));
-    if !facts.strangers.is_empty() {
-        let roles = facts.strangers.iter().cloned().collect();
-        steps.push(Step::EndSessions { database: Some(app.database.to_string()), roles });
+    // Somebody may have come in after this was observed, and before a right was taken.
+    let taken = existing.is_some() && steps.iter().any(|step| matches!(step, Step::SetAccess { .. }));
+    if taken || !facts.strangers.is_empty() {
+        steps.push(Step::EndStrangers { database: app.database.clone(), own: app.roles().cloned().collect() });
     }
     if !facts.allows_connections {
         steps.push(Step::OpenDatabase { database: app.database.clone() });
@@ -75,7 +77,7 @@ fn outside(app: &App, observed: &Observed, facts: &DatabaseFacts) -> Vec<Step> {
     let database = app.database.clone();
     let mut steps = Vec::new();
     let mark = app.mark();
-    if !facts.marked || observed.mark_on(Bearer::Database, database.as_str()) != Some(&mark) {
+    if !facts.marked || observed.marks.on(Bearer::Database, database.as_str()) != Some(&mark) {
         steps.push(Step::MarkDatabase { database: database.clone(), mark });
     }
     let foreign_owner = facts.owner != observed.server.admin;

@@ -1,71 +1,78 @@
 //! The decision how an app goes: closed first, its record last, so that a second run finishes what a first one began.
 
-use crate::app::{App, AppSpec, Mark};
-use crate::error::Result;
+use crate::app::{App, AppSpec};
+use crate::error::{Error, Result};
+use crate::mark::Progress;
 use crate::names::{AppName, RoleName};
-use crate::postgres::facts::{Bearer, RoleShape};
-use crate::provision::observed::{Observed, SecretFacts, no_such_app};
-use crate::provision::plan::{Goal, Plan};
+use crate::postgres::facts::RoleShape;
+use crate::postgres::marks::Bearer;
+use crate::postgres::statements;
+use crate::provision::goal::Goal;
+use crate::provision::observed::{Observed, SecretFacts};
+use crate::provision::plan::Plan;
 use crate::provision::step::Step;
 
 /// Decides the steps.
 ///
 /// # Errors
-/// `NotFound` when no such app is recorded.
+/// `NotFound` when no such app is recorded, `Refused` when its roles have something in other databases.
 pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
-    let record = observed.record(name)?.ok_or_else(|| no_such_app(name, &observed.environment))?;
+    let record = observed.record(name)?.ok_or_else(|| observed.marks.no_such_app(name, &observed.environment))?;
     let app = App::derive(&AppSpec::new(name.clone()), &observed.environment, Some(record))?;
-    let databases = databases(&app, observed);
-    let mut steps = mark(&app, observed, &databases);
+    check_elsewhere(&app, observed)?;
+    let database = observed.database.as_ref().filter(|_| observed.owns_database(&app));
+    let mut steps = mark(&app, observed);
     steps.extend(close(&app, observed));
-    steps.extend(
-        databases
-            .iter()
-            .filter(|database| is_open(&app, observed, database))
-            .map(|database| Step::CloseDatabase { database: database.clone() }),
-    );
+    if database.is_some_and(|facts| facts.allows_connections && !facts.invalid) {
+        steps.push(Step::CloseDatabase { database: app.database.to_string() });
+    }
     let roles: Vec<String> =
         app.roles().map(ToString::to_string).filter(|role| observed.roles.contains_key(role)).collect();
     if roles.iter().any(|role| observed.roles.get(role).is_some_and(|facts| facts.sessions > 0)) {
-        steps.push(Step::EndSessions { database: None, roles: roles.clone() });
+        steps.push(Step::EndSessions { roles: roles.clone() });
     }
     if matches!(observed.secret, SecretFacts::Held(_)) {
         steps.push(Step::DeleteSecret { secret: app.secret.clone() });
     }
-    steps.extend(databases.into_iter().map(|database| Step::DropDatabase { database }));
+    steps.extend(database.map(|_| Step::DropDatabase { database: app.database.to_string() }));
     // The owner role bears the record: it goes last.
     steps.extend(roles.into_iter().rev().map(|role| Step::DropRole { role }));
-    Ok(Plan { app, exists: true, steps, partial: false, notices: Vec::new(), goal: Goal::Drop(name.clone()) })
-}
-
-/// The app's database and every other that bears its mark, such as a copy kept from a restore.
-fn databases(app: &App, observed: &Observed) -> Vec<String> {
-    let own = app.database.as_str();
-    let copies = observed
+    let notices = observed
         .marks
-        .iter()
-        .filter(|fact| fact.bearer == Bearer::Database && fact.mark.app == app.name && fact.name != own)
-        .map(|fact| fact.name.clone());
-    observed.owns_database(app).then(|| own.to_owned()).into_iter().chain(copies).collect()
+        .other_databases(&app)
+        .map(|other| format!("database {other} bears the record of app {name} and stays: it is not the app's own"))
+        .collect();
+    Ok(Plan { app, exists: true, steps, partial: false, notices, goal: Goal::Drop(name.clone()) })
 }
 
-fn is_open(app: &App, observed: &Observed, database: &str) -> bool {
-    database != app.database.as_str()
-        || observed.database.as_ref().is_some_and(|facts| facts.allows_connections && !facts.invalid)
+/// Roles with objects in another database cannot be dropped: that is found out before the data are.
+fn check_elsewhere(app: &App, observed: &Observed) -> Result<()> {
+    let Some(other) = observed.elsewhere.first() else { return Ok(()) };
+    let all = observed.elsewhere.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let error = Error::refused(
+        "objects_elsewhere",
+        format!("roles of app {} have objects or rights in databases that are not its own: {all}", app.name),
+    );
+    Err(if observed.marks.other_databases(app).any(|name| name == other) && observed.database.is_none() {
+        error.with_hint(format!(
+            "was the app's database renamed? undo that with: {}",
+            statements::rename_database(other, app.database.as_str())
+        ))
+    } else {
+        error.with_hint("drop those databases, or what the roles have in them (DROP OWNED BY), then run this again")
+    })
 }
 
-fn mark(app: &App, observed: &Observed, databases: &[String]) -> Vec<Step> {
-    let mark = Mark { dropping: true, ..app.mark() };
+fn mark(app: &App, observed: &Observed) -> Vec<Step> {
+    let mark = app.mark().while_in(Progress::Dropping);
     let mut steps = Vec::new();
     if observed.roles.contains_key(app.owner.as_str())
-        && observed.mark_on(Bearer::Role, app.owner.as_str()) != Some(&mark)
+        && observed.marks.on(Bearer::Role, app.owner.as_str()) != Some(&mark)
     {
         steps.push(Step::MarkOwner { role: app.owner.clone(), mark: mark.clone() });
     }
     let valid = observed.database.as_ref().is_some_and(|facts| !facts.invalid);
-    if valid
-        && databases.iter().any(|database| *database == app.database.as_str())
-        && observed.mark_on(Bearer::Database, app.database.as_str()) != Some(&mark)
+    if valid && observed.owns_database(app) && observed.marks.on(Bearer::Database, app.database.as_str()) != Some(&mark)
     {
         steps.push(Step::MarkDatabase { database: app.database.clone(), mark });
     }

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::names::RoleName;
 use crate::password::{self, Verifier};
 use crate::postgres::catalog::PROOF;
-use crate::postgres::facts::Bearer;
 use crate::postgres::lock::AppLock;
+use crate::postgres::marks::Bearer;
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements as sql;
 use crate::provision::event::{Event, Listener};
@@ -67,8 +67,11 @@ impl<'a> Execution<'a> {
         for step in steps {
             statements.extend(self.sql(step)?);
         }
-        let what = steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let what = format!("do: {what}");
+        let what = match steps {
+            [step] => format!("do: {step}"),
+            [first, rest @ ..] => format!("do: {first}; and {} more in the same transaction", rest.len()),
+            [] => return Ok(()),
+        };
         let session = self.lock.session();
         match phase {
             Phase::Inside => self.inside().await?.run_transaction(&what, &statements).await,
@@ -103,8 +106,9 @@ impl<'a> Execution<'a> {
                     .server
                     .app_config(self.app, login, self.password()?)
                     .with_application_name(PROOF)
-                    // What is proven is who may do what, not how fast.
-                    .with_option("statement_timeout", "0");
+                    // What is proven is who may do what, not how fast; only locks are not waited for.
+                    .with_option("statement_timeout", "0")
+                    .with_option("lock_timeout", "10s");
                 self.proof = Some(proof::prove(&config, self.app, &self.forbidden()).await?);
                 Ok(())
             }
@@ -135,6 +139,7 @@ impl<'a> Execution<'a> {
         let observed = &self.observation.observed;
         let neighbour = observed
             .marks
+            .readable
             .iter()
             .find(|fact| fact.bearer == Bearer::Database && fact.mark.app != self.app.name)
             .map(|fact| fact.name.clone());
@@ -167,7 +172,11 @@ impl<'a> Execution<'a> {
             Step::ResetForRole { role, database, name } => {
                 vec![sql::reset_for_role(role.as_str(), database.as_ref().map(AsRef::as_ref), name)]
             }
-            Step::MarkOwner { role, mark } => vec![sql::mark_role(role.as_str(), mark)],
+            Step::RevokeAccess { database, role } => vec![sql::revoke_access(database, role)],
+            Step::ConfirmOwner { .. } if self.proof == Some(Proof::Incomplete) => Vec::new(),
+            Step::MarkOwner { role, mark } | Step::ConfirmOwner { role, mark } => {
+                vec![sql::mark_role(role.as_str(), mark)]
+            }
             Step::DropDatabase { database } => vec![sql::drop_database(database)],
             Step::CreateDatabase { database, connections } => {
                 vec![sql::create_database(database.as_str(), *connections)]
@@ -179,8 +188,9 @@ impl<'a> Execution<'a> {
             }
             Step::LimitDatabase { database, connections } => vec![sql::limit_database(database.as_str(), *connections)],
             Step::ResetForDatabase { database, name } => vec![sql::reset_for_database(database.as_str(), name)],
-            Step::EndSessions { database, roles } => {
-                vec![sql::end_sessions(roles.iter().map(String::as_str), database.as_deref())]
+            Step::EndSessions { roles } => vec![sql::end_sessions(roles.iter().map(String::as_str))],
+            Step::EndStrangers { database, own } => {
+                vec![sql::end_strangers(database.as_str(), own.iter().map(AsRef::as_ref))]
             }
             Step::OpenDatabase { database } => vec![sql::allow_connections(database.as_str(), true)],
             Step::CloseDatabase { database } => vec![sql::allow_connections(database, false)],

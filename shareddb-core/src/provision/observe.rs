@@ -1,8 +1,8 @@
 //! Reading everything a plan needs, in as few round trips as it takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::{try_join, try_join3};
+use futures_util::future::{try_join, try_join4};
 use secrecy::SecretString;
 
 use crate::app::{App, AppSpec, Slot};
@@ -10,6 +10,7 @@ use crate::credentials;
 use crate::error::Result;
 use crate::password;
 use crate::postgres::facts::{DatabaseFacts, InsideFacts};
+use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::postgres::{catalog, extensions};
 use crate::provision::admission;
@@ -31,7 +32,7 @@ pub(crate) struct Observation {
 /// # Errors
 /// Whatever hinders a complete reading: half of one would make a wrong plan.
 pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppSpec) -> Result<Observation> {
-    let (facts, marks) = try_join(catalog::server(session), catalog::marks(session)).await?;
+    let (facts, marks) = try_join(catalog::server(session), Marks::read(session)).await?;
     admission::check_server(&facts)?;
     let mut observed = Observed {
         environment: server.environment().clone(),
@@ -41,18 +42,23 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
         database: None,
         inside: None,
         available: BTreeMap::new(),
+        foreign_access: BTreeSet::new(),
+        elsewhere: BTreeSet::new(),
         secret: SecretFacts::Absent,
     };
     let record = observed.record(&spec.name)?.cloned();
     let app = App::derive(spec, server.environment(), record.as_ref())?;
 
     let roles: Vec<String> = app.roles().map(ToString::to_string).collect();
-    let ((roles, verifiers), database, secret) = try_join3(
-        catalog::roles(session, &roles, app.database.as_str()),
-        catalog::database(session, app.database.as_str(), &roles),
+    let own = app.database.as_str();
+    let ((roles, verifiers), database, (access, elsewhere), secret) = try_join4(
+        catalog::roles(session, &roles, own),
+        catalog::database(session, own, &roles),
+        catalog::abroad(session, own, &roles),
         server.secrets().load(&app.secret),
     )
     .await?;
+    (observed.foreign_access, observed.elsewhere) = (access, elsewhere);
     observed.roles = roles;
     observed.database = database;
     observed.inside = inside(server, &app, &observed).await?;

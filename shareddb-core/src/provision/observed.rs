@@ -1,11 +1,13 @@
 //! Everything a plan is made from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::app::{App, EXTENSION_SCHEMA, Mark, Slot};
+use crate::app::{App, EXTENSION_SCHEMA, Slot};
 use crate::error::{Error, Result};
+use crate::mark::Mark;
 use crate::names::{AppName, EnvironmentName};
-use crate::postgres::facts::{Bearer, DatabaseFacts, ExtensionFacts, InsideFacts, MarkFact, RoleFacts, ServerFacts};
+use crate::postgres::facts::{DatabaseFacts, ExtensionFacts, InsideFacts, RoleFacts, ServerFacts};
+use crate::postgres::marks::{Bearer, Marks};
 use crate::postgres::statements;
 
 /// One reading of the server and the Secret store, as far as one app is concerned.
@@ -14,7 +16,7 @@ pub(crate) struct Observed {
     pub(crate) environment: EnvironmentName,
     pub(crate) server: ServerFacts,
     /// The marks of all apps.
-    pub(crate) marks: Vec<MarkFact>,
+    pub(crate) marks: Marks,
     /// Those roles that have one of the app's names.
     pub(crate) roles: BTreeMap<String, RoleFacts>,
     /// The database that has the app's name for it.
@@ -23,6 +25,10 @@ pub(crate) struct Observed {
     pub(crate) inside: Option<InsideFacts>,
     /// The wanted extensions that are not there, and all that these need, as far as the server has them.
     pub(crate) available: BTreeMap<String, ExtensionFacts>,
+    /// Rights of the app's roles on databases of others: database and role.
+    pub(crate) foreign_access: BTreeSet<(String, String)>,
+    /// Other databases in which the app's roles have objects or rights.
+    pub(crate) elsewhere: BTreeSet<String>,
     pub(crate) secret: SecretFacts,
 }
 
@@ -55,28 +61,29 @@ impl Observed {
     /// # Errors
     /// `Conflict` when the record stands on a role that it does not name.
     pub(crate) fn record(&self, app: &AppName) -> Result<Option<&Mark>> {
-        let misplaced = |fact: &&MarkFact| {
-            fact.bearer == Bearer::Role && fact.mark.app == *app && fact.name != fact.mark.database.as_str()
+        let mut roles = self.marks.readable.iter().filter(|fact| fact.bearer == Bearer::Role && fact.mark.app == *app);
+        let Some(misplaced) = roles.find(|fact| fact.name != fact.mark.database.as_str()) else {
+            return Ok(self.marks.records().remove(app));
         };
-        if let Some(misplaced) = self.marks.iter().find(misplaced) {
-            let (role, right) = (&misplaced.name, &misplaced.mark.database);
-            return Err(Error::conflict(
-                "mark_misplaced",
-                format!("role {role:?} bears the record of app {app}, which belongs on role {right}"),
-            )
-            .with_hint(format!("was it renamed? undo that with: {}", statements::rename_role(role, right.as_str()))));
-        }
-        Ok(records(&self.marks).remove(app))
+        let (role, right) = (&misplaced.name, misplaced.mark.database.as_str());
+        let hint = match self.marks.on(Bearer::Role, right) {
+            Some(_) => {
+                format!("role {right} bears it, too; take it from the other one: {}", statements::forget_role(role))
+            }
+            None => format!("was it renamed? undo that with: {}", statements::rename_role(role, right)),
+        };
+        let message = format!("role {role:?} bears the record of app {app}, which belongs on role {right}");
+        Err(Error::conflict("mark_misplaced", message).with_hint(hint))
     }
 
     /// Whether the database of the app's name is the app's: it bears its mark, or a create was killed right after it was
     /// made, when the record stood on the owner role only.
     pub(crate) fn owns_database(&self, app: &App) -> bool {
         let Some(facts) = &self.database else { return false };
-        match self.mark_on(Bearer::Database, app.database.as_str()) {
+        match self.marks.on(Bearer::Database, app.database.as_str()) {
             Some(mark) => mark.app == app.name,
             None => {
-                let recorded = self.mark_on(Bearer::Role, app.owner.as_str()).is_some_and(|mark| mark.app == app.name);
+                let recorded = self.marks.on(Bearer::Role, app.owner.as_str()).is_some_and(|mark| mark.app == app.name);
                 recorded && (!facts.allows_connections || facts.invalid) && facts.owner == self.server.admin
             }
         }
@@ -86,26 +93,4 @@ impl Observed {
     pub(crate) fn extension_schema(&self, extension: &str) -> &str {
         self.available.get(extension).and_then(|facts| facts.schema.as_deref()).unwrap_or(EXTENSION_SCHEMA)
     }
-
-    /// The mark that an object bears.
-    pub(crate) fn mark_on(&self, bearer: Bearer, name: &str) -> Option<&Mark> {
-        self.marks.iter().find(|fact| fact.bearer == bearer && fact.name == name).map(|fact| &fact.mark)
-    }
-}
-
-/// The record of each app: that of its owner role, which is written first, else that of its database. Marks on other
-/// objects, such as a database kept from a restore, are no records.
-pub(crate) fn records(marks: &[MarkFact]) -> BTreeMap<&AppName, &Mark> {
-    let of = |bearer| {
-        marks
-            .iter()
-            .filter(move |fact| fact.bearer == bearer && fact.name == fact.mark.database.as_str())
-            .map(|fact| (&fact.mark.app, &fact.mark))
-    };
-    of(Bearer::Database).chain(of(Bearer::Role)).collect()
-}
-
-pub(crate) fn no_such_app(name: &AppName, environment: &EnvironmentName) -> Error {
-    Error::not_found("app_not_found", format!("there is no app {name} in environment {environment}"))
-        .with_hint("`shareddb list` shows the apps")
 }

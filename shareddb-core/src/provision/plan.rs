@@ -6,11 +6,13 @@ use serde::Serialize;
 
 use crate::app::{App, AppSpec};
 use crate::error::Result;
-use crate::names::AppName;
-use crate::provision::drop_plan::plan_drop;
+use crate::mark::{Mark, Progress};
+use crate::postgres::marks::Bearer;
+use crate::provision::credential::{self, Credential};
+use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::step::{PasswordSource, Step};
-use crate::provision::{admission, credential, database_steps, role_steps};
+use crate::provision::{admission, database_steps, role_steps};
 
 /// What would be done for one app, in order. Empty: everything is as it should be.
 ///
@@ -31,31 +33,6 @@ pub struct Plan {
     pub notices: Vec<String>,
     #[serde(skip)]
     pub(crate) goal: Goal,
-}
-
-/// What a plan is for; a fresh one is made from it before anything is done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Goal {
-    Create(AppSpec),
-    Drop(AppName),
-}
-
-impl Goal {
-    /// The spec by which the world is observed.
-    pub(crate) fn spec(&self) -> AppSpec {
-        match self {
-            Self::Create(spec) => spec.clone(),
-            Self::Drop(name) => AppSpec::new(name.clone()),
-        }
-    }
-
-    /// Decides how to get there.
-    pub(crate) fn plan(&self, observed: &Observed) -> Result<Plan> {
-        match self {
-            Self::Create(spec) => plan(spec, observed),
-            Self::Drop(name) => plan_drop(name, observed),
-        }
-    }
 }
 
 impl Plan {
@@ -84,21 +61,50 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let app = App::derive(spec, &observed.environment, record)?;
     admission::check(spec, &app, record, observed)?;
 
-    let mut steps = server_steps(observed);
-    steps.extend(role_steps::roles(&app, observed));
-    steps.extend(database_steps::database(&app, observed));
+    let mut changes = server_steps(observed);
+    let begun = begun(&app, record);
+    changes.extend(role_steps::roles(&app, observed, &begun));
+    changes.extend(database_steps::database(&app, observed));
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
-    if !partial {
-        steps.extend(credential_steps(&app, observed, !steps.is_empty()));
+    let whole = record == Some(&app.mark()) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
+    let credential = credential::choose(&app, observed);
+    let password = password_steps(&app, &credential);
+    let publish = publish_step(&app, observed, &credential);
+    let mut steps = Vec::new();
+    if !(whole && changes.is_empty() && password.is_empty() && publish.is_none()) {
+        steps.extend(begin(&app, observed, begun));
+        steps.extend(changes);
+        if !partial {
+            steps.extend(password);
+            steps.push(Step::Prove { login: app.login(credential.slot).clone() });
+            steps.push(Step::ConfirmOwner { role: app.owner.clone(), mark: app.mark() });
+            steps.extend(publish);
+        }
     }
     Ok(Plan {
-        notices: admission::notices(record, observed),
+        notices: admission::notices(&app, record, observed),
         exists: record.is_some(),
         goal: Goal::Create(spec.clone()),
         app,
         steps,
         partial,
     })
+}
+
+/// What the record says until a proof has succeeded: a run that failed or was killed is not forgotten.
+fn begun(app: &App, record: Option<&Mark>) -> Mark {
+    match record {
+        None => app.mark().while_in(Progress::Creating),
+        Some(Mark { progress: Some(Progress::Creating), .. }) => app.mark().while_in(Progress::Creating),
+        Some(_) => app.mark().while_in(Progress::Changing),
+    }
+}
+
+fn begin(app: &App, observed: &Observed, begun: Mark) -> Option<Step> {
+    let role = app.owner.clone();
+    let recorded = observed.marks.on(Bearer::Role, role.as_str());
+    (observed.roles.contains_key(role.as_str()) && recorded != Some(&begun))
+        .then_some(Step::MarkOwner { role, mark: begun })
 }
 
 /// The walls that all apps share.
@@ -108,25 +114,21 @@ fn server_steps(observed: &Observed) -> Vec<Step> {
     group.into_iter().chain(open).collect()
 }
 
-/// The password, the proof that it works, and the Secret last: once that exists, it works.
-fn credential_steps(app: &App, observed: &Observed, changed: bool) -> Vec<Step> {
-    let choice = credential::choose(app, observed);
-    let login = app.login(choice.slot);
-    let mut steps = Vec::new();
-    if choice.set_password {
-        steps.push(Step::SetPassword { login: login.clone(), source: choice.source });
-    }
-    if choice.expires {
-        steps.push(Step::EndExpiry { login: login.clone() });
-    }
-    let publish = choice.source == PasswordSource::New
-        || !matches!(&observed.secret, SecretFacts::Held(held) if held.current && held.slot == Some(choice.slot));
-    if changed || publish || !steps.is_empty() {
-        steps.push(Step::Prove { login: login.clone() });
-    }
-    if publish {
-        let replace = observed.secret != SecretFacts::Absent;
-        steps.push(Step::PublishSecret { secret: app.secret.clone(), slot: choice.slot, replace });
-    }
-    steps
+fn password_steps(app: &App, credential: &Credential) -> Vec<Step> {
+    let login = app.login(credential.slot);
+    let set = Step::SetPassword { login: login.clone(), source: credential.source };
+    let end = Step::EndExpiry { login: login.clone() };
+    credential.set_password.then_some(set).into_iter().chain(credential.expires.then_some(end)).collect()
+}
+
+/// The Secret comes last: once it exists, it works.
+fn publish_step(app: &App, observed: &Observed, credential: &Credential) -> Option<Step> {
+    let current = match &observed.secret {
+        SecretFacts::Held(held) => {
+            credential.source == PasswordSource::Secret && held.current && held.slot == Some(credential.slot)
+        }
+        SecretFacts::Absent | SecretFacts::Foreign => false,
+    };
+    let replace = observed.secret != SecretFacts::Absent;
+    (!current).then(|| Step::PublishSecret { secret: app.secret.clone(), slot: credential.slot, replace })
 }

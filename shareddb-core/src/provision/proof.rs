@@ -47,7 +47,8 @@ pub(crate) async fn prove(config: &ConnectionConfig, app: &App, others: &[String
             ),
         ));
     }
-    for statement in sql::try_table(app.schema.as_str()) {
+    let table = format!("shareddb_proof_{:08x}", rand::random::<u32>());
+    for statement in sql::try_table(app.schema.as_str(), &table) {
         session.simple_query(&statement).await.map_err(wrap)?;
     }
     Ok(Proof::Complete)

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::app::App;
-use crate::provision::plan::{Goal, Plan};
+use crate::provision::goal::Goal;
+use crate::provision::plan::Plan;
 use crate::provision::proof::Proof;
 use crate::provision::step::Step;
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::app::{App, MAINTENANCE_CONNECTIONS};
+use crate::mark::Mark;
 use crate::names::RoleName;
-use crate::postgres::facts::{Bearer, Membership, RoleFacts, RoleShape};
+use crate::postgres::facts::{Membership, RoleFacts, RoleShape};
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::provision::observed::Observed;
 use crate::provision::step::{SettingValue, Step};
@@ -21,8 +22,8 @@ struct Desired<'a> {
 }
 
 /// All steps about roles, in the one transaction they are made for.
-pub(crate) fn roles(app: &App, observed: &Observed) -> Vec<Step> {
-    let mut steps = owner(app, observed);
+pub(crate) fn roles(app: &App, observed: &Observed, mark: &Mark) -> Vec<Step> {
+    let mut steps = owner(app, observed, mark);
     let login = RoleShape { login: true, connection_limit: i32::from(app.connections), ..RoleShape::CLOSED };
     let maintenance = RoleShape { connection_limit: i32::from(MAINTENANCE_CONNECTIONS), ..RoleShape::CLOSED };
     for name in &app.logins {
@@ -32,13 +33,15 @@ pub(crate) fn roles(app: &App, observed: &Observed) -> Vec<Step> {
     let settings = [("temp_file_limit", "-1".to_owned())].into();
     let groups = vec![app.owner.as_str(), MAINTENANCE_GROUP];
     steps.extend(member(&Desired { name: &app.maintenance, shape: maintenance, groups, settings }, observed));
+    let foreign = observed.foreign_access.iter().cloned();
+    steps.extend(foreign.map(|(database, role)| Step::RevokeAccess { database, role }));
     steps
 }
 
-fn owner(app: &App, observed: &Observed) -> Vec<Step> {
-    let (role, shape, mark) = (app.owner.clone(), RoleShape::CLOSED, app.mark());
+fn owner(app: &App, observed: &Observed, mark: &Mark) -> Vec<Step> {
+    let (role, shape) = (app.owner.clone(), RoleShape::CLOSED);
     let Some(facts) = observed.roles.get(role.as_str()) else {
-        return vec![Step::CreateOwner { role, shape, mark }];
+        return vec![Step::CreateOwner { role, shape, mark: mark.clone() }];
     };
     let mut steps = Vec::new();
     if facts.shape != shape {
@@ -51,9 +54,6 @@ fn owner(app: &App, observed: &Observed) -> Vec<Step> {
     let ours: Vec<&str> = app.logins.iter().chain([&app.maintenance]).map(AsRef::as_ref).collect();
     let foreign = facts.members.keys().filter(|member| !ours.contains(&member.as_str()));
     steps.extend(foreign.map(|member| revoke(role.as_str(), member)));
-    if observed.mark_on(Bearer::Role, role.as_str()) != Some(&mark) {
-        steps.push(Step::MarkOwner { role, mark });
-    }
     steps
 }
 

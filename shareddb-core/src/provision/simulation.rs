@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use crate::app::{App, AppSpec, Mark, Slot};
+use crate::app::{App, AppSpec, Slot};
+use crate::mark::Mark;
 use crate::postgres::facts::{
-    Bearer, DatabaseFacts, Expiry, ExtensionFacts, InsideFacts, MarkFact, Membership, OWNER_ACCESS, RoleFacts,
-    RoleShape, ServerFacts,
+    DatabaseFacts, Expiry, ExtensionFacts, InsideFacts, Membership, OWNER_ACCESS, RoleFacts, RoleShape, ServerFacts,
 };
+use crate::postgres::marks::{Bearer, MarkFact, Marks};
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::postgres::version::ServerVersion;
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
@@ -52,11 +53,13 @@ impl World {
         let observed = Observed {
             environment: "local".parse().unwrap(),
             server,
-            marks: Vec::new(),
+            marks: Marks::default(),
             roles: BTreeMap::new(),
             database: None,
             inside: None,
             available: [("pg_trgm".to_owned(), ExtensionFacts { schema: None, requires: Vec::new() })].into(),
+            foreign_access: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
             secret: SecretFacts::Absent,
         };
         Self { observed, inside: InsideFacts::default() }
@@ -95,13 +98,13 @@ impl World {
     }
 
     pub(super) fn mark(&mut self, bearer: Bearer, name: &str, mark: &Mark) {
-        self.observed.marks.retain(|fact| (fact.bearer, fact.name.as_str()) != (bearer, name));
-        self.observed.marks.push(MarkFact { bearer, name: name.to_owned(), mark: mark.clone() });
-        self.observed.marks.sort_by_key(|fact| (fact.bearer as u8, fact.name.clone()));
+        self.observed.marks.readable.retain(|fact| (fact.bearer, fact.name.as_str()) != (bearer, name));
+        self.observed.marks.readable.push(MarkFact { bearer, name: name.to_owned(), mark: mark.clone() });
+        self.observed.marks.readable.sort_by_key(|fact| (fact.bearer as u8, fact.name.clone()));
     }
 
     pub(super) fn forget_mark(&mut self, bearer: Bearer, name: &str) {
-        self.observed.marks.retain(|fact| (fact.bearer, fact.name.as_str()) != (bearer, name));
+        self.observed.marks.readable.retain(|fact| (fact.bearer, fact.name.as_str()) != (bearer, name));
     }
 
     /// What can be seen of the inside: everything or nothing.
@@ -176,7 +179,12 @@ impl World {
                 let settings = if database.is_some() { &mut role.database_settings } else { &mut role.settings };
                 settings.remove(name);
             }
-            Step::MarkOwner { role, mark } => self.mark(Bearer::Role, role.as_str(), mark),
+            Step::RevokeAccess { database, role } => {
+                self.observed.foreign_access.remove(&(database.clone(), role.clone()));
+            }
+            Step::MarkOwner { role, mark } | Step::ConfirmOwner { role, mark } => {
+                self.mark(Bearer::Role, role.as_str(), mark)
+            }
             Step::DropDatabase { database } => self.drop_database(database),
             Step::CreateDatabase { connections, .. } => {
                 assert!(self.observed.database.is_none());
@@ -206,8 +214,8 @@ impl World {
             Step::ResetForDatabase { name, .. } => {
                 self.database().settings.remove(name);
             }
-            Step::EndSessions { database: Some(_), .. } => self.database().strangers.clear(),
-            Step::EndSessions { database: None, roles } => {
+            Step::EndStrangers { .. } => self.database().strangers.clear(),
+            Step::EndSessions { roles } => {
                 for role in roles {
                     self.role(role).sessions = 0;
                 }

@@ -7,11 +7,13 @@ use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::catalog;
 use crate::postgres::facts::ServerFacts;
+use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::provision::admission::Budget;
 use crate::provision::observe::observe;
-use crate::provision::observed::{SecretFacts, no_such_app, records};
+use crate::provision::observed::SecretFacts;
 use crate::provision::step::Step;
+use crate::provision::walls::{self, Wall};
 use crate::provision::{Provisioner, plan};
 
 /// One app in a list.
@@ -100,19 +102,6 @@ pub struct ServerStatus {
     pub notices: Vec<String>,
 }
 
-/// One of the walls between apps.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Wall {
-    /// What it consists in.
-    pub name: &'static str,
-    /// Whether it stands.
-    pub stands: bool,
-    /// What is missing, and the cure.
-    pub detail: String,
-}
-
 /// The server and its apps.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -127,13 +116,15 @@ pub struct Status {
 }
 
 impl Provisioner {
-    /// Every app of the server, by name. That there is none is not an error.
+    /// Every app of the server, by name, as it is recorded. That there is none is not an error; a record that cannot be read is
+    /// left out, and [`status`](Self::status) tells of it.
     ///
     /// # Errors
     /// Whatever hinders reading.
     pub async fn list(&self) -> Result<Vec<AppSummary>> {
         let session = self.server.session().await?;
-        self.summaries(&session).await
+        let marks = Marks::read(&session).await?;
+        self.summaries(&session, &marks).await
     }
 
     /// The server, and all its apps or one of them, each compared with its record.
@@ -144,30 +135,45 @@ impl Provisioner {
     pub async fn status(&self, app: Option<&AppName>) -> Result<Status> {
         let session = self.server.session().await?;
         let server = catalog::server(&session).await?;
-        let summaries = self.summaries(&session).await?;
-        let budget = Budget::of_apps(summaries.iter().map(|summary| &summary.app), server.max_connections);
+        let marks = Marks::read(&session).await?;
+        let summaries = self.summaries(&session, &marks).await?;
+        let all: Vec<&App> = summaries.iter().map(|summary| &summary.app).collect();
+        let server = self.server_status(&session, &server, &marks, &all).await?;
         let mut apps = Vec::new();
         for summary in summaries.into_iter().filter(|summary| app.is_none_or(|app| summary.app.name == *app)) {
             apps.push(self.app_status(&session, summary).await?);
         }
         if let (Some(app), true) = (app, apps.is_empty()) {
-            return Err(no_such_app(app, self.server.environment()));
+            return Err(marks.no_such_app(app, self.server.environment()));
         }
-        let admin = self.server.admin();
-        let server = ServerStatus {
-            version: server.version.to_string(),
-            endpoint: format!("{}:{}", admin.host(), admin.port()),
-            max_connections: server.max_connections,
-            budget,
-            walls: walls(&server, catalog::hba_lets_all_in(&session).await?),
-            notices: server.version.notice().into_iter().collect(),
-        };
         Ok(Status { environment: self.server.environment().to_string(), server, apps })
     }
 
-    async fn summaries(&self, session: &AdminSession) -> Result<Vec<AppSummary>> {
-        let marks = catalog::marks(session).await?;
-        let records = records(&marks);
+    async fn server_status(
+        &self,
+        session: &AdminSession,
+        server: &ServerFacts,
+        marks: &Marks,
+        apps: &[&App],
+    ) -> Result<ServerStatus> {
+        let rules = match catalog::access_rules(session).await {
+            Err(error) if error.is_retryable() => return Err(error),
+            rules => rules,
+        };
+        let admin = self.server.admin();
+        let unreadable = marks.unreadable.iter().map(ToString::to_string);
+        Ok(ServerStatus {
+            version: server.version.to_string(),
+            endpoint: format!("{}:{}", admin.host(), admin.port()),
+            max_connections: server.max_connections,
+            budget: Budget::of_apps(apps.iter().copied(), server.max_connections),
+            walls: vec![walls::rights(server), walls::access_rules(rules.as_deref(), apps)],
+            notices: server.version.notice().into_iter().chain(unreadable).collect(),
+        })
+    }
+
+    async fn summaries(&self, session: &AdminSession, marks: &Marks) -> Result<Vec<AppSummary>> {
+        let records = marks.records();
         let databases: Vec<String> = records.values().map(|mark| mark.database.to_string()).collect();
         let usage = catalog::usage(session, &databases).await?;
         records
@@ -175,10 +181,10 @@ impl Provisioner {
             .map(|mark| {
                 let usage = usage.get(mark.database.as_str());
                 Ok(AppSummary {
-                    app: App::derive(&mark.spec(), self.server.environment(), Some(mark))?,
+                    app: App::recorded(mark)?,
                     size: usage.and_then(|usage| usage.size),
                     sessions: usage.map_or(0, |usage| usage.sessions),
-                    dropping: mark.dropping,
+                    dropping: mark.is_dropping(),
                 })
             })
             .collect()
@@ -209,26 +215,4 @@ impl Provisioner {
             summary,
         })
     }
-}
-
-fn walls(server: &ServerFacts, hba_lets_all_in: bool) -> Vec<Wall> {
-    let open: Vec<&str> = server.open_to_public.iter().map(String::as_str).collect();
-    let rights = Wall {
-        name: "rights",
-        stands: open.is_empty(),
-        detail: match open.as_slice() {
-            [] => "PUBLIC has no rights on postgres and template1".to_owned(),
-            open => format!("PUBLIC has rights on {}: the next create takes them", open.join(", ")),
-        },
-    };
-    let hba = Wall {
-        name: "pg_hba",
-        stands: !hba_lets_all_in,
-        detail: if hba_lets_all_in {
-            "a line admits every role to every database: use samerole in its place".to_owned()
-        } else {
-            "a login is admitted only to the database of its own role".to_owned()
-        },
-    };
-    vec![rights, hba]
 }

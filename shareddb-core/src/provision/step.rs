@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::app::{Mark, Slot};
+use crate::app::Slot;
+use crate::mark::Mark;
 use crate::names::{DatabaseName, RoleName, SchemaName, SecretName};
 use crate::postgres::facts::RoleShape;
 
@@ -34,8 +35,12 @@ pub enum Step {
     SetForRole { role: RoleName, database: Option<DatabaseName>, name: String, value: SettingValue },
     /// Reset a setting of a role that is not ours.
     ResetForRole { role: RoleName, database: Option<DatabaseName>, name: String },
-    /// Record the app on its owner role.
+    /// Take a right on a database of others from one of the app's roles.
+    RevokeAccess { database: String, role: String },
+    /// Record on the owner role what the app is to be and what has begun.
     MarkOwner { role: RoleName, mark: Mark },
+    /// Record on the owner role that the app was proven to be so; left out when the proof was incomplete.
+    ConfirmOwner { role: RoleName, mark: Mark },
     /// Drop what an interrupted DROP DATABASE left, or the database of an app that goes.
     DropDatabase { database: String },
     /// Make the database, closed.
@@ -50,8 +55,10 @@ pub enum Step {
     LimitDatabase { database: DatabaseName, connections: u16 },
     /// Reset a setting of the database itself.
     ResetForDatabase { database: DatabaseName, name: String },
-    /// End sessions of roles that have no business in the database any more.
-    EndSessions { database: Option<String>, roles: Vec<String> },
+    /// End the sessions of roles that go.
+    EndSessions { roles: Vec<String> },
+    /// End the sessions of roles that have no business in the database.
+    EndStrangers { database: DatabaseName, own: Vec<RoleName> },
     /// Let connections in, as far as rights allow.
     OpenDatabase { database: DatabaseName },
     /// Let no more connections in.
@@ -163,10 +170,12 @@ impl Step {
             | Self::ResetForRole { .. }
             | Self::ResetForDatabase { .. }
             | Self::DropDatabase { .. }
+            | Self::RevokeAccess { .. }
             | Self::EndSessions { .. }
+            | Self::EndStrangers { .. }
             | Self::DeleteSecret { .. }
             | Self::DropRole { .. } => Change::Remove,
-            Self::Prove { .. } => Change::Check,
+            Self::Prove { .. } | Self::ConfirmOwner { .. } => Change::Check,
             _ => Change::Change,
         }
     }
@@ -182,11 +191,14 @@ impl Step {
             | Self::GrantMembership { .. }
             | Self::SetForRole { database: None, .. }
             | Self::ResetForRole { database: None, .. }
+            | Self::RevokeAccess { .. }
             | Self::MarkOwner { .. }
+            | Self::ConfirmOwner { .. }
             | Self::DropRole { .. } => Phase::Roles,
             Self::DropDatabase { .. }
             | Self::CreateDatabase { .. }
             | Self::EndSessions { .. }
+            | Self::EndStrangers { .. }
             | Self::OpenDatabase { .. }
             | Self::CloseDatabase { .. } => Phase::Alone,
             Self::MarkDatabase { .. }
@@ -229,14 +241,14 @@ impl fmt::Display for Step {
             Self::ResetForRole { role, database, name } => {
                 write!(f, "role/{role}{}: setting {}", Place(database.as_ref()), name.escape_default())
             }
-            Self::MarkOwner { role, mark } if mark.dropping => write!(f, "role/{role}: recorded as being dropped"),
-            Self::MarkOwner { role, .. } => write!(f, "role/{role}: the app's record"),
+            Self::RevokeAccess { database, role } => {
+                write!(f, "rights of {role} on database/{}", database.escape_default())
+            }
+            Self::MarkOwner { role, mark } => write!(f, "role/{role}: {}", Record(mark)),
+            Self::ConfirmOwner { role, .. } => write!(f, "role/{role}: recorded as proven"),
             Self::DropDatabase { database } => write!(f, "database/{database}"),
             Self::CreateDatabase { database, .. } => write!(f, "database/{database}, closed at first"),
-            Self::MarkDatabase { database, mark } if mark.dropping => {
-                write!(f, "database/{database}: recorded as being dropped")
-            }
-            Self::MarkDatabase { database, .. } => write!(f, "database/{database}: the app's record"),
+            Self::MarkDatabase { database, mark } => write!(f, "database/{database}: {}", Record(mark)),
             Self::OwnDatabase { database } => write!(f, "database/{database}: owned by the admin"),
             Self::SetAccess { database, owner, revoke } => {
                 write!(f, "database/{database}: rights for {owner} only")?;
@@ -251,13 +263,8 @@ impl fmt::Display for Step {
             Self::ResetForDatabase { database, name } => {
                 write!(f, "database/{database}: setting {}", name.escape_default())
             }
-            Self::EndSessions { database, roles } => {
-                let roles = roles.iter().map(|role| role.escape_default().to_string()).collect::<Vec<_>>().join(", ");
-                match database {
-                    Some(database) => write!(f, "sessions of {roles} in database/{database}"),
-                    None => write!(f, "sessions of {roles}"),
-                }
-            }
+            Self::EndSessions { roles } => write!(f, "sessions of {}", roles.join(", ")),
+            Self::EndStrangers { database, .. } => write!(f, "sessions of others in database/{database}"),
             Self::OpenDatabase { database } => write!(f, "database/{database}: open"),
             Self::CloseDatabase { database } => write!(f, "database/{database}: closed"),
             Self::OwnPublicSchema { owner } => write!(f, "schema/public: owned by {owner}"),
@@ -288,6 +295,17 @@ impl fmt::Display for Step {
 /// An empty grantee is PUBLIC.
 fn shown(grantee: &str) -> String {
     if grantee.is_empty() { "PUBLIC".to_owned() } else { grantee.escape_default().to_string() }
+}
+
+struct Record<'a>(&'a Mark);
+
+impl fmt::Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.progress {
+            Some(progress) => write!(f, "recorded as {}", progress.as_str()),
+            None => f.write_str("the app's record"),
+        }
+    }
 }
 
 struct Place<'a>(Option<&'a DatabaseName>);

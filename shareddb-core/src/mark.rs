@@ -1,0 +1,150 @@
+//! The record of an app, which the server itself keeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::AppSpec;
+use crate::error::{Error, Result};
+use crate::names::{AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, SchemaName, SettingName};
+
+const PREFIX: &str = "shareddb:";
+/// A mark is a JSON object; other comments may begin with our name.
+const OPENING: char = '{';
+/// The form that is written and read.
+pub(crate) const VERSION: u16 = 1;
+
+/// The record of an app, kept as the comment of its owner role and of its database. There is no other state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Mark {
+    /// Version of this form.
+    pub version: u16,
+    /// The app.
+    pub app: AppName,
+    /// The environment it was made in.
+    #[serde(rename = "env")]
+    pub environment: EnvironmentName,
+    /// Its database.
+    pub database: DatabaseName,
+    /// Its first login.
+    pub user: LoginName,
+    /// Sessions per login.
+    pub connections: u16,
+    /// Schemas searched.
+    pub search_path: Vec<SchemaName>,
+    /// Extensions an admin made.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub extensions: BTreeSet<ExtensionName>,
+    /// Settings of its sessions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<SettingName, String>,
+    /// What has begun and has not come to its end; on the owner role only, but for a drop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// What is being done to an app, or was when it was cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Progress {
+    /// It is being made, and has never been whole.
+    Creating,
+    /// It was whole and is being changed; that it works and is isolated has not been proven since.
+    Changing,
+    /// It is being dropped.
+    Dropping,
+}
+
+impl Progress {
+    /// How a sentence says it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "being made",
+            Self::Changing => "being changed",
+            Self::Dropping => "being dropped",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Form {
+    version: u16,
+}
+
+impl Mark {
+    /// Reads a comment. `None`: it is not a mark at all.
+    ///
+    /// # Errors
+    /// `Conflict` when it claims to be a mark and cannot be read, for one because a newer version wrote it.
+    pub fn parse(comment: &str) -> Option<Result<Self>> {
+        let json = comment.strip_prefix(PREFIX).filter(|json| json.starts_with(OPENING))?;
+        // A newer form may lack what this one has.
+        if let Ok(Form { version }) = serde_json::from_str(json)
+            && version != VERSION
+        {
+            let message = format!("a newer shareddb made this record (form {version})");
+            return Some(Err(
+                Error::conflict("mark_unreadable", message).with_hint("use that version of shareddb, or a newer one")
+            ));
+        }
+        Some(serde_json::from_str(json).map_err(|source| {
+            Error::conflict("mark_unreadable", "a record of shareddb is damaged")
+                .with_hint("put back what it was; the owner role and the database of an app bear the same one")
+                .with_source(source)
+        }))
+    }
+
+    /// Whether a drop has begun.
+    pub fn is_dropping(&self) -> bool {
+        self.progress == Some(Progress::Dropping)
+    }
+
+    /// The same, with something begun.
+    pub(crate) fn while_in(self, progress: Progress) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
+    /// The spec that leaves everything as recorded.
+    pub fn spec(&self) -> AppSpec {
+        AppSpec::new(self.app.clone())
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_string(self).map_err(|_| fmt::Error)?;
+        write!(f, "{PREFIX}{json}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::App;
+
+    #[test]
+    fn a_mark_survives_its_comment() {
+        let mut spec = AppSpec::new("my-app".parse().unwrap());
+        spec.database = Some("prod_db".parse().unwrap());
+        spec.settings = Some([("work_mem".parse().unwrap(), "8MB".to_owned())].into());
+        let mark = App::derive(&spec, &"stage".parse().unwrap(), None).unwrap().mark();
+        let comment = mark.to_string();
+        assert!(comment.starts_with("shareddb:{\"version\":1,"));
+        assert_eq!(Mark::parse(&comment).unwrap().unwrap(), mark);
+    }
+
+    #[test]
+    fn comments_that_are_no_marks() {
+        assert!(Mark::parse("my own words").is_none());
+        assert!(Mark::parse("shareddb: the login of good").is_none());
+        assert_eq!(Mark::parse("shareddb:{").unwrap().unwrap_err().code(), "mark_unreadable");
+        let newer = App::derive(&AppSpec::new("a".parse().unwrap()), &"stage".parse().unwrap(), None)
+            .unwrap()
+            .mark()
+            .to_string()
+            .replace("\"version\":1", "\"version\":9");
+        assert_eq!(Mark::parse(&newer).unwrap().unwrap_err().code(), "mark_unreadable");
+    }
+}
