@@ -7,6 +7,7 @@ mod console;
 mod context;
 mod failure;
 mod guard;
+mod health;
 mod output;
 mod preview;
 mod quoting;
