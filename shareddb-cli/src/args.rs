@@ -21,7 +21,7 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-#[derive(Group, Debug)]
+#[derive(Group, Debug, Default)]
 pub(crate) struct Globals {
     /// The environment to work on [default: $SHAREDDB_ENV, else local]
     #[arg(short, long, global = true, value_name = "NAME", help_heading = GLOBAL)]
@@ -30,7 +30,8 @@ pub(crate) struct Globals {
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = GLOBAL)]
     pub(crate) output: Format,
     /// How long the whole command may take: 90s, 15m, 1h30m
-    #[arg(long, global = true, value_parser = units::parse_duration, default_value = "5m", value_name = "TIME", help_heading = GLOBAL)]
+    #[arg(long, global = true, value_parser = units::parse_duration, default_value = "5m", value_name = "TIME")]
+    #[arg(allow_hyphen_values = true, help_heading = GLOBAL)]
     pub(crate) timeout: Duration,
     /// Tell no progress, only results, notes and errors
     #[arg(short, long, global = true, help_heading = GLOBAL)]
@@ -121,6 +122,7 @@ pub(crate) struct Create {
     pub(crate) user: Option<String>,
     /// Sessions that each of the app's logins may have [default: as recorded, else 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(allow_negative_numbers = true)]
     pub(crate) connections: Option<u16>,
     /// An extension that an admin has to make; repeat it, or separate by commas. The list given replaces the recorded
     /// one, and `none` is the empty list

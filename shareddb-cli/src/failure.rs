@@ -10,11 +10,16 @@ use crate::color::Style;
 use crate::context::Context;
 use crate::quoting::printable_lines;
 
+/// As clap exits.
+const USAGE: u8 = 2;
+
 /// Why there is no result.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The command failed.
     Failed(Error),
+    /// The command line makes no sense.
+    Usage { message: String, hint: Option<String> },
     /// A signal ended it.
     Interrupted { signal: u8 },
 }
@@ -67,6 +72,9 @@ impl Failure {
                 exit: exit_code(error),
                 causes: error.causes(),
             },
+            Self::Usage { message, hint } => {
+                Account { code: "usage", message: message.clone(), hint: hint.clone(), exit: USAGE, causes: Vec::new() }
+            }
             Self::Interrupted { signal } => Account {
                 code: "interrupted",
                 message: "interrupted".to_owned(),
@@ -80,7 +88,7 @@ impl Failure {
 
 fn exit_code(error: &Error) -> u8 {
     match error {
-        Error::InvalidInput(_) => 2,
+        Error::InvalidInput(_) => USAGE,
         Error::NotFound(_) => 4,
         Error::Refused(_) | Error::Conflict(_) => 5,
         Error::Unavailable(_) => 6,

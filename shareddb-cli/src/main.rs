@@ -7,15 +7,16 @@ mod console;
 mod context;
 mod failure;
 mod guard;
+mod health;
 mod output;
 mod preview;
 mod quoting;
 mod table;
 mod units;
+mod usage;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use shareddb_core::Result;
 
 use args::{Args, Command};
@@ -23,7 +24,10 @@ use commands::{completion, create, deploy, drop, env, list, psql, status};
 use context::Context;
 
 fn main() -> ExitCode {
-    let Args { globals, command } = Args::parse();
+    let Args { globals, command } = match usage::parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     let context = Context::new(globals);
     match guard::run(&context, dispatch(&command, &context)) {
         Ok(code) => code,

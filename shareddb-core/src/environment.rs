@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::app::{App, AppSpec};
 use crate::error::{Error, Result};
 use crate::local::{LocalEndpoint, LocalHome, LocalServer};
-use crate::names::EnvironmentName;
-use crate::secrets::DirectoryStore;
-use crate::server::Server;
+use crate::names::{AppName, EnvironmentName};
+use crate::secrets::{DirectoryStore, SecretData};
+use crate::server::{self, Server};
 
 /// One shared server and its place. A value: it holds no connection.
 #[derive(Clone, Debug)]
@@ -34,6 +35,16 @@ impl Environment {
     /// The place of Secrets.
     pub fn secrets(&self) -> DirectoryStore {
         DirectoryStore::new(self.local.home().secrets_dir())
+    }
+
+    /// Every key of an app's Secret. The server need not run.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no Secret of that app, `Failed` when it is damaged: `create` mends it.
+    pub async fn credentials(&self, app: &AppName) -> Result<SecretData> {
+        // The Secret's name and the words of its keys do not depend on the app's record.
+        let app = App::derive(&AppSpec::new(app.clone()), &self.name, None)?;
+        server::load(&self.secrets(), &app).await.map(|(data, _)| data)
     }
 
     /// Makes the server serve: starts it, and makes it the first time. That it serves already is not an error.

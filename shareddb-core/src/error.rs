@@ -71,17 +71,26 @@ impl std::error::Error for Fault {
     }
 }
 
-macro_rules! constructors {
+/// What is the same for every variant: its constructor, and the way to its fault.
+macro_rules! variants {
     ($($(#[$doc:meta])* $name:ident => $variant:ident;)*) => {
         $($(#[$doc])*
         pub fn $name(code: &'static str, message: impl Into<String>) -> Self {
             Self::$variant(Fault { code, message: message.into(), hint: None, sqlstate: None, source: None })
         })*
+
+        fn fault(&self) -> &Fault {
+            match self { $(Self::$variant(fault))|* => fault }
+        }
+
+        fn fault_mut(&mut self) -> &mut Fault {
+            match self { $(Self::$variant(fault))|* => fault }
+        }
     };
 }
 
 impl Error {
-    constructors! {
+    variants! {
         /// An [`Error::InvalidInput`] with a stable `code` and a message for people.
         invalid_input => InvalidInput;
         /// An [`Error::NotFound`].
@@ -218,38 +227,13 @@ impl Error {
                 .with_hint("sessions of other programs hold every slot; end some, or raise the limit"),
             "53100" => Self::unavailable("disk_full", message)
                 .with_hint("the server's disk is full: free some space on it, then run it again"),
-            "57P01" | "57P02" | "57P03" => Self::unavailable("server_not_ready", message),
+            "57P01" | "57P02" => Self::unavailable("server_not_ready", message)
+                .with_hint("the server was stopped, or an admin ended the session: run it again"),
+            "57P03" => Self::unavailable("server_not_ready", message)
+                .with_hint("the server is starting or stopping: run it again in a moment"),
             code if code.starts_with("53") => Self::unavailable("server_out_of_resources", message),
             code if code.starts_with("08") => Self::unavailable("server_unreachable", message),
             _ => Self::failed("server_error", message),
-        }
-    }
-
-    fn fault(&self) -> &Fault {
-        match self {
-            Self::InvalidInput(fault)
-            | Self::NotFound(fault)
-            | Self::Conflict(fault)
-            | Self::PermissionDenied(fault)
-            | Self::Refused(fault)
-            | Self::Unavailable(fault)
-            | Self::Timeout(fault)
-            | Self::ToolFailed(fault)
-            | Self::Failed(fault) => fault,
-        }
-    }
-
-    fn fault_mut(&mut self) -> &mut Fault {
-        match self {
-            Self::InvalidInput(fault)
-            | Self::NotFound(fault)
-            | Self::Conflict(fault)
-            | Self::PermissionDenied(fault)
-            | Self::Refused(fault)
-            | Self::Unavailable(fault)
-            | Self::Timeout(fault)
-            | Self::ToolFailed(fault)
-            | Self::Failed(fault) => fault,
         }
     }
 }
@@ -284,6 +268,8 @@ mod tests {
         assert!(matches!(kind(&SqlState::DUPLICATE_OBJECT), Error::Conflict(_)));
         assert!(matches!(kind(&SqlState::LOCK_NOT_AVAILABLE), Error::Timeout(_)));
         assert!(kind(&SqlState::DISK_FULL).is_retryable());
+        assert!(kind(&SqlState::ADMIN_SHUTDOWN).is_retryable());
+        assert!(kind(&SqlState::ADMIN_SHUTDOWN).hint().unwrap().ends_with("run it again"));
         assert!(!kind(&SqlState::SYNTAX_ERROR).is_retryable());
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::app::App;
 use crate::connection::{ConnectionConfig, SslMode};
-use crate::credentials;
+use crate::credentials::{self, Stored};
 use crate::error::{Error, Result};
 use crate::names::{EnvironmentName, RoleName};
 use crate::postgres::session::AdminSession;
 use crate::postgres::version::ServerVersion;
-use crate::secrets::SecretStore;
+use crate::secrets::{SecretData, SecretStore};
 use secrecy::SecretString;
 
 /// The server of an environment. Cheap to clone; it holds no session of its own.
@@ -65,18 +65,7 @@ impl Server {
     /// # Errors
     /// `NotFound` when there is no Secret, `Failed` when it is not complete: `create` repairs it.
     pub(crate) async fn stored_config(&self, app: &App) -> Result<ConnectionConfig> {
-        let secret = self.secrets().load(&app.secret).await?.filter(|secret| secret.app.as_ref() == Some(&app.name));
-        let repair = format!("`shareddb create {}` makes it anew and keeps the data", app.name);
-        let Some(secret) = secret else {
-            return Err(
-                Error::not_found("secret_missing", format!("there is no Secret {}", app.secret)).with_hint(repair)
-            );
-        };
-        let stored = credentials::read(app, &secret.data);
-        if !stored.complete {
-            let place = self.secrets().describe(&app.secret);
-            return Err(Error::failed("secret_incomplete", format!("{place} is not complete")).with_hint(repair));
-        }
+        let (_, stored) = load(self.secrets(), app).await?;
         Ok(self.app_config(app, &stored.user.parse()?, stored.password))
     }
 
@@ -90,6 +79,26 @@ impl Server {
         let admin = self.0.admin.clone().with_application_name(application_name());
         AdminSession::open_tenant(&admin, database, version).await
     }
+}
+
+/// An app's Secret, all of it and the login in it.
+///
+/// # Errors
+/// `NotFound` when there is none, `Failed` when a key is missing or contradicts another.
+pub(crate) async fn load(store: &dyn SecretStore, app: &App) -> Result<(SecretData, Stored)> {
+    let (name, place) = (&app.name, store.describe(&app.secret));
+    let Some(secret) = store.load(&app.secret).await?.filter(|secret| secret.app.as_ref() == Some(name)) else {
+        return Err(Error::not_found("secret_missing", format!("there is no {place} of app {name}")).with_hint(
+            format!("`shareddb create {name}` makes it and keeps the data; `shareddb list` shows the apps"),
+        ));
+    };
+    let stored = credentials::read(app, &secret.data);
+    if !stored.complete {
+        let message = format!("{place} is damaged: a key is missing or contradicts another");
+        return Err(Error::failed("secret_incomplete", message)
+            .with_hint(format!("`shareddb create {name}` mends it and keeps the data")));
+    }
+    Ok((secret.data, stored))
 }
 
 /// Whoever waits for a lock of ours is told this name.

@@ -1,9 +1,12 @@
 //! The command: what it prints where, and how it ends.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use shareddb_core::SecretStore as _;
 use shareddb_tests::command::{program, run, shareddb_command};
 use shareddb_tests::server::{password, unique};
 use shareddb_tests::{TestServer, shareddb};
@@ -43,8 +46,17 @@ async fn the_life_of_an_app() {
     shareddb(home, &["drop", "myapp", "--no-backup", "--confirm", "other"]).expect_code(5);
     let dropped = shareddb(home, &["drop", "myapp", "--no-backup", "--confirm", "myapp"]).expect_code(0);
     assert_eq!(dropped.stdout, "app/myapp dropped\n");
-    shareddb(home, &["drop", "myapp", "--no-backup", "--confirm", "myapp"]).expect_code(4);
-    shareddb(home, &["env", "myapp"]).expect_code(4);
+    for none in [
+        &["drop", "myapp", "--no-backup", "--confirm", "myapp"] as &[&str],
+        &["drop", "myapp", "--no-backup", "--confirm", "other"],
+        &["drop", "myapp", "--no-backup"],
+        &["drop", "myapp"],
+        &["drop", "myapp", "--dry-run"],
+        &["env", "myapp"],
+        &["psql", "myapp"],
+    ] {
+        shareddb(home, none).expect_code(4);
+    }
     let empty = shareddb(home, &["list"]).expect_code(0);
     assert!(empty.stdout.is_empty() && empty.stderr.contains("shareddb create"), "{empty:?}");
 }
@@ -96,6 +108,144 @@ async fn documents_for_programs() {
     let error = shareddb(home, &["status", "nobody", "-o", "json"]).expect_code(4);
     let error = json(error.stderr.lines().last().unwrap());
     assert_eq!((&error["code"], &error["exit"]), (&"app_not_found".into(), &4.into()));
+}
+
+/// The words under STATUS, the last column of a table, by what stands in the first.
+fn states(table: &str) -> BTreeMap<&str, &str> {
+    let rows = table.lines().skip_while(|line| !line.ends_with("STATUS")).skip(1);
+    rows.take_while(|line| !line.is_empty())
+        .map(|line| (line.split("  ").next().unwrap(), line.rsplit("  ").next().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn list_and_status_say_the_same_of_each_app() {
+    let server = TestServer::start().await;
+    let home = server.home();
+    // That the server's version is an old one is a note of its own, on some machines.
+    let notes = |stderr: &str| -> Vec<String> {
+        stderr.lines().filter(|line| !line.starts_with("note: PostgreSQL ")).map(str::to_owned).collect()
+    };
+    shareddb(home, &["create", "well"]).expect_code(0);
+    assert!(notes(&shareddb(home, &["list"]).stderr).is_empty());
+    for app in ["drifted", "gone", "half", "renamed"] {
+        shareddb(home, &["create", app]).expect_code(0);
+    }
+    server.sql("postgres", "ALTER ROLE drifted_user CREATEDB").await;
+    assert_eq!(notes(&shareddb(home, &["list"]).stderr), ["note: `shareddb status drifted` tells more"]);
+    server.sql("postgres", "ALTER ROLE renamed_db RENAME TO other").await;
+    server.sql("postgres", "DROP DATABASE gone_db WITH (FORCE)").await;
+    drop_half(&server, "half").await;
+
+    let list = shareddb(home, &["list"]).expect_code(0);
+    let expected =
+        [("drifted", "DRIFT 1"), ("gone", "NO DATABASE"), ("half", "dropping"), ("renamed", "PROBLEM"), ("well", "OK")];
+    assert_eq!(states(&list.stdout), expected.into());
+    let status = shareddb(home, &["status"]).expect_code(0);
+    assert_eq!(states(&status.stdout), expected.into());
+    assert_eq!(notes(&list.stderr), ["note: drifted, gone, half, renamed: `shareddb status` tells more"]);
+
+    let document = json(&shareddb(home, &["list", "-o", "json"]).expect_code(0).stdout);
+    let drifted = &document["items"][0];
+    assert_eq!(drifted["app"]["name"], "drifted");
+    assert_eq!(
+        (&drifted["drift"][0]["step"], &drifted["dropping"]),
+        (&"alter-role".into(), &false.into()),
+        "{drifted}"
+    );
+    let finish = status.stdout.matches("shareddb drop half --no-backup --confirm half").count();
+    assert_eq!(finish, 1, "{}", status.stdout);
+
+    server.sql("postgres", "GRANT CONNECT ON DATABASE postgres TO PUBLIC").await;
+    let open = notes(&shareddb(home, &["list"]).stderr);
+    assert_eq!(open[0], "note: wall rights is missing: PUBLIC has rights on postgres: the next create takes them");
+}
+
+/// Leaves of an app what a drop leaves that is killed when the data are gone.
+async fn drop_half(server: &TestServer, app: &str) {
+    let mark = format!("SELECT shobj_description('{app}_db'::regrole, 'pg_authid')");
+    let mark = server.value("postgres", &mark).await;
+    let dropping = format!("{},\"dropping\":true}}", mark.strip_suffix('}').unwrap());
+    server.sql("postgres", &format!("COMMENT ON ROLE {app}_db IS '{dropping}'")).await;
+    server.sql("postgres", &format!("DROP DATABASE {app}_db WITH (FORCE)")).await;
+}
+
+#[test]
+fn wrong_usage_is_an_object_for_programs_too() {
+    let nowhere = tempfile::tempdir().unwrap();
+    for (line, message, hint) in [
+        ("create a b -o json", "unexpected argument 'b' found", "shareddb create"),
+        ("-o json list -e", "a value is required for '--env <NAME>' but none was supplied", "'--help'"),
+        ("-ojson creat", "unrecognized subcommand 'creat'", "a similar subcommand exists: 'create'"),
+        ("--output=json create", "the following required arguments were not provided: <APP>", "shareddb create"),
+        ("list -qvo json", "cannot be used with", "shareddb list"),
+        ("list -o=json --output xml", "cannot be used multiple times", "shareddb list"),
+    ] {
+        let output = shareddb(nowhere.path(), &line.split(' ').collect::<Vec<_>>()).expect_code(2);
+        let error = json(&output.stderr);
+        assert_eq!((&error["code"], &error["exit"]), (&"usage".into(), &2.into()), "{line}");
+        assert!(error["message"].as_str().unwrap().contains(message), "{line}: {error}");
+        assert!(error["hint"].as_str().unwrap().contains(hint), "{line}: {error}");
+        assert!(output.stdout.is_empty() && output.stderr.lines().count() == 1, "{output:?}");
+    }
+    let plain = shareddb(nowhere.path(), &["psql", "--", "-o", "json"]).expect_code(2);
+    assert!(plain.stderr.starts_with("error: the following"), "what is for psql is not for us: {}", plain.stderr);
+    for flag in ["--help", "--version"] {
+        let output = shareddb(nowhere.path(), &["-o", "json", flag]).expect_code(0);
+        assert!(output.stdout.contains("shareddb") && output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn a_value_that_begins_with_a_hyphen_is_told_what_is_wrong_with_it() {
+    let nowhere = tempfile::tempdir().unwrap();
+    for (line, told) in [
+        ("create a --connections -1", "-1 is not in 1..=1000"),
+        ("list --timeout -5m", "'-5m' for '--timeout <TIME>'"),
+        ("create a --set -1", "--set=-1"),
+        ("create a --database -x", "--database=-x"),
+        ("env a --key -x --admin", "--key=-x"),
+    ] {
+        let output = shareddb(nowhere.path(), &line.split(' ').collect::<Vec<_>>()).expect_code(2);
+        assert!(output.stderr.contains(told) && !output.stderr.contains("'-- "), "{line}: {}", output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_secret_is_not_used_and_create_mends_it() {
+    let server = TestServer::shared().await;
+    let home = server.home();
+    let app = unique("damaged");
+    let password = password(&server.app(&app).await);
+    let secret = server.environment().secrets().describe(&format!("{app}-db-secret").parse().unwrap());
+    let folder = server.environment().local_server().home().secrets_dir().join(format!("{app}-db-secret"));
+    fs::write(folder.join("DB_PASSWORD"), "0ther-Text").unwrap();
+    for args in [&["env", app.as_str()] as &[&str], &["env", app.as_str(), "--key", "DB_HOST"], &["psql", app.as_str()]]
+    {
+        let output = shareddb(home, args).expect_code(1);
+        assert!(output.stdout.is_empty() && output.stderr.contains(&secret), "{args:?}: {output:?}");
+        assert!(output.stderr.contains(&format!("hint: `shareddb create {app}`")), "{args:?}: {}", output.stderr);
+        assert!(!output.stderr.contains("0ther-Text") && !output.stderr.contains(&password), "{}", output.stderr);
+    }
+    shareddb(home, &["create", app.as_str()]).expect_code(0);
+    shareddb(home, &["env", app.as_str()]).expect_code(0);
+}
+
+#[tokio::test]
+async fn a_login_that_no_rule_admits_is_told_what_to_look_at() {
+    let server = TestServer::start().await;
+    let config = server.app(&"lone".parse().unwrap()).await;
+    let refusal = config.clone().with_database("postgres").connect().await.unwrap_err();
+    assert!(refusal.hint().unwrap().contains("a line of the server's pg_hba.conf refuses"), "{refusal:?}");
+    server.set_access_rules("host all postgres 127.0.0.1/32 scram-sha-256\n").await;
+    let refusal = config.connect().await.unwrap_err();
+    let hint = refusal.hint().unwrap();
+    for told in ["pg_hba.conf", "sslmode", "shareddb deploy -e local --stop"] {
+        assert!(hint.contains(told), "{hint}");
+    }
+    shareddb(server.home(), &["deploy", "--stop"]).expect_code(0);
+    shareddb(server.home(), &["deploy"]).expect_code(0);
+    shareddb(server.home(), &["psql", "lone", "--", "-c", "SELECT 1"]).expect_code(0);
 }
 
 #[tokio::test]

@@ -14,8 +14,10 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
     let app: AppName = args.app.parse()?;
     let environment = context.environment()?;
     context.announce(&environment)?;
+    let provisioner = context.provisioner(&environment).await?;
+    // Before anything is asked for: of an app that is not there, nothing else matters.
+    let plan = provisioner.plan_drop(&app).await?;
     if args.dry_run.dry_run {
-        let plan = context.provisioner(&environment).await?.plan_drop(&app).await?;
         return Preview::of(&plan).show(context, args.dry_run);
     }
     if !args.no_backup {
@@ -25,7 +27,6 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
         )
         .with_hint(format!("drop it without one: shareddb drop {app} --no-backup --confirm {app}")));
     }
-    let provisioner = context.provisioner(&environment).await?;
     let confirmed = match &args.confirm {
         Some(name) => name.clone(),
         None => ask(&provisioner, &app, context).await?,

@@ -6,9 +6,7 @@ use std::process::ExitCode;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use shareddb_core::local::LocalState;
-use shareddb_core::{
-    App, AppName, AppSpec, ConnectionConfig, Environment, Error, Result, SecretName, SecretStore as _,
-};
+use shareddb_core::{App, AppName, AppSpec, ConnectionConfig, Environment, Error, Result, SecretData, SecretName};
 
 use crate::args::{Env, EnvFormat};
 use crate::context::Context;
@@ -38,7 +36,7 @@ pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
         }
         Some(app) => {
             let secret = App::derive(&AppSpec::new(app.clone()), environment.name(), None)?.secret;
-            let settings = Settings::stored(&environment, &app, &secret).await?;
+            let settings = Settings::stored(&environment.credentials(&app).await?, &secret);
             let config = || ConnectionConfig::from_vars(|key| settings.values.get(key).cloned());
             if !matches!(environment.local_server().state(), Ok(LocalState::Running { .. })) {
                 let name = environment.name();
@@ -51,22 +49,9 @@ pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
 }
 
 impl Settings {
-    /// What the app's Secret says. The server need not run.
-    async fn stored(environment: &Environment, app: &AppName, secret: &SecretName) -> Result<Self> {
-        let store = environment.secrets();
-        let Some(stored) = store.load(secret).await?.filter(|stored| stored.app.as_ref() == Some(app)) else {
-            let message = format!("there is no {} of app {app}", store.describe(secret));
-            let hint = format!("`shareddb create {app}` makes it; `shareddb list` shows the apps");
-            return Err(Error::not_found("secret_missing", message).with_hint(hint));
-        };
-        let missing: Vec<&str> = GUIDE.into_iter().filter(|key| !stored.data.contains_key(*key)).collect();
-        if !missing.is_empty() {
-            let message = format!("{} has no {}", store.describe(secret), missing.join(", "));
-            return Err(Error::failed("secret_incomplete", message)
-                .with_hint(format!("`shareddb create {app}` makes it whole and keeps the data")));
-        }
-        let values = stored.data.iter().map(|(key, value)| (key.clone(), value.expose_secret().to_owned())).collect();
-        Ok(Self { name: format!("secret/{secret}"), values, variables: GUIDE.map(str::to_owned).to_vec() })
+    fn stored(data: &SecretData, secret: &SecretName) -> Self {
+        let values = data.iter().map(|(key, value)| (key.clone(), value.expose_secret().to_owned())).collect();
+        Self { name: format!("secret/{secret}"), values, variables: GUIDE.map(str::to_owned).to_vec() }
     }
 
     fn admin(environment: &Environment, config: &ConnectionConfig) -> Result<Self> {

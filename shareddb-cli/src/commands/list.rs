@@ -4,17 +4,17 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use shareddb_core::Result;
-use shareddb_core::provision::AppSummary;
+use shareddb_core::provision::{AppStatus, AppSummary};
 
-use crate::color::Style;
 use crate::context::Context;
+use crate::health;
 use crate::output::{Text, View};
 use crate::table::{Cell, Table};
 use crate::units;
 
 #[derive(Debug, Serialize)]
 struct AppList {
-    items: Vec<AppSummary>,
+    items: Vec<AppStatus>,
 }
 
 impl View for AppList {
@@ -27,13 +27,13 @@ impl View for AppList {
         }
         let mut table = Table::new(heads);
         for item in &self.items {
-            let app = &item.app;
+            let app = &item.summary.app;
             let mut row: Vec<Cell> = vec![
                 app.name.as_str().into(),
                 app.database.as_str().into(),
-                size(item),
-                connections(item),
-                state(item),
+                size(&item.summary),
+                connections(&item.summary),
+                health::state(item),
             ];
             if style.wide {
                 row.extend(
@@ -47,13 +47,15 @@ impl View for AppList {
     }
 
     fn names(&self) -> Vec<String> {
-        self.items.iter().map(|item| format!("app/{}", item.app.name)).collect()
+        self.items.iter().map(|item| format!("app/{}", item.summary.app.name)).collect()
     }
 }
 
 pub(crate) async fn run(context: &Context) -> Result<ExitCode> {
     let environment = context.environment()?;
-    let list = AppList { items: context.provisioner(&environment).await?.list().await? };
+    let found = context.provisioner(&environment).await?.status(None).await?;
+    health::notes(&found, &context.console);
+    let list = AppList { items: found.apps };
     if list.items.is_empty() {
         context.console.progress(&format!("no apps in env {}; make one: shareddb create myapp", environment.name()));
     }
@@ -69,12 +71,4 @@ pub(crate) fn size(summary: &AppSummary) -> Cell {
 /// Sessions at this moment, and how many each login may have.
 pub(crate) fn connections(summary: &AppSummary) -> Cell {
     format!("{}/{}", summary.sessions, summary.app.connections).into()
-}
-
-fn state(summary: &AppSummary) -> Cell {
-    match (summary.dropping, summary.size) {
-        (true, _) => Cell::styled("dropping", Style::Warn),
-        (false, None) => Cell::styled("NO DATABASE", Style::Bad),
-        (false, Some(_)) => Cell::styled("OK", Style::Good),
-    }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::provision::{AppStatus, Change, ServerStatus, Status as Found};
+use shareddb_core::provision::{AppStatus, ServerStatus, Status as Found};
 use shareddb_core::{AppName, Result, SecretStore as _, Slot};
 
 use super::list::{connections, size};
@@ -11,6 +11,7 @@ use crate::args::Status;
 use crate::color::{Paint, Style};
 use crate::console;
 use crate::context::Context;
+use crate::health;
 use crate::output::{Text, View};
 use crate::quoting::printable;
 use crate::table::{Cell, NONE, Table, pairs};
@@ -35,7 +36,7 @@ impl View for Report {
             (_, []) => text += "\nNo apps.\n",
             (_, apps) => text += &format!("\n{}", table(apps).render(style.paint)),
         }
-        let troubles = apps.iter().filter(|app| !is_well(app)).map(|app| trouble(app, style.paint));
+        let troubles = apps.iter().filter(|app| !health::is_well(app)).map(|app| trouble(app, style.paint));
         text + &troubles.collect::<String>()
     }
 
@@ -88,7 +89,7 @@ fn table(apps: &[AppStatus]) -> Table {
             login(status).into(),
             connections(&status.summary),
             size(&status.summary),
-            state(status),
+            health::state(status),
         ]);
     }
     table
@@ -100,7 +101,7 @@ fn details<'a>(status: &AppStatus, secret: &str) -> Vec<(&'a str, Cell)> {
     let sessions = Slot::ALL.map(|slot| format!("{} {}", app.login(slot), status.login_sessions[slot as usize]));
     vec![
         ("Name", app.name.as_str().into()),
-        ("Status", state(status)),
+        ("Status", health::state(status)),
         ("Database", app.database.as_str().into()),
         ("Size", size(&status.summary)),
         ("Owner", app.owner.as_str().into()),
@@ -121,24 +122,6 @@ fn login(status: &AppStatus) -> &str {
     status.slot.map_or(NONE, |slot| status.summary.app.login(slot).as_str())
 }
 
-fn is_well(status: &AppStatus) -> bool {
-    !status.summary.dropping && status.problem.is_none() && status.notices.is_empty() && status.drift.is_empty()
-}
-
-fn state(status: &AppStatus) -> Cell {
-    if status.summary.dropping {
-        Cell::styled("dropping", Style::Warn)
-    } else if !status.drift.is_empty() {
-        // The trial login at the end only follows from the changes.
-        let changes = status.drift.iter().filter(|step| step.change() != Change::Check).count();
-        Cell::styled(format!("DRIFT {}", changes.max(1)), Style::Warn)
-    } else if status.problem.is_some() {
-        Cell::styled("PROBLEM", Style::Bad)
-    } else {
-        Cell::styled("OK", Style::Good)
-    }
-}
-
 /// What is not as it should be with one app, and the command that repairs it.
 fn trouble(status: &AppStatus, paint: Paint) -> String {
     let name = &status.summary.app.name;
@@ -148,9 +131,10 @@ fn trouble(status: &AppStatus, paint: Paint) -> String {
     });
     let notices = status.notices.iter().map(|notice| format!("  note: {}\n", printable(notice)));
     let drift = status.drift.iter().map(|step| console::change(step.change(), step, paint) + "\n");
-    let finish = format!("  finish: shareddb drop {name} --no-backup --confirm {name}\n");
+    let finish = format!("shareddb drop {name} --no-backup --confirm {name}");
+    let said = status.problem.iter().filter_map(|problem| problem.hint.as_ref()).any(|hint| hint.contains(&finish));
     let repair = format!("  fix: shareddb create {name}\n");
-    let finish = status.summary.dropping.then_some(finish);
+    let finish = (status.summary.dropping && !said).then(|| format!("  finish: {finish}\n"));
     let repair = (!status.drift.is_empty()).then_some(repair);
     let lines = problem.chain(notices).chain(drift).chain(finish).chain(repair);
     format!("\n{name}:\n{}", lines.collect::<String>())

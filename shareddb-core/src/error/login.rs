@@ -35,16 +35,29 @@ impl Error {
             "authentication error" => return Self::permission_denied("login_rejected", what).with_source(source),
             _ => {}
         }
-        // pg_hba.conf may have a line for this login, but only for encrypted connections.
-        let unencrypted = source.as_db_error().is_some_and(|db| {
-            db.message().starts_with("no pg_hba.conf entry") && db.message().ends_with("no encryption")
-        });
+        let hint = source.as_db_error().and_then(|db| access_hint(db.message(), !encrypted && !local));
         let error = Self::from_postgres(what, source);
-        if unencrypted && !encrypted && !local {
-            return error.with_hint("the server may take encrypted logins only: add sslmode=verify-full or require");
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
         }
-        error
     }
+}
+
+/// What to do when `pg_hba.conf` lets a login not even try its password, if it was that. The SQLSTATE is that of other
+/// refusals, too.
+fn access_hint(message: &str, could_encrypt: bool) -> Option<String> {
+    let reason = if message.starts_with("no pg_hba.conf entry") {
+        "the server's pg_hba.conf has no line that admits this login"
+    } else if message.starts_with("pg_hba.conf rejects") {
+        "a line of the server's pg_hba.conf refuses this login: an app is admitted to its own database only"
+    } else {
+        return None;
+    };
+    let encrypt = "; if it admits encrypted logins only, add sslmode=verify-full or require";
+    let encrypt = if could_encrypt { encrypt } else { "" };
+    let anew = "`shareddb deploy -e local --stop` and `shareddb deploy -e local` write it anew";
+    Some(format!("{reason}{encrypt}; for the embedded server {anew}"))
 }
 
 /// What went wrong with the encryption and what to do, if it was that.
@@ -110,6 +123,17 @@ mod tests {
         let found = rustls_error(&outer).unwrap();
         assert!(describe(found).0.contains("no root certificate"));
         assert!(rustls_error(&std::io::Error::other("x")).is_none());
+    }
+
+    #[test]
+    fn what_pg_hba_says_is_told_with_every_cure() {
+        let none = "no pg_hba.conf entry for host \"::1\", user \"u\", database \"d\", no encryption";
+        let hint = access_hint(none, true).unwrap();
+        assert!(hint.contains("has no line") && hint.contains("sslmode=") && hint.contains("deploy -e local --stop"));
+        let rejects = "pg_hba.conf rejects connection for host \"::1\", user \"u\", database \"d\", SSL encryption";
+        let hint = access_hint(rejects, false).unwrap();
+        assert!(hint.contains("refuses") && !hint.contains("sslmode="), "{hint}");
+        assert_eq!(access_hint("role \"u\" is not permitted to log in", true), None);
     }
 
     #[test]

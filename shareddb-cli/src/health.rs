@@ -1,0 +1,45 @@
+//! How an app is, in one word, and what to say of those that are not well.
+
+use shareddb_core::provision::{AppStatus, Change, Status};
+
+use crate::color::Style;
+use crate::console::Console;
+use crate::table::Cell;
+
+/// Whether there is nothing to tell about an app.
+pub(crate) fn is_well(status: &AppStatus) -> bool {
+    !status.summary.dropping && status.problem.is_none() && status.notices.is_empty() && status.drift.is_empty()
+}
+
+/// The word.
+pub(crate) fn state(status: &AppStatus) -> Cell {
+    if status.summary.dropping {
+        Cell::styled("dropping", Style::Warn)
+    } else if status.summary.size.is_none() {
+        Cell::styled("NO DATABASE", Style::Bad)
+    } else if !status.drift.is_empty() {
+        // The trial login at the end only follows from the changes.
+        let changes = status.drift.iter().filter(|step| step.change() != Change::Check).count();
+        Cell::styled(format!("DRIFT {}", changes.max(1)), Style::Warn)
+    } else if status.problem.is_some() {
+        Cell::styled("PROBLEM", Style::Bad)
+    } else {
+        Cell::styled("OK", Style::Good)
+    }
+}
+
+/// What a person should know who sees no more than the words.
+pub(crate) fn notes(found: &Status, console: &Console) {
+    let server = &found.server;
+    server.notices.iter().for_each(|notice| console.note(notice));
+    for wall in server.walls.iter().filter(|wall| !wall.stands) {
+        console.note(&format!("wall {} is missing: {}", wall.name, wall.detail));
+    }
+    let unwell: Vec<&str> =
+        found.apps.iter().filter(|app| !is_well(app)).map(|app| app.summary.app.name.as_str()).collect();
+    match unwell.as_slice() {
+        [] => {}
+        [app] => console.note(&format!("`shareddb status {app}` tells more")),
+        apps => console.note(&format!("{}: `shareddb status` tells more", apps.join(", "))),
+    }
+}
