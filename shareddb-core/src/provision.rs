@@ -184,7 +184,7 @@ impl Provisioner {
             self.server.secrets().check(&plan.app.secret).await?;
         }
         let execution = Execution::new(&self.server, lock, &self.listener, &plan, observation);
-        let proof = execution.run(&plan.steps).await?;
+        let proof = execution.run(&plan.steps).await.map_err(|error| goal.cut_short(error))?;
         plan.steps.splice(0..0, before);
         Ok(Report::new(plan, proof))
     }

@@ -25,6 +25,10 @@ async fn settings_are_found_again_however_the_server_writes_them() {
         let plan = provisioner.plan(spec).await.unwrap();
         assert!(plan.is_empty(), "{plan}");
     }
+    // An old name would be stored as another one, and missed ever after.
+    let mut old = AppSpec::new(name.clone());
+    old.settings = Some([("sort_mem".parse().unwrap(), "8MB".to_owned())].into());
+    assert_eq!(provisioner.plan(&old).await.unwrap_err().code(), "setting_invalid");
     let session = provisioner.connection(&name).await.unwrap().connect().await.unwrap();
     assert_eq!(value(&session, "SHOW timezone").await, "Asia/Tokyo");
     assert_eq!(value(&session, "SHOW app.tenant").await, "it's \\ \"me\"");

@@ -109,6 +109,7 @@ async fn every_drift_in_the_server_is_found_and_repaired() {
     let provisioner = server.provisioner().await;
     server.sql("postgres", "CREATE ROLE drift_stranger").await;
     server.sql("postgres", "CREATE DATABASE drift_other").await;
+    server.sql("postgres", "REVOKE ALL ON DATABASE drift_other FROM PUBLIC").await;
     let name = unique("drift");
     let config = server.app(&name).await;
     let app = provisioner.app(&name).await.unwrap();

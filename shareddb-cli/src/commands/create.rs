@@ -64,7 +64,7 @@ async fn start(environment: &Environment, state: LocalState, spec: &AppSpec, con
     Ok(())
 }
 
-fn notes(report: &Report, context: &Context) {
+pub(super) fn notes(report: &Report, context: &Context) {
     let (app, console) = (&report.app, &context.console);
     report.notices.iter().for_each(|notice| console.note(notice));
     if report.proof == Some(Proof::Incomplete) {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use shareddb_core::{AppName, Error, Provisioner, Result};
 
-use super::create::Done;
+use super::create::{Done, notes};
 use crate::args::Drop;
 use crate::context::Context;
 use crate::preview::Preview;
@@ -32,6 +32,7 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
         None => ask(&provisioner, &app, context).await?,
     };
     let report = provisioner.drop(&app, &confirmed).await?;
+    notes(&report, context);
     context.output.show(&Done(report))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -211,21 +211,25 @@ pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFa
 /// # Errors
 /// `InvalidInput` naming the first setting that the server does not know or whose value it does not accept.
 pub(crate) async fn check_settings(session: &AdminSession, settings: &BTreeMap<SettingName, String>) -> Result<()> {
+    // A local change ends with the statement's own transaction. Old names, such as sort_mem, are taken by SET and listed
+    // nowhere; what is stored has the present one.
+    let sql =
+        "SELECT set_config($1, $2, true), $1 LIKE '%.%' OR EXISTS (SELECT FROM pg_settings WHERE lower(name) = $1)";
     for (name, value) in settings {
         let name = name.as_str();
-        // A local change ends with the statement's own transaction.
-        session
-            .read("try a setting", "SELECT set_config($1, $2, true)", &[(&name, Type::TEXT), (value, Type::TEXT)])
-            .await
-            .map_err(|error| {
-                if error.is_retryable() {
-                    // The server is gone, which says nothing about the setting.
-                    return error;
-                }
-                Error::invalid_input("setting_invalid", format!("the server does not accept {name} = {value:?}"))
-                    .with_hint("`SELECT name, short_desc FROM pg_settings` lists what there is")
-                    .with_source(error)
-            })?;
+        let refused = |message| {
+            Error::invalid_input("setting_invalid", message)
+                .with_hint("`SELECT name, short_desc FROM pg_settings` lists what there is")
+        };
+        match session.read("try a setting", sql, &[(&name, Type::TEXT), (value, Type::TEXT)]).await {
+            Ok(rows) if rows.first().is_some_and(|row| row.get(1)) => {}
+            Ok(_) => return Err(refused(format!("{name} is an old name of a setting: use its present one"))),
+            // The server is gone, which says nothing about the setting.
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => {
+                return Err(refused(format!("the server does not accept {name} = {value:?}")).with_source(error));
+            }
+        }
     }
     Ok(())
 }

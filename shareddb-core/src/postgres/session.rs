@@ -5,18 +5,22 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 
 use crate::connection::{ConnectionConfig, Session};
 use crate::error::{Error, Result};
-use crate::postgres::statements::SILENCE_LOG;
+use crate::postgres::statements::{LOCK_TIMEOUT, SILENCE_LOG};
 use crate::postgres::version::ServerVersion;
 
 /// Settings pinned in the start-up packet, where they beat whatever ALTER DATABASE or ALTER ROLE says. Without the
 /// search path, a tenant's function would run with the admin's rights by having the right name (CVE-2018-1058).
-const PINNED: [(&str, &str); 11] = [
+const PINNED: [(&str, &str); 14] = [
     ("search_path", "pg_catalog, pg_temp"),
+    // Whatever ALTER ROLE says of the admin, what it makes is its own, and made as everywhere.
+    ("role", "none"),
+    ("default_table_access_method", "heap"),
+    ("default_tablespace", ""),
     ("standard_conforming_strings", "on"),
     ("default_transaction_read_only", "off"),
     ("default_transaction_isolation", "read committed"),
     ("statement_timeout", "0"),
-    ("lock_timeout", "2s"),
+    ("lock_timeout", LOCK_TIMEOUT),
     ("idle_in_transaction_session_timeout", "0"),
     // The session that holds a lock waits while others work.
     ("idle_session_timeout", "0"),
@@ -43,7 +47,7 @@ impl AdminSession {
 
     /// Opens a session in a tenant's database.
     pub(crate) async fn open_tenant(admin: &ConnectionConfig, database: &str, version: ServerVersion) -> Result<Self> {
-        let mut config = pinned(admin.clone().with_database(database)).with_option("role", "none");
+        let mut config = pinned(admin.clone().with_database(database));
         if version.major() >= 17 {
             config = config.with_option("event_triggers", "off");
         }

@@ -10,6 +10,9 @@ use crate::postgres::sql::{identifier, identifiers, literal};
 /// The group of all maintenance logins, for a line in `pg_hba.conf`.
 pub(crate) const MAINTENANCE_GROUP: &str = "shareddb_maint";
 
+/// How long an admin's statement waits for a lock.
+pub(crate) const LOCK_TIMEOUT: &str = "2s";
+
 /// Keeps what follows in the transaction out of the server's log, even when it fails. From 16 on, printed trees show the
 /// values of utility statements, too.
 pub(crate) const SILENCE_LOG: &str = "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'; \
@@ -235,7 +238,7 @@ pub(crate) fn lock(app: &str, patience: Duration) -> String {
     let milliseconds = patience.as_millis().clamp(1, i32::MAX as u128);
     format!(
         "SELECT set_config('lock_timeout', '{milliseconds}ms', false), pg_advisory_lock({LOCK_SPACE}, {}), \
-         pg_advisory_lock({LOCK_SPACE}, {SHARED_KEY}), set_config('lock_timeout', '2s', false)",
+         pg_advisory_lock({LOCK_SPACE}, {SHARED_KEY}), set_config('lock_timeout', '{LOCK_TIMEOUT}', false)",
         lock_key(app)
     )
 }

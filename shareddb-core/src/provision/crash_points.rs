@@ -216,6 +216,7 @@ fn consistent(mut world: World) -> World {
     let roles = &world.observed.roles;
     world.inside.strays.retain(|role| roles.contains_key(role));
     world.look_inside();
+    world.number_passwords();
     world
 }
 
@@ -356,7 +357,7 @@ fn create_brings_back_a_drop_that_has_not_reached_the_data() {
 }
 
 #[test]
-fn drift_is_named_by_its_step() {
+fn every_disturbance_is_drift() {
     for (factor, disturbances) in factors().into_iter().chain([rest()]).enumerate() {
         for (variant, disturb) in disturbances.iter().enumerate().skip(1) {
             let mut world = FINE.clone();

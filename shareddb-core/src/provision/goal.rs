@@ -1,6 +1,7 @@
 //! What a plan is for.
 
 use crate::app::AppSpec;
+use crate::error::Error;
 use crate::names::AppName;
 
 /// What is to become of an app; a fresh plan is made from it before anything is done.
@@ -17,5 +18,14 @@ impl Goal {
             Self::Create(spec) => spec.clone(),
             Self::Drop(name) => AppSpec::new(name.clone()),
         }
+    }
+
+    /// The error that cut a run short, with what it leaves behind where that is not obvious.
+    pub(crate) fn cut_short(&self, error: Error) -> Error {
+        let Self::Drop(name) = self else { return error };
+        let hint = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
+        error.with_hint(format!(
+            "{hint}the app is closed meanwhile: run the drop again, or take it back, while its database is there, with: shareddb create {name}"
+        ))
     }
 }

@@ -19,11 +19,30 @@ use crate::provision::step::{SettingValue, Step};
 
 pub(super) const ADMIN: &str = "postgres";
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct World {
     pub(super) observed: Observed,
     /// The inside of the database, whether or not anybody can look.
     pub(super) inside: InsideFacts,
+    passwords: Passwords,
+}
+
+/// Which passwords are where, each told by a number of its own.
+#[derive(Clone, Debug, Default)]
+struct Passwords {
+    made: u32,
+    /// What the server has for each login.
+    stored: [Option<u32>; 2],
+    secret: Option<u32>,
+    /// What the run in progress has made; nobody knows it any more when that is killed.
+    in_memory: Option<u32>,
+}
+
+/// Worlds are the same when they look the same: which password it is does not matter, as long as it works.
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.observed, &self.inside) == (&other.observed, &other.inside)
+    }
 }
 
 pub(super) static SPEC: LazyLock<AppSpec> = LazyLock::new(|| {
@@ -62,7 +81,7 @@ impl World {
             elsewhere: BTreeSet::new(),
             secret: SecretFacts::Absent,
         };
-        Self { observed, inside: InsideFacts::default() }
+        Self { observed, inside: InsideFacts::default(), passwords: Passwords::default() }
     }
 
     pub(super) fn plan(&self) -> Plan {
@@ -82,9 +101,10 @@ impl World {
         }
     }
 
-    /// The world after some steps.
+    /// The world after a run's steps.
     pub(super) fn after(&self, steps: &[Step]) -> Self {
         let mut world = self.clone();
+        world.passwords.in_memory = None;
         steps.iter().for_each(|step| world.effect(step));
         world
     }
@@ -119,6 +139,9 @@ impl World {
 
     pub(super) fn drop_role(&mut self, name: &str) {
         self.observed.roles.remove(name);
+        if let Some(slot) = APP.slot_of(name) {
+            self.passwords.stored[slot as usize] = None;
+        }
         for role in self.observed.roles.values_mut() {
             role.groups.remove(name);
             role.members.remove(name);
@@ -242,26 +265,46 @@ impl World {
             }
             Step::SetPassword { login, source } => {
                 self.role(login.as_str()).has_password = true;
-                let slot = app.slot_of(login.as_str()).unwrap();
-                if let SecretFacts::Held(held) = &mut self.observed.secret {
-                    held.works[slot as usize] = *source == super::PasswordSource::Secret;
+                if *source == super::PasswordSource::New {
+                    self.passwords.made += 1;
+                    self.passwords.in_memory = Some(self.passwords.made);
                 }
+                let slot = app.slot_of(login.as_str()).unwrap();
+                self.passwords.stored[slot as usize] = Some(self.passwords.at_hand());
             }
             Step::EndExpiry { login } => self.role(login.as_str()).expiry = Expiry::Never,
             Step::Prove { login } => assert!(self.can_work(app.slot_of(login.as_str()).unwrap()), "{self:#?}"),
             Step::PublishSecret { slot, replace, .. } => {
-                let works = match &self.observed.secret {
-                    SecretFacts::Held(held) if held.works[*slot as usize] => held.works,
-                    _ => [*slot == Slot::One, *slot == Slot::Two],
-                };
                 assert_eq!(*replace, self.observed.secret != SecretFacts::Absent);
-                let held = HeldSecret { slot: Some(*slot), complete: true, current: true, works };
+                self.passwords.secret = Some(self.passwords.at_hand());
+                let held = HeldSecret { slot: Some(*slot), complete: true, current: true, works: [false; 2] };
                 self.observed.secret = SecretFacts::Held(held);
             }
-            Step::DeleteSecret { .. } => self.observed.secret = SecretFacts::Absent,
+            Step::DeleteSecret { .. } => {
+                self.observed.secret = SecretFacts::Absent;
+                self.passwords.secret = None;
+            }
             Step::DropRole { role } => self.drop_role(role),
         }
         self.look_inside();
+        if let SecretFacts::Held(held) = &mut self.observed.secret {
+            held.works = self.passwords.work();
+        }
+    }
+
+    /// Gives the passwords numbers that fit what a test has made the world look like.
+    pub(super) fn number_passwords(&mut self) {
+        let works = match &self.observed.secret {
+            SecretFacts::Held(held) => held.works,
+            SecretFacts::Absent | SecretFacts::Foreign => [false; 2],
+        };
+        let stored = Slot::ALL.map(|slot| {
+            let login = self.observed.roles.get(APP.login(slot).as_str());
+            // Secret's own number, or one that is neither its nor the other login's.
+            login.filter(|login| login.has_password).map(|_| if works[slot as usize] { 1 } else { 2 + slot as u32 })
+        });
+        let secret = matches!(self.observed.secret, SecretFacts::Held(_)).then_some(1);
+        self.passwords = Passwords { made: 3, stored, secret, in_memory: None };
     }
 
     /// Whether a login has everything that it needs to work in its database, but for the password.
@@ -307,5 +350,16 @@ fn new_role(shape: RoleShape) -> RoleFacts {
         settings: BTreeMap::new(),
         database_settings: BTreeMap::new(),
         sessions: 0,
+    }
+}
+
+impl Passwords {
+    /// The password of the run in progress: a new one, else the Secret's.
+    fn at_hand(&self) -> u32 {
+        self.in_memory.or(self.secret).expect("a plan uses no password that it does not have")
+    }
+
+    fn work(&self) -> [bool; 2] {
+        self.stored.map(|stored| stored.is_some() && stored == self.secret)
     }
 }

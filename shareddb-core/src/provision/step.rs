@@ -117,7 +117,7 @@ pub enum Change {
     Change,
     /// Something goes.
     Remove,
-    /// Something is tried out.
+    /// Something is tried out, or that is written down.
     Check,
 }
 
@@ -175,6 +175,7 @@ impl Step {
             | Self::EndStrangers { .. }
             | Self::DeleteSecret { .. }
             | Self::DropRole { .. } => Change::Remove,
+            Self::MarkOwner { mark, .. } if !mark.is_dropping() => Change::Check,
             Self::Prove { .. } | Self::ConfirmOwner { .. } => Change::Check,
             _ => Change::Change,
         }
