@@ -115,8 +115,12 @@ class LocalEndpoint:
     """The running embedded server."""
 
     @property
+    def host(self) -> str:
+        """The address that the server listens on."""
+
+    @property
     def port(self) -> int:
-        """The TCP port on 127.0.0.1; the same at every start."""
+        """The TCP port on it; the same at every start."""
 
     @property
     def admin(self) -> str:
@@ -145,6 +149,11 @@ class LocalEndpoint:
     @property
     def created(self) -> bool:
         """Whether this call made the data directory."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the home was moved since the server started: until it is stopped and started it cannot read its
+        settings anew."""
 
 @final
 class Server:

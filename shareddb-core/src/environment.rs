@@ -67,7 +67,8 @@ impl Environment {
             )
             .with_hint(format!("start it: shareddb deploy -e {}", self.name)));
         };
-        Ok(Server::new(self.name.clone(), admin, Arc::new(self.secrets())))
+        Ok(Server::new(self.name.clone(), admin, Arc::new(self.secrets()))
+            .with_password_hint(self.local.rejected_hint()))
     }
 }
 

@@ -174,6 +174,10 @@ impl Error {
             ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty => {
                 Self::conflict("place_taken", message)
             }
+            // No regular file, no text, or no end: something else is where our file should be.
+            ErrorKind::InvalidData => {
+                Self::conflict("file_unfit", message).with_hint("move it away, or put the file that belongs there back")
+            }
             ErrorKind::TimedOut => Self::timeout("timeout", message),
             _ => Self::failed("io", message),
         };

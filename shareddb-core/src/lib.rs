@@ -6,6 +6,7 @@ mod credentials;
 #[cfg(feature = "local")]
 mod environment;
 pub mod error;
+mod file;
 #[cfg(feature = "local")]
 pub mod local;
 pub mod mark;

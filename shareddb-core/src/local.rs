@@ -24,7 +24,8 @@ pub use binaries::Binaries;
 pub use home::LocalHome;
 
 use crate::connection::ConnectionConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::file::blocking;
 use account::Account;
 use lock::Lock;
 
@@ -61,6 +62,16 @@ pub struct LocalEndpoint {
     pub started: bool,
     /// Whether this call made the data directory.
     pub created: bool,
+    /// Whether the home was moved since the server started: it serves, but cannot read its settings anew before it
+    /// is stopped and started.
+    pub moved: bool,
+}
+
+impl LocalEndpoint {
+    /// The address that the server listens on.
+    pub fn host(&self) -> &'static str {
+        HOST
+    }
 }
 
 /// What is there, found without starting anything.
@@ -112,7 +123,9 @@ impl LocalServer {
     ///   ended again at once (`server_ended`).
     /// - `Refused` (`major_mismatch`): the data are of a major version whose programs are not there.
     /// - `Conflict`: another program has the port (`port_taken`), the data directory is not whole
-    ///   (`data_incomplete`), its password file is gone (`admin_password_missing`).
+    ///   (`data_incomplete`), its password file is gone or empty (`admin_password_missing`), a file is no file
+    ///   (`file_unfit`), or something answers on the port while the server's process file names another process
+    ///   (`server_unclear`).
     /// - `PermissionDenied`: home or data directory belong to somebody else or are open to others
     ///   (`home_unsafe`), the user `postgres` cannot enter them (`home_closed`), or the password
     ///   file does not fit the server (`password_rejected`).
@@ -172,10 +185,15 @@ impl LocalServer {
             LocalState::Running { port, .. } => {
                 let home = self.home.existing()?.unwrap_or_else(|| self.home.clone());
                 let password = admin_password::read(&home)?;
-                Ok(Some(ConnectionConfig::new(HOST, port, "postgres", ADMIN).with_password(password)))
+                Ok(Some(admin_config(port, password)))
             }
             LocalState::Absent | LocalState::Stopped { .. } => Ok(None),
         }
+    }
+
+    /// What to do when the server rejects the admin's password.
+    pub(crate) fn rejected_hint(&self) -> String {
+        admin_password::rejected_hint(&self.home)
     }
 
     /// What is there. Starts nothing, creates nothing, reads a few small files.
@@ -192,9 +210,7 @@ impl LocalServer {
     }
 }
 
-/// Runs work on files, which may wait for a disk, off the async threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|source| Error::failed("internal", "work on the local server was cut short").with_source(source))?
+/// How the admin logs in to the server on `port`.
+fn admin_config(port: u16, password: SecretString) -> ConnectionConfig {
+    ConnectionConfig::new(HOST, port, "postgres", ADMIN).with_password(password)
 }

@@ -87,10 +87,7 @@ name_type! {
     /// assert!("My_App".parse::<AppName>().is_err());
     /// ```
     AppName, |text| {
-        check(text, "app name", APP_NAME_MAX, '-')?;
-        if text.ends_with('-') {
-            return Err(invalid("app name", text, "it ends with a hyphen"));
-        }
+        check_label(text, "app name", APP_NAME_MAX)?;
         check_reserved("app name", text)
     }
 }
@@ -124,19 +121,18 @@ name_type! {
 name_type! {
     /// An extension's name as `pg_available_extensions` has it.
     ExtensionName, |text| {
-        let text = text.replace('-', "_");
-        check(&text, "extension name", IDENTIFIER_MAX, '_')
+        check_with(text, "extension name", IDENTIFIER_MAX, &['_', '-'])
     }
 }
 
 name_type! {
     /// The name of a Secret: a lower-case DNS label, at most 63 bytes.
-    SecretName, |text| check(text, "Secret name", IDENTIFIER_MAX, '-')
+    SecretName, |text| check_label(text, "Secret name", IDENTIFIER_MAX)
 }
 
 name_type! {
     /// The name of an environment, such as `production`: a lower-case DNS label, at most 63 bytes.
-    EnvironmentName, |text| check(text, "environment name", IDENTIFIER_MAX, '-')
+    EnvironmentName, |text| check_label(text, "environment name", IDENTIFIER_MAX)
 }
 
 name_type! {
@@ -154,7 +150,17 @@ name_type! {
 
 const MANAGED_SETTINGS: [&str; 4] = ["role", "session_authorization", "search_path", "is_superuser"];
 
+/// A DNS label that starts with a letter.
+fn check_label(text: &str, what: &str, max: usize) -> Result<()> {
+    check(text, what, max, '-')?;
+    if text.ends_with('-') { Err(invalid(what, text, "it ends with a hyphen")) } else { Ok(()) }
+}
+
 fn check(text: &str, what: &str, max: usize, joiner: char) -> Result<()> {
+    check_with(text, what, max, &[joiner])
+}
+
+fn check_with(text: &str, what: &str, max: usize, joiners: &[char]) -> Result<()> {
     let fault = |reason: &str| Err(invalid(what, text, reason));
     let Some(first) = text.chars().next() else {
         return fault("it is empty");
@@ -165,9 +171,12 @@ fn check(text: &str, what: &str, max: usize, joiner: char) -> Result<()> {
     if !first.is_ascii_lowercase() {
         return fault("it must start with a letter from a to z");
     }
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == joiner;
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || joiners.contains(&c);
     match text.chars().find(|c| !allowed(*c)) {
-        Some(c) => fault(&format!("{c:?} is not allowed: only a to z, 0 to 9 and {joiner:?}")),
+        Some(c) => {
+            let joiners: Vec<String> = joiners.iter().map(|joiner| format!("{joiner:?}")).collect();
+            fault(&format!("{c:?} is not allowed: only a to z, 0 to 9 and {}", joiners.join(" and ")))
+        }
         None => Ok(()),
     }
 }
@@ -288,6 +297,14 @@ mod tests {
     #[test]
     fn extensions_keep_their_hyphens() {
         assert_eq!("uuid-ossp".parse::<ExtensionName>().unwrap().as_str(), "uuid-ossp");
-        assert!("a\"b".parse::<ExtensionName>().is_err());
+        let error = "uuid-ossp\"".parse::<ExtensionName>().unwrap_err().to_string();
+        assert!(error.contains("uuid-ossp"), "{error}");
+    }
+
+    #[test]
+    fn labels_end_with_a_letter_or_a_digit() {
+        assert!("a-1".parse::<SecretName>().is_ok() && "a-b".parse::<EnvironmentName>().is_ok());
+        assert!("a-".parse::<SecretName>().is_err());
+        assert!("a-".parse::<EnvironmentName>().is_err());
     }
 }

@@ -21,13 +21,26 @@ struct Inner {
     environment: EnvironmentName,
     admin: ConnectionConfig,
     store: Arc<dyn SecretStore>,
+    password_hint: Option<String>,
 }
 
 impl Server {
     /// A server that `admin` logs in to as a superuser, in its maintenance database; apps reach it at the same host and
     /// port. Connects to nothing yet.
     pub fn new(environment: EnvironmentName, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Self {
-        Self(Arc::new(Inner { environment, admin, store }))
+        Self(Arc::new(Inner { environment, admin, store, password_hint: None }))
+    }
+
+    /// The same server, where it is known what to do when it rejects the admin's password.
+    #[cfg(feature = "local")]
+    pub(crate) fn with_password_hint(self, hint: String) -> Self {
+        let Inner { environment, admin, store, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            environment: environment.clone(),
+            admin: admin.clone(),
+            store: Arc::clone(store),
+            password_hint: Some(hint),
+        }))
     }
 
     /// The environment's name.
@@ -71,13 +84,21 @@ impl Server {
 
     /// A session of the admin in the maintenance database.
     pub(crate) async fn session(&self) -> Result<AdminSession> {
-        AdminSession::open(&self.0.admin.clone().with_application_name(application_name())).await
+        let admin = self.0.admin.clone().with_application_name(application_name());
+        AdminSession::open(&admin).await.map_err(|error| self.explained(error))
     }
 
     /// A session of the admin in a tenant's database.
     pub(crate) async fn tenant_session(&self, database: &str, version: ServerVersion) -> Result<AdminSession> {
         let admin = self.0.admin.clone().with_application_name(application_name());
-        AdminSession::open_tenant(&admin, database, version).await
+        AdminSession::open_tenant(&admin, database, version).await.map_err(|error| self.explained(error))
+    }
+
+    fn explained(&self, error: Error) -> Error {
+        match &self.0.password_hint {
+            Some(hint) if error.code() == "password_rejected" => error.with_hint(hint),
+            _ => error,
+        }
     }
 }
 

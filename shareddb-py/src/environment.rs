@@ -71,7 +71,13 @@ pub(crate) struct LocalEndpoint(CoreEndpoint);
 
 #[pymethods]
 impl LocalEndpoint {
-    /// The TCP port on 127.0.0.1; the same at every start.
+    /// The address that the server listens on.
+    #[getter]
+    fn host(&self) -> &'static str {
+        self.0.host()
+    }
+
+    /// The TCP port on it; the same at every start.
     #[getter]
     fn port(&self) -> u16 {
         self.0.port
@@ -119,8 +125,16 @@ impl LocalEndpoint {
         self.0.created
     }
 
+    /// Whether the home was moved since the server started: until it is stopped and started it cannot read its
+    /// settings anew.
+    #[getter]
+    fn moved(&self) -> bool {
+        self.0.moved
+    }
+
     fn __repr__(&self) -> String {
-        format!("<LocalEndpoint PostgreSQL {} on 127.0.0.1:{}, process {}>", self.0.version, self.0.port, self.0.pid)
+        let CoreEndpoint { version, port, pid, .. } = &self.0;
+        format!("<LocalEndpoint PostgreSQL {version} on {}:{port}, process {pid}>", self.0.host())
     }
 }
 

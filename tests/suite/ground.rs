@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use shareddb_core::{AppSpec, ConnectionConfig, Provisioner, SecretStore as _};
@@ -22,7 +22,7 @@ fn refused(output: Output, code: i32, words: &[&str]) {
 }
 
 /// A home that goes with the test.
-fn home() -> (std::path::PathBuf, Reaper) {
+fn home() -> (PathBuf, Reaper) {
     let home = temporary_home();
     let reaper = Reaper::of(&home);
     (home, reaper)
@@ -122,8 +122,13 @@ async fn the_admins_password_is_wrong() {
     let file = home.join("local/admin-password");
     let password = fs::read(&file).unwrap();
     fs::write(&file, "wrong").unwrap();
-    let output = shareddb(&home, &["create", "other"]).expect_code(1);
-    assert!(output.stderr.contains("28P01") || output.stderr.contains("password"), "{}", output.stderr);
+    for args in [&["create", "other"] as &[&str], &["list"], &["deploy"]] {
+        refused(shareddb(&home, args), 1, &["28P01", file.to_str().unwrap(), "write the right one"]);
+    }
+    fs::write(&file, "\n").unwrap();
+    for args in [&["create", "other"] as &[&str], &["list"], &["deploy"]] {
+        refused(shareddb(&home, args), 5, &[file.to_str().unwrap(), "is empty"]);
+    }
     fs::remove_file(&file).unwrap();
     refused(shareddb(&home, &["list"]), 5, &["admin-password"]);
     fs::write(&file, password).unwrap();
@@ -203,6 +208,129 @@ async fn the_disk_is_full() {
     assert!(!shareddb(&home, &open).expect_code(0).stdout.contains("second_db"));
     shareddb(&home, &["create", "second"]).expect_code(0);
     shareddb(&home, &["psql", "second", "--", "-c", "CREATE TABLE t (x int)"]).expect_code(0);
+}
+
+/// A home under a second path, as a bind mount shows it; gone with this value.
+struct SecondPath(PathBuf);
+
+impl SecondPath {
+    fn to(home: &Path) -> Self {
+        let path = temporary_home();
+        let mounted = run(Command::new("mount").arg("--bind").arg(home).arg(&path));
+        assert_eq!(mounted.code, Some(0), "this test mounts a folder, as root: {}", mounted.stderr);
+        Self(path)
+    }
+}
+
+impl Drop for SecondPath {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("--lazy").arg(&self.0));
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_home_under_two_paths_has_one_server() {
+    let (first, _reaper) = home();
+    let second = SecondPath::to(&first);
+    let second = second.0.as_path();
+    let file = first.join("local/data/postmaster.pid");
+    for (one, other) in [(first.as_path(), second), (second, first.as_path())] {
+        shareddb(one, &["create", "app"]).expect_code(0);
+        let process = fs::read_to_string(&file).unwrap();
+        assert_eq!(shareddb(other, &["deploy"]).expect_code(0).stdout, "server/local unchanged\n");
+        assert_eq!(fs::read_to_string(&file).unwrap(), process, "the server's file stays as it is");
+        for path in [one, other] {
+            shareddb(path, &["psql", "app", "--", "-c", "SELECT 1"]).expect_code(0);
+            shareddb(path, &["list"]).expect_code(0);
+        }
+        assert_eq!(shareddb(other, &["deploy", "--stop"]).expect_code(0).stdout, "server/local stopped\n");
+        assert!(!file.exists());
+        assert_eq!(shareddb(one, &["deploy", "--stop"]).expect_code(0).stdout, "server/local unchanged\n");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_a_home_leaves_the_server_of_the_original_alone() {
+    let (original, _reaper) = home();
+    let (copy, _reaper_of_copy) = home();
+    shareddb(&original, &["deploy"]).expect_code(0);
+    run(Command::new("cp").arg("-a").arg(original.join("local")).arg(&copy)).expect_code(0);
+    let file = copy.join("local/data/postmaster.pid");
+    refused(shareddb(&copy, &["list"]), 6, &["shareddb deploy"]);
+    refused(shareddb(&copy, &["deploy"]), 5, &[file.to_str().unwrap(), "process "]);
+    assert!(file.exists());
+    assert_eq!(shareddb(&copy, &["deploy", "--stop"]).expect_code(0).stdout, "server/local unchanged\n");
+    assert_eq!(shareddb(&original, &["deploy"]).expect_code(0).stdout, "server/local unchanged\n");
+    // What the reaper of the copy would take for the copy's server.
+    fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn a_home_is_moved_while_its_server_runs() {
+    let (old, _reaper) = home();
+    let (new, _reaper_of_new) = home();
+    shareddb(&old, &["deploy"]).expect_code(0);
+    fs::rename(old.join("local"), new.join("local")).unwrap();
+    let again = shareddb(&new, &["deploy"]).expect_code(0);
+    assert_eq!(again.stdout, "server/local unchanged\n");
+    assert!(again.stderr.contains("shareddb deploy --stop"), "{}", again.stderr);
+    assert_eq!(shareddb(&new, &["deploy", "--stop"]).expect_code(0).stdout, "server/local stopped\n");
+    let started = shareddb(&new, &["deploy"]).expect_code(0);
+    assert_eq!(started.stdout, "server/local started\n");
+    assert!(!started.stderr.contains("--stop"), "{}", started.stderr);
+    let settings = ["psql", "--admin", "--", "-Atc", "SHOW hba_file"];
+    let access = shareddb(&new, &settings).expect_code(0).stdout;
+    assert_eq!(Path::new(access.trim()), new.join("local/pg_hba.conf").canonicalize().unwrap());
+    shareddb(&new, &["create", "app"]).expect_code(0);
+}
+
+/// Puts a pipe that nobody writes to in the place of a file; opening it without care waits for ever.
+fn pipe_at(file: &Path) -> Vec<u8> {
+    let content = fs::read(file).unwrap();
+    fs::remove_file(file).unwrap();
+    run(Command::new("mkfifo").arg("-m600").arg(file)).expect_code(0);
+    own_as(file.parent().unwrap(), file);
+    content
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_is_told_at_once() {
+    let (home, _reaper) = home();
+    shareddb(&home, &["create", "app"]).expect_code(0);
+    let told = |args: &[&str], file: &Path| {
+        let begun = std::time::Instant::now();
+        let args = [args, &["--timeout", "20s"]].concat();
+        // A version of a Secret has another name than the link to it.
+        let name = file.file_name().unwrap().to_str().unwrap();
+        refused(shareddb(&home, &args), 5, &[name, "not a regular file"]);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+    };
+    for (name, args) in [
+        ("admin-password", &["list"] as &[&str]),
+        ("admin-password", &["deploy"]),
+        ("data/PG_VERSION", &["list"]),
+        ("data/postmaster.pid", &["list"]),
+        ("lock", &["deploy"]),
+        ("secrets/app-db-secret/..data/..shareddb", &["env", "app"]),
+    ] {
+        let file = home.join("local").join(name);
+        let content = pipe_at(&file);
+        told(args, &file);
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, content).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        own_as(file.parent().unwrap(), &file);
+    }
+    shareddb(&home, &["deploy", "--stop"]).expect_code(0);
+    for name in ["port", "server.log"] {
+        let file = home.join("local").join(name);
+        let content = pipe_at(&file);
+        told(&["deploy"], &file);
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, content).unwrap();
+    }
+    shareddb(&home, &["deploy"]).expect_code(0);
 }
 
 /// Leaves half a megabyte: enough for a few rows in a catalog, not for a database. What it writes in vain is then so

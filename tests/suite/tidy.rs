@@ -119,7 +119,7 @@ fn sql_stands_under_postgres_only() {
 fn arrows_point_down() {
     /// Layer by layer; a file may use its own layer and those before.
     const LAYERS: [&[&str]; 4] = [
-        &["error", "names", "app", "mark", "password"],
+        &["error", "names", "app", "mark", "password", "file"],
         &["connection", "secrets", "credentials", "postgres", "local"],
         &["server", "environment"],
         &["provision"],

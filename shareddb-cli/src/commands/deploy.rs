@@ -69,13 +69,25 @@ async fn start(environment: &Environment, context: &Context) -> Result<Deployed>
         (false, false) => "unchanged",
     };
     if endpoint.started {
-        context.console.progress(&format!("  PostgreSQL {} on 127.0.0.1:{}", endpoint.version, endpoint.port));
+        context.console.progress(&format!(
+            "  PostgreSQL {} on {}:{}",
+            endpoint.version,
+            endpoint.host(),
+            endpoint.port
+        ));
+    }
+    if endpoint.moved {
+        let name = environment.name();
+        context.console.progress(&format!(
+            "the folder was moved since the server started, and it looks for its settings in the old place: \
+             `shareddb deploy --stop -e {name}`, then `shareddb deploy -e {name}`"
+        ));
     }
     Ok(Deployed {
         name: environment.name().to_string(),
         outcome,
         server: Some(Server {
-            host: "127.0.0.1",
+            host: endpoint.host(),
             port: endpoint.port,
             version: endpoint.version,
             pid: endpoint.pid,

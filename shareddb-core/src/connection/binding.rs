@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::environment::{Finding, Lookup, Trouble};
 use super::{ConnectionConfig, directory};
 use crate::error::{Error, Result};
+use crate::file;
 
 /// The directory that is named outright.
 pub(super) fn secret_directory(variable: Lookup<'_>) -> Finding {
@@ -65,7 +66,7 @@ pub(super) fn service_binding(variable: Lookup<'_>) -> Finding {
 }
 
 fn is_postgresql(binding: &Path) -> bool {
-    fs::read(binding.join("type")).is_ok_and(|bytes| directory::value(&bytes) == Some("postgresql"))
+    file::read(&binding.join("type")).is_ok_and(|bytes| directory::value(&bytes) == Some("postgresql"))
 }
 
 #[cfg(test)]

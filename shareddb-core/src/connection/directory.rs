@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::draft::{Draft, Part, Shortfall};
 use super::{ConnectionConfig, RootCertificate, SslMode, url};
 use crate::error::{Error, Result};
+use crate::file;
 
 /// The symbolic link whose replacement swaps all keys at once.
 const VERSION_LINK: &str = "..data";
@@ -104,7 +105,7 @@ fn snapshot(directory: &Path) -> Result<Files> {
             continue;
         }
         let keys = listed.map_err(|source| Error::from_io(format!("cannot read {}", directory.display()), source))?;
-        match keys.into_iter().map(|key| Ok((key, fs::read(base.join(key))?))).collect::<io::Result<Files>>() {
+        match keys.into_iter().map(|key| Ok((key, file::read(&base.join(key))?))).collect::<io::Result<Files>>() {
             Ok(files) => return Ok(files),
             Err(error) if error.kind() == ErrorKind::NotFound && self::version(directory)? != version => {}
             Err(source) => {

@@ -11,8 +11,9 @@ use secrecy::SecretString;
 use super::account::Account;
 use super::binaries::Binaries;
 use super::home::LocalHome;
-use super::{ADMIN, admin_password, blocking, log};
+use super::{ADMIN, admin_password, log};
 use crate::error::{Error, Result};
+use crate::file::{self, blocking};
 use crate::password;
 
 /// Where an initdb works before its result becomes the data directory.
@@ -38,7 +39,8 @@ pub(super) fn major(home: &LocalHome) -> Result<Option<u16>> {
             Err(e) => return Err(failed(e)),
         }
     }
-    let version = fs::read_to_string(data.join("PG_VERSION")).map_err(failed)?;
+    let file = data.join("PG_VERSION");
+    let version = file::read_text(&file).map_err(|e| Error::from_io(format!("cannot read {}", file.display()), e))?;
     let major = version.trim().parse().map_err(|_| incomplete(&data, "its PG_VERSION holds no version"))?;
     Ok(Some(major))
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::account::{Account, own_uid};
 use crate::error::{Error, Result};
+use crate::file;
 
 /// The folder of one local server, and which programs run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +140,7 @@ impl LocalHome {
             let mut new = path.as_os_str().to_owned();
             new.push(".new");
             let new = Path::new(&new);
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(new)?;
+            let mut file = file::open(OpenOptions::new().write(true).create(true).truncate(true).mode(mode), new)?;
             // The mode above is cut by the umask, and is not applied to what a killed write left.
             file.set_permissions(fs::Permissions::from_mode(mode))?;
             file.write_all(text.as_bytes())?;

@@ -4,17 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::NoTls;
 
 use super::account::Account;
 use super::binaries::Binaries;
 use super::home::LocalHome;
 use super::log::ServerLog;
 use super::postmaster::{self, Postmaster};
-use super::{ADMIN, LocalEndpoint, admin_password, blocking, port, settings};
+use super::{ADMIN, LocalEndpoint, admin_config, admin_password, port, settings};
 use crate::error::{Error, Result};
+use crate::file::blocking;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -38,17 +38,20 @@ pub(super) async fn launch(
         start(&home, account, &binaries, &data).await?;
         started = true;
     }
-    let mut reached = log_in(&data, &password).await;
+    let mut reached = log_in(&home, &data, &password).await;
     // One that was found may end before it takes logins, such as one whose recovery met a full disk.
     if !started && reached.as_ref().is_err_and(|error| error.code() == "server_ended") {
         start(&home, account, &binaries, &data).await?;
         started = true;
-        reached = log_in(&data, &password).await;
+        reached = log_in(&home, &data, &password).await;
     }
     let (server, version) = reached?;
-    let files = home.clone();
-    let used = server.port;
-    blocking(move || keep_port(&files, used)).await?;
+    let (files, found) = (home.clone(), server.clone());
+    let moved = blocking(move || {
+        keep_port(&files, found.port)?;
+        Ok(found.reads_settings_elsewhere(&files.settings_file()))
+    })
+    .await?;
     Ok(LocalEndpoint {
         port: server.port,
         admin: ADMIN.into(),
@@ -59,6 +62,7 @@ pub(super) async fn launch(
         binaries,
         started,
         created,
+        moved,
     })
 }
 
@@ -80,7 +84,7 @@ pub(super) async fn end(home: LocalHome) -> Result<bool> {
 async fn start(home: &LocalHome, account: Account, binaries: &Binaries, data: &Path) -> Result<()> {
     let (files, directory) = (home.clone(), data.to_owned());
     let (port, log, complaints) = blocking(move || {
-        postmaster::remove_stale(&directory)?;
+        postmaster::remove_stale(&directory, port::stored(&files)?)?;
         let port = port::reserve(&files)?;
         // Readable by the server's account; there is no secret in them.
         files.write(&files.settings_file(), &settings::postgresql_conf(&files, port), 0o644)?;
@@ -124,7 +128,7 @@ async fn start(home: &LocalHome, account: Account, binaries: &Binaries, data: &P
 }
 
 /// Logs in as the admin: proof that the server is ours, takes sessions, and fits the password file.
-async fn log_in(data: &Path, password: &SecretString) -> Result<(Postmaster, String)> {
+async fn log_in(home: &LocalHome, data: &Path, password: &SecretString) -> Result<(Postmaster, String)> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let Some(server) = server_on(data).await? else {
@@ -138,10 +142,7 @@ async fn log_in(data: &Path, password: &SecretString) -> Result<(Postmaster, Str
         match error.code() {
             "server_not_ready" | "server_unreachable" => {}
             "password_rejected" => {
-                return Err(error.with_hint(
-                    "the server's admin has another password than the one in admin-password beside the data \
-                     directory: write the right one into that file",
-                ));
+                return Err(error.with_hint(admin_password::rejected_hint(home)));
             }
             _ => return Err(error),
         }
@@ -158,11 +159,9 @@ async fn log_in(data: &Path, password: &SecretString) -> Result<(Postmaster, Str
 }
 
 async fn try_log_in(port: u16, password: &SecretString) -> Result<String> {
-    let mut config = tokio_postgres::Config::new();
-    config.host("127.0.0.1").port(port).user(ADMIN).password(password.expose_secret());
-    config.dbname("postgres").application_name("shareddb");
+    let (config, tls) = admin_config(port, password.clone()).with_application_name("shareddb").tokio_postgres()?;
     let what = format!("cannot log in to the local server on port {port}");
-    let Ok(login) = tokio::time::timeout(LOGIN_PATIENCE, config.connect(NoTls)).await else {
+    let Ok(login) = tokio::time::timeout(LOGIN_PATIENCE, config.connect(tls)).await else {
         return Err(Error::unavailable("server_not_ready", what));
     };
     let (client, connection) = login.map_err(|e| Error::from_postgres(what, e))?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::blocking;
 use crate::error::{Error, Result};
+use crate::file::{self, blocking};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -56,7 +56,7 @@ fn attempt(path: &Path) -> Result<Attempt> {
     let failed = |e| Error::from_io(format!("cannot lock {}", path.display()), e);
     let mut options = OpenOptions::new();
     let mut file =
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
+        file::open(options.read(true).write(true).create(true).truncate(false).mode(0o600), path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(Attempt::Held { by: holder(&mut file) }),

@@ -9,6 +9,7 @@ use super::account::Account;
 use super::home::LocalHome;
 use super::port;
 use crate::error::{Error, Result};
+use crate::file;
 
 /// A log longer than this is put aside at the next start; one such is kept.
 const LONG: u64 = 10 << 20;
@@ -30,7 +31,7 @@ impl ServerLog {
             if fs::metadata(&path).is_ok_and(|meta| meta.len() > LONG) {
                 fs::rename(&path, path.with_extension("log.1"))?;
             }
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+            let file = file::open(OpenOptions::new().append(true).create(true).mode(0o600), &path)?;
             Ok(file.metadata()?.len())
         };
         let start = open().map_err(|e| Error::from_io(format!("cannot write {}", path.display()), e))?;
@@ -40,7 +41,7 @@ impl ServerLog {
 
     /// For what else is said about this start.
     pub(super) fn appender(&self) -> Result<File> {
-        let file = OpenOptions::new().append(true).open(&self.path);
+        let file = file::open(OpenOptions::new().append(true), &self.path);
         file.map_err(|e| Error::from_io(format!("cannot write {}", self.path.display()), e))
     }
 
@@ -55,7 +56,7 @@ impl ServerLog {
     }
 
     fn since_start(&self) -> io::Result<String> {
-        let mut file = File::open(&self.path)?;
+        let mut file = file::open(OpenOptions::new().read(true), &self.path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(self.start.max(length.saturating_sub(SHOWN_BYTES))))?;
         let mut bytes = Vec::new();

@@ -1,12 +1,12 @@
 //! The server's TCP port: chosen once, then kept, because Secrets name it.
 
-use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
 use super::home::LocalHome;
 use crate::error::{Error, Result};
+use crate::file;
 
 /// PostgreSQL's own port, which a server of the distribution may want.
 const WELL_KNOWN: u16 = 5432;
@@ -18,7 +18,7 @@ const ATTEMPTS: usize = 64;
 /// The port in the file, or `None` when there is no file.
 pub(super) fn stored(home: &LocalHome) -> Result<Option<u16>> {
     let file = home.port_file();
-    let text = match fs::read_to_string(&file) {
+    let text = match file::read_text(&file) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::from_io(format!("cannot read {}", file.display()), e)),
@@ -71,22 +71,28 @@ fn must_be_free(home: &LocalHome, port: u16) -> Result<()> {
 
 /// Another program has the port. It is not changed by itself: apps would look for the server in vain.
 pub(super) fn taken(home: &LocalHome, port: u16) -> Error {
-    let who = if cfg!(target_os = "linux") {
+    Error::conflict("port_taken", format!("another program listens on port {port}, which is the local server's"))
+        .with_hint(format!(
+            "`{}` shows who; end it, or remove {} to have another port chosen: Secrets that name this one \
+             must then be written again",
+            who_listens(port),
+            home.port_file().display()
+        ))
+}
+
+/// The command that shows which process listens on `port`.
+pub(super) fn who_listens(port: u16) -> String {
+    if cfg!(target_os = "linux") {
         format!("ss -ltnp 'sport = :{port}'")
     } else {
         format!("lsof -nP -iTCP:{port} -sTCP:LISTEN")
-    };
-    Error::conflict("port_taken", format!("another program listens on port {port}, which is the local server's"))
-        .with_hint(format!(
-            "`{who}` shows who; end it, or remove {} to have another port chosen: Secrets that name this one \
-             must then be written again",
-            home.port_file().display()
-        ))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_port_is_chosen_once() {

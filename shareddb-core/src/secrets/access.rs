@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::disk;
-use super::layout::Folder;
+use super::layout::{Folder, lost};
 use crate::error::{Error, Result};
 
 /// Finds out whether a write would succeed, and whether the directory is only ours, without touching the Secret.
@@ -71,6 +71,28 @@ fn owned(path: &Path, metadata: &fs::Metadata, us: u32) -> Result<()> {
     }
     let message = format!("{} belongs to user id {}, and this is user id {us}", path.display(), metadata.uid());
     Err(Error::permission_denied("secret_folder_owner", message).with_hint(own(path)))
+}
+
+/// Whether a folder is ours and lets in nobody else.
+pub(super) fn is_closed(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|metadata| is_ours(&metadata) && metadata.mode() & 0o011 == 0)
+}
+
+/// Refuses a file of the Secret in `folder` that others may read or that belongs to one of them.
+pub(super) fn unexposed(folder: &Path, file: &Path) -> Result<()> {
+    let metadata = fs::metadata(file).map_err(|error| lost(file, error))?;
+    if is_ours(&metadata) && metadata.mode() & 0o044 == 0 {
+        return Ok(());
+    }
+    let folder = folder.display();
+    let message = format!("other users can read {}", file.display());
+    Err(Error::permission_denied("secret_exposed", message).with_hint(format!(
+        "`sudo chown -R $(id -u) '{folder}' && chmod -R go= '{folder}'` closes it; take the password for known to others"
+    )))
+}
+
+fn is_ours(metadata: &fs::Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw()
 }
 
 fn own(path: &Path) -> String {
@@ -158,6 +180,45 @@ mod tests {
         let error = outcome(root).unwrap_err();
         assert!(matches!(error, Error::PermissionDenied(_)), "{error:?}");
         assert!(error.hint().unwrap().contains("chown"));
+    }
+
+    #[test]
+    fn a_password_that_others_can_read_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("s");
+        let version = folder.join("..1767225600000.0123456789abcdef");
+        let file = version.join("DB_PASSWORD");
+        fs::create_dir_all(&version).unwrap();
+        fs::write(&file, "p").unwrap();
+        fs::write(version.join("..shareddb"), "app").unwrap();
+        std::os::unix::fs::symlink(version.file_name().unwrap(), folder.join("..data")).unwrap();
+        let read = || Folder::at(folder.clone()).read();
+        for (root, inner, last, bits, told) in [
+            (0o700, 0o755, 0o755, 0o644, false),
+            (0o755, 0o700, 0o755, 0o644, false),
+            (0o755, 0o755, 0o700, 0o644, false),
+            (0o755, 0o755, 0o755, 0o600, false),
+            (0o755, 0o755, 0o755, 0o644, true),
+            (0o711, 0o710, 0o711, 0o640, true),
+        ] {
+            for (path, bits) in [(dir.path(), root), (&folder, inner), (&version, last), (&file, bits)] {
+                mode(path, bits);
+            }
+            let error = read().err();
+            assert_eq!(error.is_some(), told, "{root:o} {inner:o} {last:o} {bits:o}");
+            let Some(error) = error else { continue };
+            assert_eq!(error.code(), "secret_exposed");
+            assert!(matches!(error, Error::PermissionDenied(_)));
+            assert!(error.hint().unwrap().contains(&format!("chmod -R go= '{}'", folder.display())));
+        }
+        mode(&file, 0o600);
+        read().unwrap();
+        // Only root can give a file away.
+        if chown(&file, Some(12345), None).is_ok() {
+            assert_eq!(read().unwrap_err().code(), "secret_exposed");
+        }
+        fs::remove_file(version.join("..shareddb")).unwrap();
+        assert!(read().unwrap().is_some(), "a Secret of somebody else");
     }
 
     #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ use super::layout::Folder;
 use super::{SecretData, SecretStore, SecretVersion, StoredSecret};
 use super::{disk, writer};
 use crate::error::{Error, Result};
+use crate::file::{self, blocking};
 use crate::names::{AppName, SecretName};
 
 const LOCK: &str = "..lock";
@@ -145,15 +146,7 @@ impl SecretStore for DirectoryStore {
 }
 
 fn open_lock(path: &Path) -> Result<File> {
-    disk::private_file().create(true).open(path).map_err(|error| disk::fault("open", path, error))
-}
-
-/// File work, away from the threads that serve connections.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => Err(Error::failed("internal", "file work ended unexpectedly").with_source(error)),
-    }
+    file::open(disk::private_file().create(true), path).map_err(|error| disk::fault("open", path, error))
 }
 
 #[cfg(test)]

@@ -15,24 +15,26 @@
 //! This file finds out what is there and reads it, without any lock; `writer` writes.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
+use super::access::{is_closed, unexposed};
 use super::disk::{self, fault, is_remains, list};
 use super::{SecretData, SecretVersion, StoredSecret};
 use crate::error::{Error, Result};
+use crate::file;
 use crate::names::AppName;
 
 pub(super) const CURRENT: &str = "..data";
 pub(super) const MARK: &str = "..shareddb";
 pub(super) const KEY_MAX: usize = 253;
 /// Kubernetes takes no more in a whole Secret.
-pub(super) const VALUE_MAX: usize = 1 << 20;
+pub(super) const VALUE_MAX: usize = file::SIZE_MAX;
 /// A reader starts again only after somebody else's write; this many in a row is no ordinary writer.
 const READS_MAX: usize = 1000;
 
@@ -137,7 +139,7 @@ impl Folder {
                 State::Plain(text) => read_keys(&self.path).map(|data| (data, None, text)),
                 State::Versioned(text) => {
                     let dir = self.path.join(text);
-                    read_keys(&dir).and_then(|data| Ok((data, read_mark(&dir)?, text)))
+                    self.read_version(&dir).map(|(data, app)| (data, app, text))
                 }
             };
             let after = self.state()?;
@@ -149,6 +151,19 @@ impl Folder {
             before = after;
         }
         Err(restless(&self.path))
+    }
+
+    fn read_version(&self, dir: &Path) -> Result<(SecretData, Option<AppName>)> {
+        let app = read_mark(dir)?;
+        // Where one of the folders on the way lets in nobody else, the modes of the files do not matter. A Secret that
+        // is not ours, such as a mount of kubelet, has other guards.
+        let on_the_way = [self.path.parent().unwrap_or(dir), &self.path, dir];
+        if app.is_some() && !on_the_way.into_iter().any(is_closed) {
+            for key in keys_in(dir)? {
+                unexposed(&self.path, &dir.join(key))?;
+            }
+        }
+        Ok((read_keys(dir)?, app))
     }
 }
 
@@ -195,18 +210,11 @@ fn read_keys(dir: &Path) -> Result<SecretData> {
 }
 
 fn read_value(path: &Path) -> Result<SecretString> {
-    let limit = VALUE_MAX + 1;
-    let read = || {
-        let file = File::open(path)?;
-        // All the room at once: growing would leave copies of the value in freed memory.
-        let size = usize::try_from(file.metadata()?.len()).unwrap_or(limit);
-        let mut bytes = Vec::with_capacity(size.min(limit));
-        file.take(limit as u64).read_to_end(&mut bytes).map(|_| bytes)
-    };
-    let bytes = read().map_err(|error| lost(path, error))?;
-    if bytes.len() > VALUE_MAX {
-        return Err(unreadable(path, &format!("the value is longer than {VALUE_MAX} bytes")));
-    }
+    let open = file::open(OpenOptions::new().read(true), path).map_err(|error| lost(path, error))?;
+    let bytes = file::contents(open).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => unreadable(path, &error.to_string()),
+        _ => lost(path, error),
+    })?;
     // Not the whole error as the source: it holds the value.
     String::from_utf8(bytes)
         .map(SecretString::from)
@@ -215,7 +223,7 @@ fn read_value(path: &Path) -> Result<SecretString> {
 
 fn read_mark(dir: &Path) -> Result<Option<AppName>> {
     let path = dir.join(MARK);
-    match fs::read_to_string(&path) {
+    match file::read_text(&path) {
         Ok(text) => {
             text.parse().map(Some).map_err(|error: Error| unreadable(&path, "no app has this name").with_source(error))
         }

@@ -2,7 +2,7 @@
 //!
 //! Everything here expects the caller to be the directory's only writer.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use super::disk;
 use super::layout::{CURRENT, Folder, KEY_MAX, MARK, State, VALUE_MAX, is_key, keys_in, lost};
 use super::{SecretData, SecretVersion};
 use crate::error::{Error, Result};
+use crate::file;
 use crate::names::AppName;
 
 /// The folder is made whole under another name and then renamed, so that nobody ever sees half a Secret.
@@ -184,8 +185,9 @@ fn fill(dir: &Path, carried: Option<&Path>, data: &SecretData, app: Option<&AppN
     if let Some(from) = carried {
         for key in keys_in(from)?.into_iter().filter(|key| !data.contains_key(key)) {
             let source = from.join(&key);
-            let mut source = File::open(&source).map_err(|error| lost(&source, error))?;
-            disk::write_file(&dir.join(key), |file| io::copy(&mut source, file).map(drop))?;
+            let mut source =
+                file::open(OpenOptions::new().read(true), &source).map_err(|error| lost(&source, error))?;
+            disk::write_file(&dir.join(key), |target| io::copy(&mut source, target).map(drop))?;
         }
     }
     for (key, value) in data {
