@@ -18,8 +18,8 @@ pub const IDENTIFIER_MAX: usize = 63;
 pub const LOGIN_NAME_MAX: usize = IDENTIFIER_MAX - SECOND_SLOT_SUFFIX.len();
 pub(crate) const SECOND_SLOT_SUFFIX: &str = "_2";
 
-const RESERVED: [&str; 7] =
-    ["public", "postgres", "template0", "template1", "information_schema", "none", "current_user"];
+const RESERVED: [&str; 8] =
+    ["pg", "public", "postgres", "template0", "template1", "information_schema", "none", "current_user"];
 const RESERVED_PREFIXES: [&str; 2] = ["pg_", "shareddb"];
 
 macro_rules! name_type {
