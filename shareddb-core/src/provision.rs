@@ -1,6 +1,7 @@
 //! Giving an application its database, and taking it away: observe, plan, execute.
 
 mod admission;
+mod budget;
 mod credential;
 mod database_steps;
 mod drop_plan;
@@ -23,7 +24,7 @@ mod crash_points;
 mod simulation;
 
 pub use crate::postgres::facts::RoleShape;
-pub use admission::Budget;
+pub use budget::Budget;
 pub use event::Event;
 pub use plan::Plan;
 pub use proof::Proof;

@@ -1,18 +1,14 @@
 //! Whether an app may come to be on this server at all.
 
-use crate::app::{App, AppSpec, MAINTENANCE_CONNECTIONS};
+use crate::app::{App, AppSpec};
 use crate::error::{Error, Result};
 use crate::mark::{Mark, Progress};
 use crate::names::{AppName, SchemaName};
 use crate::postgres::facts::{InsideFacts, ServerFacts};
 use crate::postgres::marks::Bearer;
 use crate::postgres::statements;
+use crate::provision::budget::Budget;
 use crate::provision::observed::{Observed, SecretFacts};
-
-/// Sessions kept for admins and monitors: the server's own reserve of three, and five.
-const RESERVED_CONNECTIONS: u32 = 8;
-/// Small apps are idle most of the time, so more sessions may be promised than there are.
-const OVERCOMMIT: u32 = 4;
 
 /// Every reason to stop before the first write.
 pub(crate) fn check(spec: &AppSpec, app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
@@ -23,7 +19,10 @@ pub(crate) fn check(spec: &AppSpec, app: &App, record: Option<&Mark>, observed: 
     check_database(app, record, observed)?;
     check_secret(app, observed)?;
     check_extensions(app, observed)?;
-    if spec.allow_overcommit { Ok(()) } else { check_budget(app, record, observed) }
+    if spec.allow_overcommit || record.is_some_and(|mark| mark.connections >= app.connections) {
+        return Ok(());
+    }
+    Budget::of(other_apps(&app.name, observed), observed.server.max_connections).check(app)
 }
 
 /// What is worth saying although it stops nothing.
@@ -34,16 +33,18 @@ pub(crate) fn notices(app: &App, record: Option<&Mark>, observed: &Observed) -> 
             mark.app, mark.environment, observed.environment
         )
     });
-    let leads = |schema: &&SchemaName| {
-        **schema == app.schema
-            || observed
-                .inside
-                .as_ref()
-                .map_or(schema.as_str() == "public", |inside| inside.schemas.contains_key(schema.as_str()))
-    };
-    let nowhere = !app.search_path.iter().any(|schema| leads(&schema));
-    let nowhere = nowhere.then(|| format!("the search path of app {} names no schema that exists", app.name));
+    let nowhere = leads_nowhere(app, observed)
+        .then(|| format!("the search path of app {} names no schema that exists", app.name));
     elsewhere.into_iter().chain(nowhere).collect()
+}
+
+/// Whether no schema on the search path exists, nor will by what is planned.
+fn leads_nowhere(app: &App, observed: &Observed) -> bool {
+    let exists = |schema: &SchemaName| match &observed.inside {
+        Some(inside) => inside.schemas.contains_key(schema.as_str()),
+        None => schema.as_str() == "public",
+    };
+    !app.search_path.iter().any(|schema| *schema == app.schema || exists(schema))
 }
 
 /// A record that cannot be read stops the app that it is about, and no other.
@@ -184,74 +185,9 @@ fn check_schema(extension: &str, schema: &str, inside: &InsideFacts) -> Result<(
     }
 }
 
-/// The server's promises: Σ over apps of their databases' limits, against what it can hold.
-fn check_budget(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
-    let wanted = u32::from(app.database_connections());
-    if record.is_some_and(|mark| mark.connections >= app.connections) {
-        return Ok(());
-    }
-    let budget = Budget::of(observed, &app.name);
-    let refused = |message: String, hint: String| {
-        Err(Error::refused("budget_exceeded", message)
-            .with_hint(format!("{hint}, or allow it with --allow-overcommit")))
-    };
-    if wanted > observed.server.max_connections / 2 {
-        return refused(
-            format!("{wanted} connections are more than half of the server's {}", observed.server.max_connections),
-            "ask for fewer with --connections".into(),
-        );
-    }
-    if budget.promised + wanted > budget.capacity {
-        return refused(
-            format!(
-                "the server's budget has {} of {} connections left, and the app needs {wanted}",
-                budget.capacity.saturating_sub(budget.promised),
-                budget.capacity
-            ),
-            "drop an app, ask for fewer with --connections, raise max_connections".into(),
-        );
-    }
-    Ok(())
-}
-
-/// How many sessions are promised to apps, and how many may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Budget {
-    /// Sessions promised.
-    pub promised: u32,
-    /// Sessions that may be promised.
-    pub capacity: u32,
-}
-
-impl Budget {
-    /// The budget as it is without one app.
-    fn of(observed: &Observed, except: &AppName) -> Self {
-        let promised = other_records(except, observed).map(promise).sum();
-        Self { promised, capacity: Self::capacity(observed.server.max_connections) }
-    }
-
-    /// The budget with all apps.
-    pub(crate) fn of_apps<'a>(apps: impl IntoIterator<Item = &'a App>, max_connections: u32) -> Self {
-        let promised = apps.into_iter().map(|app| u32::from(app.database_connections())).sum();
-        Self { promised, capacity: Self::capacity(max_connections) }
-    }
-
-    fn capacity(max_connections: u32) -> u32 {
-        OVERCOMMIT * max_connections.saturating_sub(RESERVED_CONNECTIONS)
-    }
-}
-
-fn promise(mark: &Mark) -> u32 {
-    u32::from(mark.connections) + u32::from(MAINTENANCE_CONNECTIONS)
-}
-
-fn other_records<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = &'a Mark> {
-    observed.marks.records().into_values().filter(move |mark| mark.app != *except)
-}
-
 fn other_apps<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = App> + 'a {
-    other_records(except, observed).filter_map(|mark| App::recorded(mark).ok())
+    let others = observed.marks.records().into_values().filter(move |mark| mark.app != *except);
+    others.filter_map(|mark| App::recorded(mark).ok())
 }
 
 fn taken(kind: &str, name: &str, why: &str) -> Error {

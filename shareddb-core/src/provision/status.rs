@@ -9,7 +9,7 @@ use crate::postgres::catalog;
 use crate::postgres::facts::ServerFacts;
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
-use crate::provision::admission::Budget;
+use crate::provision::budget::Budget;
 use crate::provision::observe::observe;
 use crate::provision::observed::SecretFacts;
 use crate::provision::step::Step;
@@ -166,7 +166,7 @@ impl Provisioner {
             version: server.version.to_string(),
             endpoint: format!("{}:{}", admin.host(), admin.port()),
             max_connections: server.max_connections,
-            budget: Budget::of_apps(apps.iter().copied(), server.max_connections),
+            budget: Budget::of(apps.iter().copied(), server.max_connections),
             walls: vec![walls::rights(server), walls::access_rules(rules.as_deref(), apps)],
             notices: server.version.notice().into_iter().chain(unreadable).collect(),
         })
