@@ -7,8 +7,7 @@ mod failure;
 use std::time::Instant;
 
 use failure::Failure;
-use shareddb_core::provision::Event;
-use shareddb_core::{AppSpec, Environment, LocalHome, Provisioner};
+use shareddb_core::{AppSpec, Environment, Event, LocalHome, Provisioner};
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {

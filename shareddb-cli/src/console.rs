@@ -3,8 +3,7 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use shareddb_core::provision::{Change, Event};
-use shareddb_core::{Error, Result};
+use shareddb_core::{Change, Error, Event, Result};
 use tokio::sync::oneshot;
 
 use crate::args::Globals;

@@ -4,8 +4,7 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shareddb_core::local::LocalState;
-use shareddb_core::{Environment, EnvironmentName, Error, LocalHome, Provisioner, Result};
+use shareddb_core::{Environment, EnvironmentName, Error, LocalHome, LocalState, Provisioner, Result};
 
 use crate::args::Globals;
 use crate::console::Console;

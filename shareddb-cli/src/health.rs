@@ -1,6 +1,6 @@
 //! How an app is, in one word, and what to say of those that are not well.
 
-use shareddb_core::provision::{AppStatus, Change, Status};
+use shareddb_core::{AppStatus, Change, Status, Step};
 
 use crate::color::Style;
 use crate::console::Console;
@@ -18,8 +18,9 @@ pub(crate) fn state(status: &AppStatus) -> Cell {
     } else if status.summary.size.is_none() {
         Cell::styled("NO DATABASE", Style::Bad)
     } else if !status.drift.is_empty() {
-        // The trial login at the end only follows from the changes.
-        let changes = status.drift.iter().filter(|step| step.change() != Change::Check).count();
+        // That something has begun, and the trial login at the end, only follow from the changes.
+        let follows = |step: &&Step| step.change() == Change::Check || matches!(step, Step::MarkOwner { .. });
+        let changes = status.drift.iter().filter(|step| !follows(step)).count();
         Cell::styled(format!("DRIFT {}", changes.max(1)), Style::Warn)
     } else if status.problem.is_some() {
         Cell::styled("PROBLEM", Style::Bad)

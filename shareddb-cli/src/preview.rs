@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::provision::Change;
-use shareddb_core::{Plan, Result};
+use shareddb_core::{Change, Plan, Result};
 
 use crate::args::DryRun;
 use crate::console;
@@ -35,13 +34,19 @@ struct Summary {
     add: usize,
     change: usize,
     remove: usize,
+    check: usize,
 }
 
 impl Preview {
     pub(crate) fn new(name: impl Into<String>, changes: impl IntoIterator<Item = (Change, String)>) -> Self {
         let changes: Vec<Line> = changes.into_iter().map(|(op, object)| Line { op, object }).collect();
         let count = |op| changes.iter().filter(|line| line.op == op).count();
-        let summary = Summary { add: count(Change::Add), change: count(Change::Change), remove: count(Change::Remove) };
+        let summary = Summary {
+            add: count(Change::Add),
+            change: count(Change::Change),
+            remove: count(Change::Remove),
+            check: count(Change::Check),
+        };
         Self { name: name.into(), changes, summary, notices: Vec::new() }
     }
 
@@ -64,8 +69,10 @@ impl View for Preview {
 
     fn text(&self, style: Text) -> String {
         let lines = self.changes.iter().map(|line| console::change(line.op, &line.object, style.paint) + "\n");
-        let Summary { add, change, remove } = self.summary;
-        let summary = format!("{add} to add, {change} to change, {remove} to remove. Nothing was changed (dry run).\n");
+        let Summary { add, change, remove, check } = self.summary;
+        let check = if check > 0 { format!(", {check} to try") } else { String::new() };
+        let summary =
+            format!("{add} to add, {change} to change, {remove} to remove{check}. Nothing was changed (dry run).\n");
         lines.chain([summary]).collect()
     }
 

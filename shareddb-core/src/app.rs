@@ -13,9 +13,9 @@ use crate::names::{
 };
 
 /// Sessions that one login may have, unless the spec says otherwise.
-pub const DEFAULT_CONNECTIONS: u16 = 10;
+pub(crate) const DEFAULT_CONNECTIONS: u16 = 10;
 /// Sessions that the maintenance login may have on top of the app's.
-pub const MAINTENANCE_CONNECTIONS: u16 = 4;
+pub(crate) const MAINTENANCE_CONNECTIONS: u16 = 4;
 
 /// What the caller wants an app to be. A field left out means "as recorded, else the default".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +117,8 @@ impl App {
     /// # Errors
     /// `Conflict` when the record holds what no app can be.
     pub fn recorded(mark: &Mark) -> Result<Self> {
-        Self::derive(&mark.spec(), &mark.environment, Some(mark)).map_err(|source| {
-            Error::conflict("mark_unreadable", format!("the record of app {} cannot be", mark.app))
+        Self::derive(&AppSpec::new(mark.app.clone()), &mark.environment, Some(mark)).map_err(|source| {
+            Error::conflict("mark_unreadable", format!("the record of app {} holds what no app can have", mark.app))
                 .with_hint("put back what it was; the owner role and the database of an app bear the same one")
                 .with_source(source)
         })
@@ -235,7 +235,7 @@ impl App {
 
 /// The schema of extensions that only an admin may make. The app may use it and not create in it, since
 /// an extension's script runs with the admin's rights and finds names there.
-pub const EXTENSION_SCHEMA: &str = "shareddb_extensions";
+pub(crate) const EXTENSION_SCHEMA: &str = "shareddb_extensions";
 
 fn chosen<T: Clone + PartialEq + fmt::Display>(
     what: &str,

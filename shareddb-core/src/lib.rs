@@ -1,20 +1,20 @@
 //! Databases for many small applications on one shared PostgreSQL server.
 
-pub mod app;
-pub mod connection;
+mod app;
+mod connection;
 mod credentials;
 #[cfg(feature = "local")]
 mod environment;
-pub mod error;
+mod error;
 mod file;
 #[cfg(feature = "local")]
-pub mod local;
-pub mod mark;
-pub mod names;
-pub mod password;
+mod local;
+mod mark;
+mod names;
+mod password;
 mod postgres;
-pub mod provision;
-pub mod secrets;
+mod provision;
+mod secrets;
 mod server;
 
 pub use app::{App, AppSpec, Slot};
@@ -24,11 +24,14 @@ pub use environment::Environment;
 pub use error::{Error, Fault, Result};
 #[cfg(feature = "local")]
 pub use local::{Binaries, LocalEndpoint, LocalHome, LocalServer, LocalState};
-pub use mark::Mark;
+pub use mark::{Mark, Progress};
 pub use names::{
     AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, RoleName, SchemaName, SecretName, SettingName,
 };
-pub use provision::{Outcome, Plan, Provisioner, Report};
+pub use provision::{
+    AppStatus, AppSummary, Budget, Change, Event, Outcome, PasswordSource, Plan, Problem, Proof, Provisioner, Report,
+    RoleShape, ServerStatus, Status, Step, Wall,
+};
 pub use secrets::{DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret};
 pub use server::Server;
 

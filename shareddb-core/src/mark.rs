@@ -5,7 +5,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::AppSpec;
 use crate::error::{Error, Result};
 use crate::names::{AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, SchemaName, SettingName};
 
@@ -48,6 +47,7 @@ pub struct Mark {
 /// What is being done to an app, or was when it was cut short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Progress {
     /// It is being made, and has never been whole.
     Creating,
@@ -84,10 +84,8 @@ impl Mark {
         if let Ok(Form { version }) = serde_json::from_str(json)
             && version != VERSION
         {
-            let message = format!("a newer shareddb made this record (form {version})");
-            return Some(Err(
-                Error::conflict("mark_unreadable", message).with_hint("use that version of shareddb, or a newer one")
-            ));
+            let message = format!("another shareddb made this record (form {version}, and this one knows {VERSION})");
+            return Some(Err(Error::conflict("mark_unreadable", message).with_hint("use a newer shareddb")));
         }
         Some(serde_json::from_str(json).map_err(|source| {
             Error::conflict("mark_unreadable", "a record of shareddb is damaged")
@@ -105,11 +103,6 @@ impl Mark {
     pub(crate) fn while_in(self, progress: Progress) -> Self {
         Self { progress: Some(progress), ..self }
     }
-
-    /// The spec that leaves everything as recorded.
-    pub fn spec(&self) -> AppSpec {
-        AppSpec::new(self.app.clone())
-    }
 }
 
 impl fmt::Display for Mark {
@@ -122,7 +115,7 @@ impl fmt::Display for Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::App;
+    use crate::app::{App, AppSpec};
 
     #[test]
     fn a_mark_survives_its_comment() {

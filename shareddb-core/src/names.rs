@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// An app name may have this many bytes; every name derived from it then fits PostgreSQL's 63.
-pub const APP_NAME_MAX: usize = 40;
+pub(crate) const APP_NAME_MAX: usize = 40;
 /// PostgreSQL cuts identifiers after this many bytes.
-pub const IDENTIFIER_MAX: usize = 63;
+pub(crate) const IDENTIFIER_MAX: usize = 63;
 /// A login leaves room for the suffix of the second slot.
-pub const LOGIN_NAME_MAX: usize = IDENTIFIER_MAX - SECOND_SLOT_SUFFIX.len();
+pub(crate) const LOGIN_NAME_MAX: usize = IDENTIFIER_MAX - SECOND_SLOT_SUFFIX.len();
 pub(crate) const SECOND_SLOT_SUFFIX: &str = "_2";
 
 const RESERVED: [&str; 8] =

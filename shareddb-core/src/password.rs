@@ -18,7 +18,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::error::{Error, Result};
 
 /// Length of a generated password: 32 of 62 characters hold 190 bits, and none needs escaping anywhere.
-pub const PASSWORD_LENGTH: usize = 32;
+pub(crate) const PASSWORD_LENGTH: usize = 32;
 
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const SCHEME: &str = "SCRAM-SHA-256";
@@ -31,7 +31,7 @@ const KEY_LENGTH: usize = digest::SHA256_OUTPUT_LEN;
 ///
 /// # Errors
 /// `Failed` when that source fails, which a working system does not do.
-pub fn generate() -> Result<SecretString> {
+pub(crate) fn generate() -> Result<SecretString> {
     // Bytes past the last whole multiple of 62 would favour the first letters of the alphabet.
     let fair = u8::MAX - u8::MAX % ALPHABET.len() as u8;
     let mut password = String::with_capacity(PASSWORD_LENGTH);
@@ -56,14 +56,14 @@ fn random<const N: usize>() -> Result<[u8; N]> {
 /// The stored form of a password. Having one is proof that its text is well formed: the server would take
 /// anything else for a clear text password, and log it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Verifier(String);
+pub(crate) struct Verifier(String);
 
 impl Verifier {
     /// Computes a verifier with a fresh salt.
     ///
     /// # Errors
     /// `Failed` when the system's random source fails.
-    pub fn of(password: &SecretString) -> Result<Self> {
+    pub(crate) fn of(password: &SecretString) -> Result<Self> {
         let salt = random::<SALT_LENGTH>()?;
         Ok(Self(Scram::derive(password.expose_secret(), &salt, ITERATIONS).to_string()))
     }
@@ -82,7 +82,7 @@ impl fmt::Debug for Verifier {
 
 /// Whether `stored`, as `pg_authid.rolpassword` has it, was made from `password`. Text in another form
 /// (MD5, damaged) does not match; that is not an error.
-pub fn matches(stored: &str, password: &SecretString) -> bool {
+pub(crate) fn matches(stored: &str, password: &SecretString) -> bool {
     Scram::parse(stored).is_some_and(|stored| {
         let derived = Scram::derive(password.expose_secret(), &stored.salt, stored.iterations);
         constant_time::verify_slices_are_equal(&derived.stored_key, &stored.stored_key).is_ok()

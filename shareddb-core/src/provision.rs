@@ -30,7 +30,7 @@ pub use plan::Plan;
 pub use proof::Proof;
 pub use report::{Outcome, Report};
 pub use status::{AppStatus, AppSummary, Problem, ServerStatus, Status};
-pub use step::{Change, PasswordSource, SettingValue, Step};
+pub use step::{Change, PasswordSource, Step};
 pub use walls::Wall;
 
 use std::time::Duration;
@@ -175,17 +175,21 @@ impl Provisioner {
             return Err(Error::conflict("plan_stale", message).with_hint("make a new plan"));
         }
         let mut before = Vec::new();
-        while plan.partial {
+        if plan.partial {
             Execution::new(&self.server, lock, &self.listener, &plan, observation).run(&plan.steps).await?;
-            before.append(&mut plan.steps);
+            before = plan.steps;
             observation = observe(&self.server, lock.session(), &goal.spec()).await?;
-            plan = Plan { exists: plan.exists, ..decide(goal, &observation.observed)? };
+            plan = decide(goal, &observation.observed)?;
+        }
+        if plan.partial {
+            let message = format!("somebody closes database {} while it is worked on", plan.app.database);
+            return Err(Error::conflict("concurrent_change", message).with_hint("end that, then run this again"));
         }
         if plan.steps.iter().any(|step| matches!(step, Step::PublishSecret { .. })) {
             self.server.secrets().check(&plan.app.secret).await?;
         }
         let execution = Execution::new(&self.server, lock, &self.listener, &plan, observation);
-        let proof = execution.run(&plan.steps).await.map_err(|error| goal.cut_short(error))?;
+        let proof = execution.run(&plan.steps).await.map_err(|error| goal.explain(error))?;
         plan.steps.splice(0..0, before);
         Ok(Report::new(plan, proof))
     }

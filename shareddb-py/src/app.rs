@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
-use shareddb_core::App as Core;
-use shareddb_core::provision::AppSummary as CoreSummary;
+use shareddb_core::{App as Core, AppSummary as CoreSummary};
 
 /// Everything one app owns, by name, and the settings in force for it.
 #[pyclass(module = "shareddb", frozen, eq)]

@@ -2,8 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
-use shareddb_core::provision::{Proof, Step};
-use shareddb_core::{Plan as Core, Report as CoreReport};
+use shareddb_core::{Plan as Core, Proof, Report as CoreReport, Step};
 
 use crate::app::App;
 
@@ -105,10 +104,7 @@ impl Report {
     /// What the trial login found, `complete` or `incomplete`; `None` when there was none.
     #[getter]
     fn proof(&self) -> Option<&'static str> {
-        self.0.proof.as_ref().map(|proof| match proof {
-            Proof::Complete => "complete",
-            Proof::Incomplete => "incomplete",
-        })
+        self.0.proof.map(Proof::as_str)
     }
 
     /// What a person should know.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use secrecy::ExposeSecret as _;
-use shareddb_core::secrets::SecretStore;
 use shareddb_core::{
-    AppName, AppSpec, ConnectionConfig, Environment, LocalEndpoint, LocalHome, Provisioner, Server, Session,
+    AppName, AppSpec, ConnectionConfig, Environment, LocalEndpoint, LocalHome, Provisioner, SecretStore, Server,
+    Session,
 };
 use tokio::sync::OnceCell;
 

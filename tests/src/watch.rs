@@ -4,8 +4,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use shareddb_core::provision::Event;
-use shareddb_core::{App, ConnectionConfig, SecretStore as _, SecretVersion};
+use shareddb_core::{App, ConnectionConfig, Event, SecretStore as _, SecretVersion};
 
 use crate::TestServer;
 use crate::server::value;

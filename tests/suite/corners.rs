@@ -1,7 +1,6 @@
 //! Corners of the world in which an app may be found.
 
-use shareddb_core::provision::Step;
-use shareddb_core::{App, AppSpec, Error, Outcome};
+use shareddb_core::{App, AppSpec, Error, Outcome, Step};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::{unique, value};
 

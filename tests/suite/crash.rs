@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::SecretString;
-use shareddb_core::provision::{Event, Step};
-use shareddb_core::{App, AppName, AppSpec, Error, Outcome, Provisioner, Report, SecretStore as _, SecretVersion};
+use shareddb_core::{
+    App, AppName, AppSpec, Error, Event, Outcome, Provisioner, Report, SecretStore as _, SecretVersion, Step,
+};
 use shareddb_tests::TestServer;
 use shareddb_tests::command::{program, run};
 use shareddb_tests::watch::{Gate, Watch, back};

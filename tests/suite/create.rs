@@ -5,8 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use secrecy::ExposeSecret as _;
-use shareddb_core::provision::Step;
-use shareddb_core::{AppSpec, DirectoryStore, Outcome, SecretStore as _};
+use shareddb_core::{AppSpec, DirectoryStore, Outcome, SecretStore as _, Step};
 use shareddb_tests::command::run;
 use shareddb_tests::server::{password, unique, value};
 use shareddb_tests::{Output, TestServer};
@@ -228,7 +227,7 @@ async fn an_app_at_its_limit_is_still_repaired_and_said_to_be_proven_in_part() {
     let database = config.database();
     server.sql("postgres", &format!("GRANT CONNECT ON DATABASE {database} TO PUBLIC")).await;
     let report = provisioner.create(&AppSpec::new(name)).await.unwrap();
-    assert_eq!(report.proof, Some(shareddb_core::provision::Proof::Incomplete));
+    assert_eq!(report.proof, Some(shareddb_core::Proof::Incomplete));
     assert_eq!(report.outcome, Outcome::Configured);
 }
 

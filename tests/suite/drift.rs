@@ -3,8 +3,7 @@
 use std::fs;
 
 use secrecy::SecretString;
-use shareddb_core::provision::Step;
-use shareddb_core::{App, AppSpec, Outcome, Plan, SecretStore as _, Slot};
+use shareddb_core::{App, AppSpec, Outcome, Plan, SecretStore as _, Slot, Step};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::{password, unique, value};
 

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use shareddb_core::provision::{Event, Step};
-use shareddb_core::{AppName, AppSpec, Outcome, Slot};
+use shareddb_core::{AppName, AppSpec, Event, Outcome, Slot, Step};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::{temporary_home, unique};
 

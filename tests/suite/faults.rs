@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use secrecy::SecretString;
-use shareddb_core::provision::{Event, Step};
 use shareddb_core::{
-    AppName, AppSpec, DirectoryStore, Error, Outcome, Provisioner, Result, SecretData, SecretName, SecretStore,
-    SecretVersion, StoredSecret,
+    AppName, AppSpec, DirectoryStore, Error, Event, Outcome, Provisioner, Result, SecretData, SecretName, SecretStore,
+    SecretVersion, Step, StoredSecret,
 };
 use shareddb_tests::TestServer;
 use shareddb_tests::proxy::{Loss, Proxy};

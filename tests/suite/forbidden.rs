@@ -1,7 +1,6 @@
 //! What an app must not do is refused, statement by statement.
 
-use shareddb_core::provision::Step;
-use shareddb_core::{AppSpec, Slot};
+use shareddb_core::{AppSpec, Slot, Step};
 use shareddb_tests::TestServer;
 use shareddb_tests::refusal::{self, DONE};
 use shareddb_tests::server::{unique, value};

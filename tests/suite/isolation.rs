@@ -3,8 +3,9 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use shareddb_core::provision::{Event, Step};
-use shareddb_core::{App, AppName, AppSpec, ConnectionConfig, Outcome, Provisioner, SecretStore as _, Slot};
+use shareddb_core::{
+    App, AppName, AppSpec, ConnectionConfig, Event, Outcome, Provisioner, SecretStore as _, Slot, Step,
+};
 use shareddb_tests::TestServer;
 use shareddb_tests::refusal::{self, CONNECTED};
 use shareddb_tests::server::{password, unique, value};

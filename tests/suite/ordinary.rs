@@ -8,8 +8,7 @@ use std::process::Command;
 
 use futures_util::{SinkExt as _, TryStreamExt as _};
 use secrecy::ExposeSecret as _;
-use shareddb_core::provision::Step;
-use shareddb_core::{App, AppSpec, ConnectionConfig, SecretStore as _, Session, Slot};
+use shareddb_core::{App, AppSpec, ConnectionConfig, SecretStore as _, Session, Slot, Step};
 use shareddb_tests::command::run;
 use shareddb_tests::refusal::{self, DONE};
 use shareddb_tests::server::{rows, unique, value};

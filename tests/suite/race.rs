@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use shareddb_core::provision::{Event, Step};
-use shareddb_core::{AppName, AppSpec, Error, Outcome, Provisioner, Report, Result};
+use shareddb_core::{AppName, AppSpec, Error, Event, Outcome, Provisioner, Report, Result, Step};
 use shareddb_tests::TestServer;
 use shareddb_tests::command::run;
 use shareddb_tests::server::{password, unique};

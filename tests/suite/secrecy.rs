@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use shareddb_core::provision::{Event, Step};
 use shareddb_core::{
-    App, AppName, AppSpec, ConnectionConfig, Error, Outcome, Provisioner, SecretData, SecretStore as _, Slot,
+    App, AppName, AppSpec, ConnectionConfig, Error, Event, Outcome, Provisioner, SecretData, SecretStore as _, Slot,
+    Step,
 };
 use shareddb_tests::command::{self, run};
 use shareddb_tests::server::{password, unique, value};

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::local::LocalState;
-use shareddb_core::provision::{Proof, Step};
-use shareddb_core::{App, AppSpec, Environment, Error, Report, Result, SettingName};
+use shareddb_core::{App, AppSpec, Environment, Error, LocalState, Proof, Report, Result, SettingName, Step};
 
 use crate::args::Create;
 use crate::context::Context;

@@ -3,9 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::local::LocalState;
-use shareddb_core::provision::Change;
-use shareddb_core::{Environment, Result};
+use shareddb_core::{Change, Environment, LocalState, Result};
 
 use crate::args::Deploy;
 use crate::context::Context;

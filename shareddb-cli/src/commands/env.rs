@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
-use shareddb_core::local::LocalState;
-use shareddb_core::{App, AppName, AppSpec, ConnectionConfig, Environment, Error, Result, SecretData, SecretName};
+use shareddb_core::{
+    App, AppName, AppSpec, ConnectionConfig, Environment, Error, LocalState, Result, SecretData, SecretName,
+};
 
 use crate::args::{Env, EnvFormat};
 use crate::context::Context;

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::Result;
-use shareddb_core::provision::{AppStatus, AppSummary};
+use shareddb_core::{AppStatus, AppSummary, Result};
 
 use crate::context::Context;
 use crate::health;

@@ -6,8 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 
 use secrecy::ExposeSecret as _;
-use shareddb_core::local::LocalState;
-use shareddb_core::{AppName, Binaries, ConnectionConfig, Environment, Error, Result};
+use shareddb_core::{AppName, Binaries, ConnectionConfig, Environment, Error, LocalState, Result};
 use tokio::process::Command;
 
 use crate::args::Psql;

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::provision::{AppStatus, ServerStatus, Status as Found};
-use shareddb_core::{AppName, Result, SecretStore as _, Slot};
+use shareddb_core::{AppName, AppStatus, Result, SecretStore as _, ServerStatus, Slot, Status as Found};
 
 use super::list::{connections, size};
 use crate::args::Status;
@@ -131,10 +130,10 @@ fn trouble(status: &AppStatus, paint: Paint) -> String {
     });
     let notices = status.notices.iter().map(|notice| format!("  note: {}\n", printable(notice)));
     let drift = status.drift.iter().map(|step| console::change(step.change(), step, paint) + "\n");
-    let finish = format!("shareddb drop {name} --no-backup --confirm {name}");
-    let said = status.problem.iter().filter_map(|problem| problem.hint.as_ref()).any(|hint| hint.contains(&finish));
+    let finish = format!("  finish: shareddb drop {name} --no-backup --confirm {name}\n");
     let repair = format!("  fix: shareddb create {name}\n");
-    let finish = (status.summary.dropping && !said).then(|| format!("  finish: {finish}\n"));
+    // A problem has its own way out.
+    let finish = (status.summary.dropping && status.problem.is_none()).then_some(finish);
     let repair = (!status.drift.is_empty()).then_some(repair);
     let lines = problem.chain(notices).chain(drift).chain(finish).chain(repair);
     format!("\n{name}:\n{}", lines.collect::<String>())

@@ -118,7 +118,6 @@ pub(crate) async fn roles(
 /// A database from outside, or `None` when there is none of this name. Sessions of `own` roles are no strangers there.
 pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String]) -> Result<Option<DatabaseFacts>> {
     let database_sql = "SELECT pg_get_userbyid(datdba)::text, datallowconn, datconnlimit, datistemplate, \
-         coalesce(shobj_description(oid, 'pg_database') LIKE 'shareddb:{%', false), \
          ARRAY(SELECT DISTINCT split_part(c, '=', 1) FROM pg_db_role_setting, unnest(setconfig) c \
                WHERE setdatabase = d.oid AND setrole = 0), \
          ARRAY(SELECT DISTINCT a.usename::text FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
@@ -140,10 +139,9 @@ pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String])
         connection_limit: row.get(2),
         template: row.get(3),
         invalid: row.get::<_, i32>(2) == INVALID_DATABASE,
-        marked: row.get(4),
         access: BTreeMap::new(),
-        settings: row.get::<_, Vec<String>>(5).into_iter().collect(),
-        strangers: row.get::<_, Vec<String>>(6).into_iter().collect(),
+        settings: row.get::<_, Vec<String>>(4).into_iter().collect(),
+        strangers: row.get::<_, Vec<String>>(5).into_iter().collect(),
     };
     for row in access {
         let (grantee, right): (String, String) = (row.get(0), row.get(1));
@@ -243,10 +241,11 @@ pub(crate) struct Usage {
 
 /// Size and sessions by database.
 pub(crate) async fn usage(session: &AdminSession, databases: &[String]) -> Result<BTreeMap<String, Usage>> {
-    let sql = "SELECT datname::text, CASE WHEN datconnlimit = -2 THEN NULL ELSE pg_database_size(oid) END, \
+    let sql = "SELECT datname::text, CASE WHEN datconnlimit = $2 THEN NULL ELSE pg_database_size(oid) END, \
          (SELECT count(*)::int4 FROM pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend') \
          FROM pg_database d WHERE datname = ANY ($1)";
-    let rows = session.read("read sizes", sql, &[(&databases, Type::TEXT_ARRAY)]).await?;
+    let rows =
+        session.read("read sizes", sql, &[(&databases, Type::TEXT_ARRAY), (&INVALID_DATABASE, Type::INT4)]).await?;
     let usage = |row: &tokio_postgres::Row| Usage { size: row.get(1), sessions: row.get::<_, i32>(2).unsigned_abs() };
     Ok(rows.iter().map(|row| (row.get(0), usage(row))).collect())
 }

@@ -5,19 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::types::Type;
 
 use crate::error::Result;
-use crate::names::ExtensionName;
-use crate::postgres::facts::{ExtensionFacts, InsideFacts};
+use crate::postgres::facts::ExtensionFacts;
 use crate::postgres::session::AdminSession;
-
-impl InsideFacts {
-    /// Those of the extensions that are not there.
-    pub(crate) fn missing<'a>(
-        &'a self,
-        wanted: impl IntoIterator<Item = &'a ExtensionName>,
-    ) -> impl Iterator<Item = &'a ExtensionName> {
-        wanted.into_iter().filter(|extension| !self.extensions.contains_key(extension.as_str()))
-    }
-}
 
 /// Those of the extensions that the server has, and all that these need, directly or not: also what only an older version
 /// needs, since a newer one may be made by way of it.

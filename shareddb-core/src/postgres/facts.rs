@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::names::ExtensionName;
 use crate::postgres::version::ServerVersion;
 
 /// The server as a whole.
@@ -104,7 +105,6 @@ pub(crate) struct DatabaseFacts {
     pub(crate) template: bool,
     /// What an interrupted DROP DATABASE leaves: of no use but to be dropped.
     pub(crate) invalid: bool,
-    pub(crate) marked: bool,
     /// Rights of everybody but the owner: grantee (empty is PUBLIC) to rights, a `*` after those it may pass on.
     pub(crate) access: BTreeMap<String, BTreeSet<String>>,
     /// Names of settings of the database itself.
@@ -127,6 +127,43 @@ pub(crate) struct InsideFacts {
     pub(crate) extensions: BTreeMap<String, String>,
     /// Logins that own objects, which ought to be the owner role's.
     pub(crate) strays: BTreeSet<String>,
+}
+
+impl DatabaseFacts {
+    /// A database as our CREATE DATABASE leaves it: closed, and with PUBLIC's default rights.
+    pub(crate) fn fresh(admin: &str, connections: u16) -> Self {
+        Self {
+            owner: admin.to_owned(),
+            allows_connections: false,
+            connection_limit: i32::from(connections),
+            template: false,
+            invalid: false,
+            access: [(String::new(), BTreeSet::from(["CONNECT".to_owned(), "TEMPORARY".to_owned()]))].into(),
+            settings: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+        }
+    }
+}
+
+impl InsideFacts {
+    /// The inside of template0, as far as an app's is looked at.
+    pub(crate) fn fresh() -> Self {
+        Self {
+            schemas: [("public", "pg_database_owner"), ("pg_catalog", "postgres")]
+                .map(|(name, owner)| (name.to_owned(), owner.to_owned()))
+                .into(),
+            safe_schemas: ["pg_catalog".to_owned()].into(),
+            ..Self::default()
+        }
+    }
+
+    /// Those of the extensions that are not there.
+    pub(crate) fn missing<'a>(
+        &'a self,
+        wanted: impl IntoIterator<Item = &'a ExtensionName>,
+    ) -> impl Iterator<Item = &'a ExtensionName> {
+        wanted.into_iter().filter(|extension| !self.extensions.contains_key(extension.as_str()))
+    }
 }
 
 /// An extension that the server could make.

@@ -1,5 +1,6 @@
 //! The lock that makes one run at a time decide about an app.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -11,6 +12,8 @@ use crate::postgres::statements as sql;
 /// the session that holds it: when that ends, so does the lock, and nothing more can be done through it.
 pub(crate) struct AppLock {
     session: AdminSession,
+    /// Whether the shared one is still held.
+    shared: AtomicBool,
 }
 
 impl AppLock {
@@ -20,7 +23,7 @@ impl AppLock {
     /// `Timeout` naming who holds it.
     pub(crate) async fn take(session: AdminSession, app: &AppName, patience: Duration) -> Result<Self> {
         match session.value("take the app's lock", &sql::lock(app.as_str(), patience)).await {
-            Ok(_) => Ok(Self { session }),
+            Ok(_) => Ok(Self { session, shared: AtomicBool::new(true) }),
             Err(error @ Error::Timeout(_)) => {
                 let holders = session.value("see who holds the lock", &sql::lock_holders(app.as_str())).await?;
                 let holders = holders.unwrap_or_else(|| "somebody who has just finished".to_owned());
@@ -37,8 +40,11 @@ impl AppLock {
         &self.session
     }
 
-    /// Lets others decide about their apps; this app's lock stays.
+    /// Lets others decide about their apps; this app's lock stays. That it is done already is no error.
     pub(crate) async fn release_shared(&self) -> Result<()> {
+        if !self.shared.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
         self.session.value("give back the shared lock", &sql::unlock_shared()).await.map(drop)
     }
 

@@ -110,7 +110,7 @@ pub(crate) fn rename_role(from: &str, to: &str) -> String {
     format!("ALTER ROLE {} RENAME TO {}", identifier(from), identifier(to))
 }
 
-pub(crate) fn forget_role(role: &str) -> String {
+pub(crate) fn unmark_role(role: &str) -> String {
     format!("COMMENT ON ROLE {} IS NULL", identifier(role))
 }
 

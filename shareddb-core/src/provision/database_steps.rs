@@ -8,7 +8,7 @@ use crate::postgres::facts::{DatabaseFacts, InsideFacts, OWNER_ACCESS, RoleFacts
 use crate::postgres::marks::Bearer;
 use crate::postgres::sql::parse_identifier_list;
 use crate::provision::observed::Observed;
-use crate::provision::step::{SettingValue, Step};
+use crate::provision::step::Step;
 
 /// All steps about the database, as far as it can be seen: it opens only after PUBLIC has lost its rights. Of one that is
 /// there and closed nobody knows the inside; that is decided with a second look, once it is open.
@@ -17,7 +17,7 @@ pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
     let existing = observed.database.as_ref().filter(|facts| !facts.invalid);
     if existing.is_none() {
         if observed.database.is_some() {
-            steps.push(Step::DropDatabase { database: app.database.to_string() });
+            steps.push(Step::DropDatabase { database: app.database.clone() });
         }
         steps.push(Step::CreateDatabase { database: app.database.clone(), connections: app.database_connections() });
     }
@@ -43,42 +43,11 @@ pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
     steps
 }
 
-impl DatabaseFacts {
-    /// A database as our CREATE DATABASE leaves it: closed, and with PUBLIC's default rights.
-    pub(crate) fn fresh(admin: &str, connections: u16) -> Self {
-        Self {
-            owner: admin.to_owned(),
-            allows_connections: false,
-            connection_limit: i32::from(connections),
-            template: false,
-            invalid: false,
-            marked: false,
-            access: [(String::new(), BTreeSet::from(["CONNECT".to_owned(), "TEMPORARY".to_owned()]))].into(),
-            settings: BTreeSet::new(),
-            strangers: BTreeSet::new(),
-        }
-    }
-}
-
-impl InsideFacts {
-    /// The inside of template0, as far as an app's is looked at.
-    pub(crate) fn fresh() -> Self {
-        Self {
-            schemas: [("public", "pg_database_owner"), ("pg_catalog", "postgres")]
-                .map(|(name, owner)| (name.to_owned(), owner.to_owned()))
-                .into(),
-            safe_schemas: ["pg_catalog".to_owned()].into(),
-            ..Self::default()
-        }
-    }
-}
-
 fn outside(app: &App, observed: &Observed, facts: &DatabaseFacts) -> Vec<Step> {
     let database = app.database.clone();
     let mut steps = Vec::new();
-    let mark = app.mark();
-    if !facts.marked || observed.marks.on(Bearer::Database, database.as_str()) != Some(&mark) {
-        steps.push(Step::MarkDatabase { database: database.clone(), mark });
+    if observed.marks.on(Bearer::Database, database.as_str()) != Some(&app.mark()) {
+        steps.push(Step::MarkDatabase { database: database.clone(), dropping: false });
     }
     let foreign_owner = facts.owner != observed.server.admin;
     if foreign_owner {
@@ -105,28 +74,31 @@ fn outside(app: &App, observed: &Observed, facts: &DatabaseFacts) -> Vec<Step> {
 
 /// Settings of the logins in this database: the search path, and what the spec asks for.
 fn settings<'a>(app: &App, facts: impl Fn(&RoleName) -> Option<&'a RoleFacts>) -> Vec<Step> {
-    let mut desired: BTreeMap<&str, SettingValue> = BTreeMap::new();
-    desired.insert("search_path", SettingValue::Names(app.effective_search_path()));
-    desired.extend(app.settings.iter().map(|(name, value)| (name.as_str(), SettingValue::Text(value.clone()))));
+    let (database, path) = (&app.database, app.effective_search_path());
     let mut steps = Vec::new();
     for role in &app.logins {
         let stored = facts(role).map(|facts| &facts.database_settings);
-        for (name, value) in &desired {
-            if !stored.and_then(|stored| stored.get(*name)).is_some_and(|stored| same(stored, value)) {
-                steps.push(Step::SetForRole {
-                    role: role.clone(),
-                    database: Some(app.database.clone()),
-                    name: (*name).to_owned(),
-                    value: value.clone(),
-                });
-            }
+        let is = |name: &str, same: &dyn Fn(&str) -> bool| {
+            stored.and_then(|stored| stored.get(name)).is_some_and(|value| same(value))
+        };
+        if !is(SEARCH_PATH, &|stored| parse_identifier_list(stored) == path) {
+            steps.push(Step::SetSearchPath { role: role.clone(), database: database.clone(), path: path.clone() });
         }
-        steps.extend(extra(app, role, stored, |name| desired.contains_key(name)));
+        for (name, value) in
+            app.settings.iter().filter(|(name, value)| !is(name.as_str(), &|stored| same(stored, value)))
+        {
+            let (role, database, name) = (role.clone(), Some(database.clone()), name.to_string());
+            steps.push(Step::SetForRole { role, database, name, value: value.clone() });
+        }
+        let ours = |name: &str| name == SEARCH_PATH || app.settings.keys().any(|setting| setting.as_str() == name);
+        steps.extend(extra(app, role, stored, ours));
     }
     let stored = facts(&app.maintenance).map(|facts| &facts.database_settings);
     steps.extend(extra(app, &app.maintenance, stored, |_| false));
     steps
 }
+
+const SEARCH_PATH: &str = "search_path";
 
 fn extra(
     app: &App,
@@ -140,14 +112,9 @@ fn extra(
         .collect()
 }
 
-fn same(stored: &str, value: &SettingValue) -> bool {
-    match value {
-        // The server delimits the few that are lists of names, such as temp_tablespaces.
-        SettingValue::Text(text) => {
-            stored == text || stored.starts_with('"') && parse_identifier_list(stored) == [text.as_str()]
-        }
-        SettingValue::Names(names) => parse_identifier_list(stored) == *names,
-    }
+/// The server delimits the few that are lists of names, such as temp_tablespaces.
+fn same(stored: &str, value: &str) -> bool {
+    stored == value || stored.starts_with('"') && parse_identifier_list(stored) == [value]
 }
 
 fn inside(app: &App, observed: &Observed, facts: &InsideFacts) -> Vec<Step> {

@@ -1,6 +1,6 @@
 //! The decision how an app goes: closed first, its record last, so that a second run finishes what a first one began.
 
-use crate::app::{App, AppSpec};
+use crate::app::App;
 use crate::error::{Error, Result};
 use crate::mark::Progress;
 use crate::names::{AppName, RoleName};
@@ -18,23 +18,22 @@ use crate::provision::step::Step;
 /// `NotFound` when no such app is recorded, `Refused` when its roles have something in other databases.
 pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
     let record = observed.record(name)?.ok_or_else(|| observed.marks.no_such_app(name, &observed.environment))?;
-    let app = App::derive(&AppSpec::new(name.clone()), &observed.environment, Some(record))?;
+    let app = App::recorded(record)?;
     check_elsewhere(&app, observed)?;
     let database = observed.database.as_ref().filter(|_| observed.owns_database(&app));
     let mut steps = mark(&app, observed);
     steps.extend(close(&app, observed));
     if database.is_some_and(|facts| facts.allows_connections && !facts.invalid) {
-        steps.push(Step::CloseDatabase { database: app.database.to_string() });
+        steps.push(Step::CloseDatabase { database: app.database.clone() });
     }
-    let roles: Vec<String> =
-        app.roles().map(ToString::to_string).filter(|role| observed.roles.contains_key(role)).collect();
-    if roles.iter().any(|role| observed.roles.get(role).is_some_and(|facts| facts.sessions > 0)) {
+    let roles: Vec<RoleName> = app.roles().filter(|role| observed.roles.contains_key(role.as_str())).cloned().collect();
+    if roles.iter().any(|role| observed.roles.get(role.as_str()).is_some_and(|facts| facts.sessions > 0)) {
         steps.push(Step::EndSessions { roles: roles.clone() });
     }
     if matches!(observed.secret, SecretFacts::Held(_)) {
         steps.push(Step::DeleteSecret { secret: app.secret.clone() });
     }
-    steps.extend(database.map(|_| Step::DropDatabase { database: app.database.to_string() }));
+    steps.extend(database.map(|_| Step::DropDatabase { database: app.database.clone() }));
     // The owner role bears the record: it goes last.
     steps.extend(roles.into_iter().rev().map(|role| Step::DropRole { role }));
     let notices = observed
@@ -69,12 +68,12 @@ fn mark(app: &App, observed: &Observed) -> Vec<Step> {
     if observed.roles.contains_key(app.owner.as_str())
         && observed.marks.on(Bearer::Role, app.owner.as_str()) != Some(&mark)
     {
-        steps.push(Step::MarkOwner { role: app.owner.clone(), mark: mark.clone() });
+        steps.push(Step::MarkOwner { role: app.owner.clone(), progress: Progress::Dropping });
     }
     let valid = observed.database.as_ref().is_some_and(|facts| !facts.invalid);
     if valid && observed.owns_database(app) && observed.marks.on(Bearer::Database, app.database.as_str()) != Some(&mark)
     {
-        steps.push(Step::MarkDatabase { database: app.database.clone(), mark });
+        steps.push(Step::MarkDatabase { database: app.database.clone(), dropping: true });
     }
     steps
 }

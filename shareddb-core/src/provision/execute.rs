@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use crate::app::{App, Slot};
 use crate::credentials;
 use crate::error::{Error, Result};
+use crate::mark::Progress;
 use crate::names::RoleName;
 use crate::password::{self, Verifier};
 use crate::postgres::catalog::PROOF;
@@ -16,7 +17,7 @@ use crate::provision::event::{Event, Listener};
 use crate::provision::observe::Observation;
 use crate::provision::plan::Plan;
 use crate::provision::proof::{self, Proof};
-use crate::provision::step::{PasswordSource, Phase, SettingValue, Step};
+use crate::provision::step::{PasswordSource, Phase, Step};
 use crate::server::Server;
 
 /// One run of a plan, under the app's lock.
@@ -45,16 +46,16 @@ impl<'a> Execution<'a> {
 
     /// Does every step in order, and stops at the first that fails: what is done stays done, and the same run again goes on.
     pub(crate) async fn run(mut self, steps: &[Step]) -> Result<Option<Proof>> {
-        let mut shared = true;
         for group in groups(steps) {
             let phase = group[0].phase();
-            if shared && phase > Phase::Roles {
+            if phase > Phase::Roles {
                 self.lock.release_shared().await?;
-                shared = false;
             }
             group.iter().for_each(|step| self.listener.tell(Event::Begun(step)));
             match group {
-                [step] if phase == Phase::Outside => self.outside(step).await?,
+                [Step::Prove { login }] => self.prove(login).await?,
+                [Step::PublishSecret { slot, replace, .. }] => self.publish(*slot, *replace).await?,
+                [Step::DeleteSecret { secret }] => self.server.secrets().delete(secret).await?,
                 steps => self.statements(phase, steps).await?,
             }
             group.iter().for_each(|step| self.listener.tell(Event::Done(step)));
@@ -69,15 +70,14 @@ impl<'a> Execution<'a> {
         }
         let what = match steps {
             [step] => format!("do: {step}"),
-            [first, rest @ ..] => format!("do: {first}; and {} more in the same transaction", rest.len()),
-            [] => return Ok(()),
+            steps => format!("do {} changes together, beginning with: {}", steps.len(), steps[0]),
         };
         let session = self.lock.session();
         match phase {
             Phase::Inside => self.inside().await?.run_transaction(&what, &statements).await,
             Phase::Password => session.run_silently(&what, &statements).await,
-            Phase::Roles | Phase::Database => session.run_transaction(&what, &statements).await,
-            Phase::Server | Phase::Alone | Phase::Outside => {
+            phase if phase.is_transaction() => session.run_transaction(&what, &statements).await,
+            _ => {
                 for statement in &statements {
                     session.run(&what, statement).await?;
                 }
@@ -97,25 +97,23 @@ impl<'a> Execution<'a> {
         Ok(self.inside.insert(session))
     }
 
-    async fn outside(&mut self, step: &Step) -> Result<()> {
-        match step {
-            Step::Prove { login } => {
-                // A session of ours inside would count against nobody, but has no use any more.
-                self.inside = None;
-                let config = self
-                    .server
-                    .app_config(self.app, login, self.password()?)
-                    .with_application_name(PROOF)
-                    // What is proven is who may do what, not how fast; only locks are not waited for.
-                    .with_option("statement_timeout", "0")
-                    .with_option("lock_timeout", "10s");
-                self.proof = Some(proof::prove(&config, self.app, &self.forbidden()).await?);
-                Ok(())
-            }
-            Step::PublishSecret { slot, replace, .. } => self.publish(*slot, *replace).await,
-            Step::DeleteSecret { secret } => self.server.secrets().delete(secret).await,
-            _ => Err(Error::failed("internal", format!("no way is known to do: {step}"))),
+    async fn prove(&mut self, login: &RoleName) -> Result<()> {
+        // A session of ours inside would count against nobody, but has no use any more.
+        self.inside = None;
+        let config = self
+            .server
+            .app_config(self.app, login, self.password()?)
+            .with_application_name(PROOF)
+            // What is proven is who may do what, not how fast; only locks are not waited for.
+            .with_option("statement_timeout", "0")
+            .with_option("lock_timeout", "10s");
+        let proof = proof::prove(&config, self.app, &self.forbidden()).await?;
+        if proof == Proof::Complete {
+            let whole = sql::mark_role(self.app.owner.as_str(), &self.app.mark());
+            self.lock.session().run("record that the app is proven", &whole).await?;
         }
+        self.proof = Some(proof);
+        Ok(())
     }
 
     /// The commit of a create: everything before it is of no use to anybody, everything after it works.
@@ -131,7 +129,10 @@ impl<'a> Execution<'a> {
     }
 
     fn password(&self) -> Result<SecretString> {
-        self.observation.password.clone().ok_or_else(|| Error::failed("password_missing", "the plan sets no password"))
+        self.observation
+            .password
+            .clone()
+            .ok_or_else(|| Error::failed("internal", "the plan uses a password that it does not have"))
     }
 
     /// Databases that the app must not get into: those of the server, and one of another app.
@@ -146,6 +147,10 @@ impl<'a> Execution<'a> {
         [self.server.admin().database().to_owned(), "template1".to_owned()].into_iter().chain(neighbour).collect()
     }
 
+    fn mark_owner(&self, role: &RoleName, progress: Progress) -> String {
+        sql::mark_role(role.as_str(), &self.app.mark().while_in(progress))
+    }
+
     fn verifier(&mut self, source: PasswordSource) -> Result<Verifier> {
         if source == PasswordSource::New {
             self.observation.password = Some(password::generate()?);
@@ -158,8 +163,8 @@ impl<'a> Execution<'a> {
         Ok(match step {
             Step::CreateMaintenanceGroup => vec![sql::create_maintenance_group()],
             Step::CloseToPublic { database } => vec![sql::close_to_public(database)],
-            Step::CreateOwner { role, shape, mark } => {
-                vec![sql::create_role(role.as_str(), shape), sql::mark_role(role.as_str(), mark)]
+            Step::CreateOwner { role, shape, progress } => {
+                vec![sql::create_role(role.as_str(), shape), self.mark_owner(role, *progress)]
             }
             Step::CreateLogin { role, shape } => vec![sql::create_role(role.as_str(), shape)],
             Step::AlterRole { role, shape } => vec![sql::alter_role(role.as_str(), shape)],
@@ -167,33 +172,37 @@ impl<'a> Execution<'a> {
             Step::RevokeMembership { group, member } => vec![sql::revoke_membership(group, member)],
             Step::GrantMembership { group, member } => vec![sql::grant_membership(group, member.as_str())],
             Step::SetForRole { role, database, name, value } => {
-                vec![set_for_role(role, database.as_ref().map(AsRef::as_ref), name, value)]
+                vec![sql::set_for_role(role.as_str(), database.as_ref().map(AsRef::as_ref), name, value)]
+            }
+            Step::SetSearchPath { role, database, path } => {
+                vec![sql::set_search_path(role.as_str(), database.as_str(), path)]
             }
             Step::ResetForRole { role, database, name } => {
                 vec![sql::reset_for_role(role.as_str(), database.as_ref().map(AsRef::as_ref), name)]
             }
             Step::RevokeAccess { database, role } => vec![sql::revoke_access(database, role)],
-            Step::ConfirmOwner { .. } if self.proof == Some(Proof::Incomplete) => Vec::new(),
-            Step::MarkOwner { role, mark } | Step::ConfirmOwner { role, mark } => {
-                vec![sql::mark_role(role.as_str(), mark)]
-            }
-            Step::DropDatabase { database } => vec![sql::drop_database(database)],
+            Step::MarkOwner { role, progress } => vec![self.mark_owner(role, *progress)],
+            Step::DropDatabase { database } => vec![sql::drop_database(database.as_str())],
             Step::CreateDatabase { database, connections } => {
                 vec![sql::create_database(database.as_str(), *connections)]
             }
-            Step::MarkDatabase { database, mark } => vec![sql::mark_database(database.as_str(), mark)],
+            Step::MarkDatabase { database, dropping } => {
+                let mark = self.app.mark();
+                let mark = if *dropping { mark.while_in(Progress::Dropping) } else { mark };
+                vec![sql::mark_database(database.as_str(), &mark)]
+            }
             Step::OwnDatabase { database } => vec![sql::own_database(database.as_str(), admin)],
             Step::SetAccess { database, owner, revoke } => {
                 sql::set_access(database.as_str(), owner.as_str(), revoke.iter().map(String::as_str))
             }
             Step::LimitDatabase { database, connections } => vec![sql::limit_database(database.as_str(), *connections)],
             Step::ResetForDatabase { database, name } => vec![sql::reset_for_database(database.as_str(), name)],
-            Step::EndSessions { roles } => vec![sql::end_sessions(roles.iter().map(String::as_str))],
+            Step::EndSessions { roles } => vec![sql::end_sessions(roles.iter().map(AsRef::as_ref))],
             Step::EndStrangers { database, own } => {
                 vec![sql::end_strangers(database.as_str(), own.iter().map(AsRef::as_ref))]
             }
             Step::OpenDatabase { database } => vec![sql::allow_connections(database.as_str(), true)],
-            Step::CloseDatabase { database } => vec![sql::allow_connections(database, false)],
+            Step::CloseDatabase { database } => vec![sql::allow_connections(database.as_str(), false)],
             Step::OwnPublicSchema { owner } => sql::own_public_schema(owner.as_str()).into(),
             Step::CreateSchema { schema, owner } => sql::create_schema(schema.as_str(), owner.as_str()).into(),
             Step::CreateExtensionSchema { schema, owner } => {
@@ -203,17 +212,9 @@ impl<'a> Execution<'a> {
             Step::ReassignStrays { login, owner } => vec![sql::reassign_owned(login.as_str(), owner.as_str())],
             Step::SetPassword { login, source } => vec![sql::set_password(login.as_str(), &self.verifier(*source)?)],
             Step::EndExpiry { login } => vec![sql::end_expiry(login.as_str())],
-            Step::DropRole { role } => sql::drop_role(role, admin).into(),
+            Step::DropRole { role } => sql::drop_role(role.as_str(), admin).into(),
             Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => Vec::new(),
         })
-    }
-}
-
-fn set_for_role(role: &RoleName, database: Option<&str>, name: &str, value: &SettingValue) -> String {
-    match (value, database) {
-        (SettingValue::Names(path), Some(database)) => sql::set_search_path(role.as_str(), database, path),
-        (SettingValue::Names(path), None) => sql::set_for_role(role.as_str(), None, name, &path.join(", ")),
-        (SettingValue::Text(text), database) => sql::set_for_role(role.as_str(), database, name, text),
     }
 }
 
@@ -221,6 +222,6 @@ fn set_for_role(role: &RoleName, database: Option<&str>, name: &str, value: &Set
 fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
     steps.chunk_by(|one, next| {
         let phase = one.phase();
-        phase == next.phase() && !matches!(phase, Phase::Server | Phase::Alone | Phase::Outside)
+        phase == next.phase() && phase.is_transaction()
     })
 }

@@ -20,12 +20,12 @@ impl Goal {
         }
     }
 
-    /// The error that cut a run short, with what it leaves behind where that is not obvious.
-    pub(crate) fn cut_short(&self, error: Error) -> Error {
+    /// The error that cut a run short, and what it may leave behind where that is not obvious.
+    pub(crate) fn explain(&self, error: Error) -> Error {
         let Self::Drop(name) = self else { return error };
         let hint = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
         error.with_hint(format!(
-            "{hint}the app is closed meanwhile: run the drop again, or take it back, while its database is there, with: shareddb create {name}"
+            "{hint}the app may be closed by now: drop it again, or, while its database is there, open it with: shareddb create {name}"
         ))
     }
 }

@@ -79,8 +79,8 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
 }
 
 async fn inside(server: &Server, app: &App, observed: &Observed) -> Result<Option<InsideFacts>> {
-    let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid && facts.marked;
-    if !observed.database.as_ref().is_some_and(enterable) {
+    let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid;
+    if !(observed.owns_database(app) && observed.database.as_ref().is_some_and(enterable)) {
         return Ok(None);
     }
     let session = server.tenant_session(app.database.as_str(), observed.server.version).await?;

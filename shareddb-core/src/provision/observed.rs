@@ -68,7 +68,7 @@ impl Observed {
         let (role, right) = (&misplaced.name, misplaced.mark.database.as_str());
         let hint = match self.marks.on(Bearer::Role, right) {
             Some(_) => {
-                format!("role {right} bears it, too; take it from the other one: {}", statements::forget_role(role))
+                format!("role {right} bears it, too; take it from the other one: {}", statements::unmark_role(role))
             }
             None => format!("was it renamed? undo that with: {}", statements::rename_role(role, right)),
         };

@@ -62,8 +62,8 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     admission::check(spec, &app, record, observed)?;
 
     let mut changes = server_steps(observed);
-    let begun = begun(&app, record);
-    changes.extend(role_steps::roles(&app, observed, &begun));
+    let progress = progress(record);
+    changes.extend(role_steps::roles(&app, observed, progress));
     changes.extend(database_steps::database(&app, observed));
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
     let whole = record == Some(&app.mark()) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
@@ -72,17 +72,16 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let publish = publish_step(&app, observed, &credential);
     let mut steps = Vec::new();
     if !(whole && changes.is_empty() && password.is_empty() && publish.is_none()) {
-        steps.extend(begin(&app, observed, begun));
+        steps.extend(begin(&app, observed, progress));
         steps.extend(changes);
         if !partial {
             steps.extend(password);
             steps.push(Step::Prove { login: app.login(credential.slot).clone() });
-            steps.push(Step::ConfirmOwner { role: app.owner.clone(), mark: app.mark() });
             steps.extend(publish);
         }
     }
     Ok(Plan {
-        notices: admission::notices(&app, record, observed),
+        notices: notices(&app, record, observed, partial),
         exists: record.is_some(),
         goal: Goal::Create(spec.clone()),
         app,
@@ -91,20 +90,24 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     })
 }
 
+fn notices(app: &App, record: Option<&Mark>, observed: &Observed, partial: bool) -> Vec<String> {
+    let closed = partial
+        .then(|| format!("database {} is closed: what is to be done inside is decided when it is open", app.database));
+    admission::notices(app, record, observed).into_iter().chain(closed).collect()
+}
+
 /// What the record says until a proof has succeeded: a run that failed or was killed is not forgotten.
-fn begun(app: &App, record: Option<&Mark>) -> Mark {
+fn progress(record: Option<&Mark>) -> Progress {
     match record {
-        None => app.mark().while_in(Progress::Creating),
-        Some(Mark { progress: Some(Progress::Creating), .. }) => app.mark().while_in(Progress::Creating),
-        Some(_) => app.mark().while_in(Progress::Changing),
+        None | Some(Mark { progress: Some(Progress::Creating), .. }) => Progress::Creating,
+        Some(_) => Progress::Changing,
     }
 }
 
-fn begin(app: &App, observed: &Observed, begun: Mark) -> Option<Step> {
+fn begin(app: &App, observed: &Observed, progress: Progress) -> Option<Step> {
     let role = app.owner.clone();
-    let recorded = observed.marks.on(Bearer::Role, role.as_str());
-    (observed.roles.contains_key(role.as_str()) && recorded != Some(&begun))
-        .then_some(Step::MarkOwner { role, mark: begun })
+    let begun = observed.marks.on(Bearer::Role, role.as_str()) == Some(&app.mark().while_in(progress));
+    (observed.roles.contains_key(role.as_str()) && !begun).then_some(Step::MarkOwner { role, progress })
 }
 
 /// The walls that all apps share.

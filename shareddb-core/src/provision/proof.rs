@@ -10,13 +10,24 @@ use crate::error::{Error, Result};
 use crate::postgres::statements as sql;
 
 /// What became of the proof.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Proof {
     /// The login works, makes the owner's objects, and was refused by other databases.
     Complete,
     /// The password is right, but every session that the app may have is in use.
     Incomplete,
+}
+
+impl Proof {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+        }
+    }
 }
 
 /// A session that has just ended may be counted for a moment longer.

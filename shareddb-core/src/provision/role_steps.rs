@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::app::{App, MAINTENANCE_CONNECTIONS};
-use crate::mark::Mark;
+use crate::mark::Progress;
 use crate::names::RoleName;
 use crate::postgres::facts::{Membership, RoleFacts, RoleShape};
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::provision::observed::Observed;
-use crate::provision::step::{SettingValue, Step};
+use crate::provision::step::Step;
 
 /// Space for sorts and joins on disk that one process of an app may take.
 pub(crate) const TEMP_FILE_LIMIT: &str = "1GB";
@@ -22,8 +22,8 @@ struct Desired<'a> {
 }
 
 /// All steps about roles, in the one transaction they are made for.
-pub(crate) fn roles(app: &App, observed: &Observed, mark: &Mark) -> Vec<Step> {
-    let mut steps = owner(app, observed, mark);
+pub(crate) fn roles(app: &App, observed: &Observed, progress: Progress) -> Vec<Step> {
+    let mut steps = owner(app, observed, progress);
     let login = RoleShape { login: true, connection_limit: i32::from(app.connections), ..RoleShape::CLOSED };
     let maintenance = RoleShape { connection_limit: i32::from(MAINTENANCE_CONNECTIONS), ..RoleShape::CLOSED };
     for name in &app.logins {
@@ -38,10 +38,10 @@ pub(crate) fn roles(app: &App, observed: &Observed, mark: &Mark) -> Vec<Step> {
     steps
 }
 
-fn owner(app: &App, observed: &Observed, mark: &Mark) -> Vec<Step> {
+fn owner(app: &App, observed: &Observed, progress: Progress) -> Vec<Step> {
     let (role, shape) = (app.owner.clone(), RoleShape::CLOSED);
     let Some(facts) = observed.roles.get(role.as_str()) else {
-        return vec![Step::CreateOwner { role, shape, mark: mark.clone() }];
+        return vec![Step::CreateOwner { role, shape, progress }];
     };
     let mut steps = Vec::new();
     if facts.shape != shape {
@@ -107,10 +107,5 @@ fn revoke(group: &str, member: &str) -> Step {
 }
 
 fn set(role: &RoleName, name: &str, value: &str) -> Step {
-    Step::SetForRole {
-        role: role.clone(),
-        database: None,
-        name: name.to_owned(),
-        value: SettingValue::Text(value.to_owned()),
-    }
+    Step::SetForRole { role: role.clone(), database: None, name: name.to_owned(), value: value.to_owned() }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use crate::app::{App, AppSpec, Slot};
-use crate::mark::Mark;
+use crate::mark::{Mark, Progress};
 use crate::postgres::facts::{
     DatabaseFacts, Expiry, ExtensionFacts, InsideFacts, Membership, OWNER_ACCESS, RoleFacts, RoleShape, ServerFacts,
 };
@@ -15,7 +15,7 @@ use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::postgres::version::ServerVersion;
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
 use crate::provision::plan::{Plan, plan};
-use crate::provision::step::{SettingValue, Step};
+use crate::provision::step::Step;
 
 pub(super) const ADMIN: &str = "postgres";
 
@@ -129,11 +129,8 @@ impl World {
 
     /// What can be seen of the inside: everything or nothing.
     pub(super) fn look_inside(&mut self) {
-        let open = self
-            .observed
-            .database
-            .as_ref()
-            .is_some_and(|facts| facts.allows_connections && !facts.invalid && facts.marked);
+        let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid;
+        let open = self.observed.owns_database(&APP) && self.observed.database.as_ref().is_some_and(enterable);
         self.observed.inside = open.then(|| self.inside.clone());
     }
 
@@ -165,9 +162,9 @@ impl World {
             Step::CloseToPublic { database } => {
                 self.observed.server.open_to_public.remove(database);
             }
-            Step::CreateOwner { role, shape, mark } => {
+            Step::CreateOwner { role, shape, progress } => {
                 assert!(self.observed.roles.insert(role.to_string(), new_role(*shape)).is_none());
-                self.mark(Bearer::Role, role.as_str(), mark);
+                self.mark(Bearer::Role, role.as_str(), &app.mark().while_in(*progress));
             }
             Step::CreateLogin { role, shape } => {
                 assert!(self.observed.roles.insert(role.to_string(), new_role(*shape)).is_none());
@@ -189,13 +186,12 @@ impl World {
                 }
             }
             Step::SetForRole { role, database, name, value } => {
-                let value = match value {
-                    SettingValue::Text(text) => text.clone(),
-                    SettingValue::Names(names) => names.join(", "),
-                };
                 let role = self.role(role.as_str());
                 let settings = if database.is_some() { &mut role.database_settings } else { &mut role.settings };
-                settings.insert(name.clone(), value);
+                settings.insert(name.clone(), value.clone());
+            }
+            Step::SetSearchPath { role, path, .. } => {
+                self.role(role.as_str()).database_settings.insert("search_path".to_owned(), path.join(", "));
             }
             Step::ResetForRole { role, database, name } => {
                 let role = self.role(role.as_str());
@@ -205,18 +201,18 @@ impl World {
             Step::RevokeAccess { database, role } => {
                 self.observed.foreign_access.remove(&(database.clone(), role.clone()));
             }
-            Step::MarkOwner { role, mark } | Step::ConfirmOwner { role, mark } => {
-                self.mark(Bearer::Role, role.as_str(), mark)
+            Step::MarkOwner { role, progress } => {
+                self.mark(Bearer::Role, role.as_str(), &app.mark().while_in(*progress));
             }
-            Step::DropDatabase { database } => self.drop_database(database),
+            Step::DropDatabase { database } => self.drop_database(database.as_str()),
             Step::CreateDatabase { connections, .. } => {
                 assert!(self.observed.database.is_none());
                 self.observed.database = Some(DatabaseFacts::fresh(ADMIN, *connections));
                 self.inside = InsideFacts::fresh();
             }
-            Step::MarkDatabase { database, mark } => {
-                self.database().marked = true;
-                self.mark(Bearer::Database, database.as_str(), mark);
+            Step::MarkDatabase { database, dropping } => {
+                let mark = if *dropping { app.mark().while_in(Progress::Dropping) } else { app.mark() };
+                self.mark(Bearer::Database, database.as_str(), &mark);
             }
             Step::OwnDatabase { .. } => {
                 let facts = self.database();
@@ -240,7 +236,7 @@ impl World {
             Step::EndStrangers { .. } => self.database().strangers.clear(),
             Step::EndSessions { roles } => {
                 for role in roles {
-                    self.role(role).sessions = 0;
+                    self.role(role.as_str()).sessions = 0;
                 }
             }
             Step::OpenDatabase { .. } => self.database().allows_connections = true,
@@ -273,7 +269,10 @@ impl World {
                 self.passwords.stored[slot as usize] = Some(self.passwords.at_hand());
             }
             Step::EndExpiry { login } => self.role(login.as_str()).expiry = Expiry::Never,
-            Step::Prove { login } => assert!(self.can_work(app.slot_of(login.as_str()).unwrap()), "{self:#?}"),
+            Step::Prove { login } => {
+                assert!(self.can_work(app.slot_of(login.as_str()).unwrap()), "{self:#?}");
+                self.mark(Bearer::Role, app.owner.as_str(), &app.mark());
+            }
             Step::PublishSecret { slot, replace, .. } => {
                 assert_eq!(*replace, self.observed.secret != SecretFacts::Absent);
                 self.passwords.secret = Some(self.passwords.at_hand());
@@ -284,7 +283,7 @@ impl World {
                 self.observed.secret = SecretFacts::Absent;
                 self.passwords.secret = None;
             }
-            Step::DropRole { role } => self.drop_role(role),
+            Step::DropRole { role } => self.drop_role(role.as_str()),
         }
         self.look_inside();
         if let SecretFacts::Held(held) = &mut self.observed.secret {

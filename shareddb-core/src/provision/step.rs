@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::app::Slot;
-use crate::mark::Mark;
+use crate::mark::Progress;
 use crate::names::{DatabaseName, RoleName, SchemaName, SecretName};
 use crate::postgres::facts::RoleShape;
 
@@ -20,7 +20,7 @@ pub enum Step {
     /// Take a database that is nobody's app from PUBLIC.
     CloseToPublic { database: String },
     /// Make the owner role and record the app on it.
-    CreateOwner { role: RoleName, shape: RoleShape, mark: Mark },
+    CreateOwner { role: RoleName, shape: RoleShape, progress: Progress },
     /// Make a login or the maintenance login, without password.
     CreateLogin { role: RoleName, shape: RoleShape },
     /// Give a role the attributes and the limit it ought to have.
@@ -32,21 +32,21 @@ pub enum Step {
     /// Make a role a member of another.
     GrantMembership { group: String, member: RoleName },
     /// Set a setting of a role, everywhere or in the app's database.
-    SetForRole { role: RoleName, database: Option<DatabaseName>, name: String, value: SettingValue },
+    SetForRole { role: RoleName, database: Option<DatabaseName>, name: String, value: String },
+    /// Set the search path of a login in the app's database.
+    SetSearchPath { role: RoleName, database: DatabaseName, path: Vec<String> },
     /// Reset a setting of a role that is not ours.
     ResetForRole { role: RoleName, database: Option<DatabaseName>, name: String },
     /// Take a right on a database of others from one of the app's roles.
     RevokeAccess { database: String, role: String },
-    /// Record on the owner role what the app is to be and what has begun.
-    MarkOwner { role: RoleName, mark: Mark },
-    /// Record on the owner role that the app was proven to be so; left out when the proof was incomplete.
-    ConfirmOwner { role: RoleName, mark: Mark },
+    /// Record on the owner role what the app is to be, and what has begun.
+    MarkOwner { role: RoleName, progress: Progress },
     /// Drop what an interrupted DROP DATABASE left, or the database of an app that goes.
-    DropDatabase { database: String },
+    DropDatabase { database: DatabaseName },
     /// Make the database, closed.
     CreateDatabase { database: DatabaseName, connections: u16 },
     /// Record the app on its database.
-    MarkDatabase { database: DatabaseName, mark: Mark },
+    MarkDatabase { database: DatabaseName, dropping: bool },
     /// Make the admin the owner of the database.
     OwnDatabase { database: DatabaseName },
     /// Leave rights on the database to the owner role only.
@@ -56,13 +56,13 @@ pub enum Step {
     /// Reset a setting of the database itself.
     ResetForDatabase { database: DatabaseName, name: String },
     /// End the sessions of roles that go.
-    EndSessions { roles: Vec<String> },
+    EndSessions { roles: Vec<RoleName> },
     /// End the sessions of roles that have no business in the database.
     EndStrangers { database: DatabaseName, own: Vec<RoleName> },
     /// Let connections in, as far as rights allow.
     OpenDatabase { database: DatabaseName },
     /// Let no more connections in.
-    CloseDatabase { database: String },
+    CloseDatabase { database: DatabaseName },
     /// Hand schema `public` to the owner role.
     OwnPublicSchema { owner: RoleName },
     /// Make the app's schema, owned by the owner role.
@@ -77,29 +77,20 @@ pub enum Step {
     SetPassword { login: RoleName, source: PasswordSource },
     /// Take the end date from a login's password.
     EndExpiry { login: RoleName },
-    /// Log in as the app and try what it can and cannot do.
+    /// Log in as the app and try what it can and cannot do; when all could be tried, record that nothing is left to do.
     Prove { login: RoleName },
     /// Write the Secret.
     PublishSecret { secret: SecretName, slot: Slot, replace: bool },
     /// Delete the Secret.
     DeleteSecret { secret: SecretName },
     /// Drop a role.
-    DropRole { role: String },
-}
-
-/// A setting's value: one constant, or a list of names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum SettingValue {
-    /// One constant.
-    Text(String),
-    /// A list of names.
-    Names(Vec<String>),
+    DropRole { role: RoleName },
 }
 
 /// Where a password comes from. The password itself is never part of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum PasswordSource {
     /// The Secret has it.
     Secret,
@@ -117,7 +108,7 @@ pub enum Change {
     Change,
     /// Something goes.
     Remove,
-    /// Something is tried out, or that is written down.
+    /// Something is tried out.
     Check,
 }
 
@@ -152,6 +143,16 @@ pub(crate) enum Phase {
     Outside,
 }
 
+impl Phase {
+    /// Whether steps that are neighbours stand or fall together.
+    pub(crate) fn is_transaction(self) -> bool {
+        match self {
+            Self::Roles | Self::Database | Self::Inside | Self::Password => true,
+            Self::Server | Self::Alone | Self::Outside => false,
+        }
+    }
+}
+
 impl Step {
     /// What kind of change it is.
     pub fn change(&self) -> Change {
@@ -175,9 +176,23 @@ impl Step {
             | Self::EndStrangers { .. }
             | Self::DeleteSecret { .. }
             | Self::DropRole { .. } => Change::Remove,
-            Self::MarkOwner { mark, .. } if !mark.is_dropping() => Change::Check,
-            Self::Prove { .. } | Self::ConfirmOwner { .. } => Change::Check,
-            _ => Change::Change,
+            Self::Prove { .. } => Change::Check,
+            Self::CloseToPublic { .. }
+            | Self::AlterRole { .. }
+            | Self::SetForRole { .. }
+            | Self::SetSearchPath { .. }
+            | Self::MarkOwner { .. }
+            | Self::MarkDatabase { .. }
+            | Self::OwnDatabase { .. }
+            | Self::SetAccess { .. }
+            | Self::LimitDatabase { .. }
+            | Self::OpenDatabase { .. }
+            | Self::CloseDatabase { .. }
+            | Self::OwnPublicSchema { .. }
+            | Self::ReassignStrays { .. }
+            | Self::SetPassword { .. }
+            | Self::EndExpiry { .. }
+            | Self::PublishSecret { replace: true, .. } => Change::Change,
         }
     }
 
@@ -194,7 +209,6 @@ impl Step {
             | Self::ResetForRole { database: None, .. }
             | Self::RevokeAccess { .. }
             | Self::MarkOwner { .. }
-            | Self::ConfirmOwner { .. }
             | Self::DropRole { .. } => Phase::Roles,
             Self::DropDatabase { .. }
             | Self::CreateDatabase { .. }
@@ -208,6 +222,7 @@ impl Step {
             | Self::LimitDatabase { .. }
             | Self::ResetForDatabase { .. }
             | Self::SetForRole { .. }
+            | Self::SetSearchPath { .. }
             | Self::ResetForRole { .. } => Phase::Database,
             Self::OwnPublicSchema { .. }
             | Self::CreateSchema { .. }
@@ -230,14 +245,17 @@ impl fmt::Display for Step {
                 write!(f, "role/{role}, login with {} connections", shape.connection_limit)
             }
             Self::CreateLogin { role, .. } => write!(f, "role/{role}, maintenance login, closed"),
-            Self::AlterRole { role, shape } => write!(f, "role/{role}: {shape}"),
+            Self::AlterRole { role, shape } => write!(f, "role/{role}: {}", Shape(shape)),
             Self::ClearPassword { role } => write!(f, "role/{role}: its password"),
             Self::RevokeMembership { group, member } => {
                 write!(f, "membership of {} in {}", member.escape_default(), group.escape_default())
             }
             Self::GrantMembership { group, member } => write!(f, "membership of {member} in {group}"),
             Self::SetForRole { role, database, name, value } => {
-                write!(f, "role/{role}{}: {name} = {value}", Place(database.as_ref()))
+                write!(f, "role/{role}{}: {name} = {}", Place(database.as_ref()), value.escape_default())
+            }
+            Self::SetSearchPath { role, database, path } => {
+                write!(f, "role/{role}{}: search_path = {}", Place(Some(database)), path.join(", "))
             }
             Self::ResetForRole { role, database, name } => {
                 write!(f, "role/{role}{}: setting {}", Place(database.as_ref()), name.escape_default())
@@ -245,11 +263,13 @@ impl fmt::Display for Step {
             Self::RevokeAccess { database, role } => {
                 write!(f, "rights of {role} on database/{}", database.escape_default())
             }
-            Self::MarkOwner { role, mark } => write!(f, "role/{role}: {}", Record(mark)),
-            Self::ConfirmOwner { role, .. } => write!(f, "role/{role}: recorded as proven"),
+            Self::MarkOwner { role, progress } => write!(f, "role/{role}: recorded as {}", progress.as_str()),
             Self::DropDatabase { database } => write!(f, "database/{database}"),
             Self::CreateDatabase { database, .. } => write!(f, "database/{database}, closed at first"),
-            Self::MarkDatabase { database, mark } => write!(f, "database/{database}: {}", Record(mark)),
+            Self::MarkDatabase { database, dropping: true } => {
+                write!(f, "database/{database}: recorded as {}", Progress::Dropping.as_str())
+            }
+            Self::MarkDatabase { database, .. } => write!(f, "database/{database}: the app's record"),
             Self::OwnDatabase { database } => write!(f, "database/{database}: owned by the admin"),
             Self::SetAccess { database, owner, revoke } => {
                 write!(f, "database/{database}: rights for {owner} only")?;
@@ -264,7 +284,9 @@ impl fmt::Display for Step {
             Self::ResetForDatabase { database, name } => {
                 write!(f, "database/{database}: setting {}", name.escape_default())
             }
-            Self::EndSessions { roles } => write!(f, "sessions of {}", roles.join(", ")),
+            Self::EndSessions { roles } => {
+                write!(f, "sessions of {}", roles.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", "))
+            }
             Self::EndStrangers { database, .. } => write!(f, "sessions of others in database/{database}"),
             Self::OpenDatabase { database } => write!(f, "database/{database}: open"),
             Self::CloseDatabase { database } => write!(f, "database/{database}: closed"),
@@ -298,17 +320,6 @@ fn shown(grantee: &str) -> String {
     if grantee.is_empty() { "PUBLIC".to_owned() } else { grantee.escape_default().to_string() }
 }
 
-struct Record<'a>(&'a Mark);
-
-impl fmt::Display for Record<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.progress {
-            Some(progress) => write!(f, "recorded as {}", progress.as_str()),
-            None => f.write_str("the app's record"),
-        }
-    }
-}
-
 struct Place<'a>(Option<&'a DatabaseName>);
 
 impl fmt::Display for Place<'_> {
@@ -317,20 +328,14 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-impl fmt::Display for SettingValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => write!(f, "{}", text.escape_default()),
-            Self::Names(names) => write!(f, "{}", names.join(", ")),
-        }
-    }
-}
+/// What a role of ours may do; none of them has any attribute but LOGIN.
+struct Shape<'a>(&'a RoleShape);
 
-impl fmt::Display for RoleShape {
+impl fmt::Display for Shape<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.login { "can log in" } else { "cannot log in" })?;
-        if self.connection_limit >= 0 {
-            write!(f, ", {} connections", self.connection_limit)?;
+        f.write_str(if self.0.login { "can log in" } else { "cannot log in" })?;
+        if self.0.connection_limit >= 0 {
+            write!(f, ", {} connections", self.0.connection_limit)?;
         }
         f.write_str(", no other attribute")
     }
