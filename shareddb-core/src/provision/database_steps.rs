@@ -23,8 +23,12 @@ pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
     }
     let fresh = DatabaseFacts::fresh(&observed.server.admin, app.database_connections());
     let facts = existing.unwrap_or(&fresh);
+    // The mark of one that is dropped goes with it, as settings in it do.
+    let recorded = existing.and_then(|_| observed.marks.on(Bearer::Database, app.database.as_str()));
+    if recorded != Some(&app.mark()) {
+        steps.push(Step::MarkDatabase { database: app.database.clone(), dropping: false });
+    }
     steps.extend(outside(app, observed, facts));
-    // Settings in a database go with it, and those of a new one are not there yet.
     let in_database = |role: &RoleName| existing.and(observed.roles.get(role.as_str()));
     steps.extend(settings(app, in_database));
     // Somebody may have come in after this was observed, and before a right was taken.
@@ -46,9 +50,6 @@ pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
 fn outside(app: &App, observed: &Observed, facts: &DatabaseFacts) -> Vec<Step> {
     let database = app.database.clone();
     let mut steps = Vec::new();
-    if observed.marks.on(Bearer::Database, database.as_str()) != Some(&app.mark()) {
-        steps.push(Step::MarkDatabase { database: database.clone(), dropping: false });
-    }
     let foreign_owner = facts.owner != observed.server.admin;
     if foreign_owner {
         steps.push(Step::OwnDatabase { database: database.clone() });
