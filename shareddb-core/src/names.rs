@@ -114,8 +114,11 @@ name_type! {
 }
 
 name_type! {
-    /// A schema on a search path: `_?[a-z][a-z0-9_]*`, at most 62 bytes.
-    SchemaName, |text| check(text.strip_prefix('_').filter(|rest| !rest.is_empty()).unwrap_or(text), "schema name", IDENTIFIER_MAX - 1, '_')
+    /// A schema on a search path: `_?[a-z][a-z0-9_]*`, at most 63 bytes.
+    SchemaName, |text| {
+        let rest = text.strip_prefix('_').filter(|rest| !rest.is_empty());
+        check(rest.unwrap_or(text), "schema name", IDENTIFIER_MAX - usize::from(rest.is_some()), '_')
+    }
 }
 
 name_type! {
@@ -199,26 +202,19 @@ fn invalid(what: &str, text: &str, reason: &str) -> Error {
         "setting name" => "work_mem",
         "extension name" => "pg_trgm",
         "schema name" => "my_app",
+        "Secret name" => "my-app-db-secret",
         _ => "my_app_prod",
     };
-    Error::invalid_input("name_invalid", format!("{what} {} is not valid: {reason}", text.escape_debug_quoted()))
+    Error::invalid_input("name_invalid", format!("{what} {} is not valid: {reason}", quoted(text)))
         .with_hint(format!("a good {what} looks like {example:?}"))
 }
 
-/// Quoting that shows hostile text without letting it act on a terminal, cut to a readable length.
-trait EscapeQuoted {
-    fn escape_debug_quoted(&self) -> String;
-}
-
-impl EscapeQuoted for str {
-    fn escape_debug_quoted(&self) -> String {
-        const SHOWN: usize = 80;
-        if self.chars().count() <= SHOWN {
-            return format!("\"{}\"", self.escape_default());
-        }
-        let head: String = self.chars().take(SHOWN).collect();
-        format!("\"{}…\"", head.escape_default())
-    }
+/// Shows hostile text without letting it act on a terminal, cut to a readable length.
+fn quoted(text: &str) -> String {
+    const SHOWN: usize = 80;
+    let head: String = text.chars().take(SHOWN).collect();
+    let more = if head.len() < text.len() { "…" } else { "" };
+    format!("\"{}{more}\"", head.escape_default())
 }
 
 #[cfg(test)]

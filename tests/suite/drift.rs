@@ -54,7 +54,7 @@ fn drifts() -> Vec<Drift> {
         drift!(
             "search path changed",
             "ALTER ROLE {user2} IN DATABASE {db} SET search_path = public",
-            Step::SetForRole { .. }
+            Step::SetSearchPath { .. }
         ),
         drift!("database setting added", "ALTER DATABASE {db} SET search_path = public", Step::ResetForDatabase { .. }),
         drift!("connection limit of a login", "ALTER ROLE {user} CONNECTION LIMIT 1", Step::AlterRole { .. }),

@@ -58,7 +58,7 @@ async fn start(environment: &Environment, state: LocalState, spec: &AppSpec, con
     context.console.progress("starting the local server");
     context.console.awaits("the local server's start");
     let endpoint = environment.deploy().await?;
-    context.console.progress(&format!("  PostgreSQL {} on 127.0.0.1:{}", endpoint.version, endpoint.port));
+    context.console.progress(&format!("  PostgreSQL {} on {}:{}", endpoint.version, endpoint.host(), endpoint.port));
     Ok(())
 }
 

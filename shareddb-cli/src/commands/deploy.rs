@@ -76,7 +76,7 @@ async fn start(environment: &Environment, context: &Context) -> Result<Deployed>
     }
     if endpoint.moved {
         let name = environment.name();
-        context.console.progress(&format!(
+        context.console.note(&format!(
             "the folder was moved since the server started, and it looks for its settings in the old place: \
              `shareddb deploy --stop -e {name}`, then `shareddb deploy -e {name}`"
         ));

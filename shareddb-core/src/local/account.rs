@@ -8,6 +8,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use crate::error::{Error, Result};
+use crate::file::own_uid;
 
 const SERVER_USER: &str = "postgres";
 
@@ -110,11 +111,6 @@ impl Account {
         };
         mode & bit != 0
     }
-}
-
-/// The user that we act as.
-pub(super) fn own_uid() -> u32 {
-    rustix::process::geteuid().as_raw()
 }
 
 /// The uid and gid of `name` in the text of /etc/passwd.

@@ -7,10 +7,9 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::account::own_uid;
 use super::home::LocalHome;
 use crate::error::{Error, Result};
-use crate::file;
+use crate::file::{self, own_uid};
 
 /// Writes it to `file` under the home, readable by us alone.
 pub(super) fn keep(home: &LocalHome, file: &Path, password: &SecretString) -> Result<()> {

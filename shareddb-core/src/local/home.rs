@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::account::{Account, own_uid};
+use super::account::Account;
 use crate::error::{Error, Result};
-use crate::file;
+use crate::file::{self, own_uid};
 
 /// The folder of one local server, and which programs run it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::account::own_uid;
+use crate::file::own_uid;
 
 /// The line to type for the distribution in /etc/os-release; `major` when only that one helps.
 pub(super) fn install_hint(major: Option<u16>) -> String {

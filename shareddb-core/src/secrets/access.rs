@@ -8,6 +8,7 @@ use std::path::Path;
 use super::disk;
 use super::layout::{Folder, lost};
 use crate::error::{Error, Result};
+use crate::file::own_uid;
 
 /// Finds out whether a write would succeed, and whether the directory is only ours, without touching the Secret.
 pub(super) fn prove(root: &Path, folder: &Folder) -> Result<()> {
@@ -85,14 +86,14 @@ pub(super) fn unexposed(folder: &Path, file: &Path) -> Result<()> {
         return Ok(());
     }
     let folder = folder.display();
-    let message = format!("other users can read {}", file.display());
+    let message = format!("{} is readable by others, or not ours (mode {:o})", file.display(), metadata.mode() & 0o777);
     Err(Error::permission_denied("secret_exposed", message).with_hint(format!(
         "`sudo chown -R $(id -u) '{folder}' && chmod -R go= '{folder}'` closes it; take the password for known to others"
     )))
 }
 
 fn is_ours(metadata: &fs::Metadata) -> bool {
-    metadata.uid() == rustix::process::geteuid().as_raw()
+    metadata.uid() == own_uid()
 }
 
 fn own(path: &Path) -> String {
