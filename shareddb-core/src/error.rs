@@ -199,7 +199,14 @@ impl Error {
             // This one names the objects, and nothing else.
             message = format!("{message}: {}", db.detail().unwrap_or_default().replace('\n', "; "));
         }
-        let mut error = Self::from_sqlstate(state, message);
+        let mut error = match db.routine() {
+            // The limit of a role or of a database, which is found out after the password.
+            Some("InitializeSessionUserId" | "CheckMyDatabase") if state.code() == "53300" => {
+                Self::unavailable("connection_limit_reached", message)
+                    .with_hint("sessions of other programs hold every slot; end some, or raise the limit")
+            }
+            _ => Self::from_sqlstate(state, message),
+        };
         error.fault_mut().sqlstate = Some(state.code().to_owned());
         error
     }
@@ -227,8 +234,8 @@ impl Error {
             "55006" => Self::conflict("object_in_use", message),
             "55P03" => Self::timeout("lock_timeout", message),
             "57014" => Self::timeout("timeout", message),
-            "53300" => Self::unavailable("connection_limit_reached", message)
-                .with_hint("sessions of other programs hold every slot; end some, or raise the limit"),
+            "53300" => Self::unavailable("server_full", message)
+                .with_hint("sessions hold every slot of the server; end some, or raise max_connections"),
             "53100" => Self::unavailable("disk_full", message)
                 .with_hint("the server's disk is full: free some space on it, then run it again"),
             "57P01" | "57P02" => Self::unavailable("server_not_ready", message)

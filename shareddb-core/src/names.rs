@@ -18,8 +18,22 @@ pub(crate) const IDENTIFIER_MAX: usize = 63;
 pub(crate) const LOGIN_NAME_MAX: usize = IDENTIFIER_MAX - SECOND_SLOT_SUFFIX.len();
 pub(crate) const SECOND_SLOT_SUFFIX: &str = "_2";
 
-const RESERVED: [&str; 8] =
-    ["pg", "public", "postgres", "template0", "template1", "information_schema", "none", "current_user"];
+const RESERVED: [&str; 13] = [
+    "pg",
+    "public",
+    "postgres",
+    "template0",
+    "template1",
+    "information_schema",
+    "none",
+    "current_user",
+    // Words of pg_hba.conf.
+    "all",
+    "replication",
+    "samegroup",
+    "samerole",
+    "sameuser",
+];
 const RESERVED_PREFIXES: [&str; 2] = ["pg_", "shareddb"];
 
 macro_rules! name_type {

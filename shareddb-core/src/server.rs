@@ -110,7 +110,7 @@ pub(crate) async fn load(store: &dyn SecretStore, app: &App) -> Result<(SecretDa
     let (name, place) = (&app.name, store.describe(&app.secret));
     let Some(secret) = store.load(&app.secret).await?.filter(|secret| secret.app.as_ref() == Some(name)) else {
         return Err(Error::not_found("secret_missing", format!("there is no {place} of app {name}")).with_hint(
-            format!("`shareddb create {name}` makes it and keeps the data; `shareddb list` shows the apps"),
+            format!("`shareddb create {name}` makes it, and keeps the data of an app that exists; `shareddb list` shows the apps"),
         ));
     };
     let stored = credentials::read(app, &secret.data);

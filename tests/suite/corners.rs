@@ -1,8 +1,8 @@
 //! Corners of the world in which an app may be found.
 
-use shareddb_core::{App, AppSpec, Error, Outcome, Step};
-use shareddb_tests::TestServer;
+use shareddb_core::{App, AppSpec, Error, Outcome, Slot, Step};
 use shareddb_tests::server::{unique, value};
+use shareddb_tests::{TestServer, refusal};
 
 use crate::isolation::ALL_MAY_TRY;
 
@@ -141,6 +141,96 @@ async fn a_database_that_is_gone_is_missed() {
     assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap_err().code(), "database_lost");
     provisioner.drop(&app.name, app.name.as_str()).await.unwrap();
     assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap().outcome, Outcome::Created);
+}
+
+#[tokio::test]
+async fn two_databases_that_could_be_the_apps_are_both_named() {
+    let server = TestServer::start().await;
+    let provisioner = server.provisioner().await;
+    let app = app_on(&server, "two").await;
+    server.sql("postgres", &format!("ALTER DATABASE {} RENAME TO kept", app.database)).await;
+    // A create that never came to its end has nothing to lose, unless there is something that bears its record.
+    let half = app.mark().to_string().replacen('{', "{\"progress\":\"creating\",", 1);
+    server.sql("postgres", &format!("COMMENT ON ROLE {} IS '{half}'", app.owner)).await;
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap_err().code(), "database_lost");
+    server.sql("postgres", &format!("CREATE DATABASE {}", app.database)).await;
+    let error = provisioner.create(&spec_of(&app)).await.unwrap_err();
+    assert!(error.code() == "mark_lost" && error.to_string().contains("kept"), "{error}");
+    server.sql("postgres", &format!("DROP DATABASE {}", app.database)).await;
+    server.sql("postgres", &statement(&error)).await;
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap().outcome, Outcome::Configured);
+}
+
+#[tokio::test]
+async fn records_that_contradict_each_other_stop_both_apps() {
+    let server = TestServer::start().await;
+    let provisioner = server.provisioner().await;
+    let app = app_on(&server, "true").await;
+    let config = provisioner.connection(&app.name).await.unwrap();
+    let other = AppSpec::new(unique("false"));
+    let claim = app.mark().to_string().replace(&format!("\"{}\"", app.name), &format!("\"{}\"", other.name));
+    server.sql("postgres", &format!("COMMENT ON DATABASE {} IS '{claim}'", app.database)).await;
+    let drop = provisioner.drop(&other.name, other.name.as_str()).await.unwrap_err();
+    let create = provisioner.create(&other).await.unwrap_err();
+    assert_eq!((drop.code(), create.code()), ("name_taken", "name_taken"), "{drop} {create}");
+    assert_eq!(provisioner.create(&spec_of(&app)).await.unwrap_err().code(), "name_taken");
+    config.connect().await.unwrap();
+}
+
+#[tokio::test]
+async fn rights_that_others_gave_hinder_no_drop() {
+    let server = TestServer::start().await;
+    let provisioner = server.provisioner().await;
+    let (app, other) = (app_on(&server, "victim").await, app_on(&server, "generous").await);
+    let session = provisioner.connection(&other.name).await.unwrap().connect().await.unwrap();
+    let gifts = format!(
+        "CREATE TABLE gift (x int); GRANT SELECT ON gift TO {owner}; \
+         CREATE POLICY p ON gift TO {login} USING (true)",
+        owner = app.owner,
+        login = app.login(Slot::Two)
+    );
+    session.batch_execute(&gifts).await.unwrap();
+    provisioner.drop(&app.name, app.name.as_str()).await.unwrap();
+    session.batch_execute("INSERT INTO gift VALUES (1)").await.unwrap();
+}
+
+#[tokio::test]
+async fn sessions_of_the_app_in_other_databases_end() {
+    let server = TestServer::start().await;
+    server.set_access_rules(ALL_MAY_TRY).await;
+    let provisioner = server.provisioner().await;
+    let app = app_on(&server, "abroad").await;
+    server.sql("postgres", "CREATE DATABASE elsewhere").await;
+    let config = provisioner.connection(&app.name).await.unwrap();
+    let abroad = config.clone().with_database("elsewhere").connect().await.unwrap();
+    server.sql("postgres", "REVOKE ALL ON DATABASE elsewhere FROM PUBLIC").await;
+    let home = config.connect().await.unwrap();
+    provisioner.create(&spec_of(&app)).await.unwrap();
+    assert!(refusal::has_ended(&abroad).await);
+    assert_eq!(value(&home, "SELECT 1").await, "1");
+    assert!(provisioner.plan(&spec_of(&app)).await.unwrap().is_empty());
+
+    server.sql("postgres", &format!("ALTER DATABASE elsewhere OWNER TO {}", app.login(Slot::One))).await;
+    let notices = provisioner.plan(&spec_of(&app)).await.unwrap().notices;
+    assert!(notices.iter().any(|notice| notice.contains("elsewhere")), "{notices:?}");
+}
+
+#[tokio::test]
+async fn a_full_server_puts_nothing_unproven_into_service() {
+    let server = TestServer::start().await;
+    let app = unique("full");
+    let reserved: usize = server.value("postgres", "SHOW superuser_reserved_connections").await.parse().unwrap();
+    let slots: usize = server.value("postgres", "SHOW max_connections").await.parse().unwrap();
+    let mut sessions = Vec::new();
+    for _ in 0..slots - reserved {
+        sessions.push(server.session("postgres").await);
+    }
+    let error = server.provisioner().await.create(&AppSpec::new(app.clone())).await.unwrap_err();
+    assert_eq!(error.code(), "server_full", "{error}");
+    assert_eq!(server.provisioner().await.connection(&app).await.unwrap_err().code(), "secret_missing");
+    drop(sessions);
+    let outcome = server.provisioner().await.create(&AppSpec::new(app)).await.unwrap().outcome;
+    assert_eq!(outcome, Outcome::Configured);
 }
 
 #[tokio::test]

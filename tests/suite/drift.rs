@@ -46,6 +46,11 @@ fn drifts() -> Vec<Drift> {
             "GRANT TEMPORARY ON DATABASE drift_other TO {db}",
             Step::RevokeAccess { .. }
         ),
+        drift!(
+            "right on another database by the grant of a third role",
+            "SET ROLE drift_stranger; GRANT CONNECT ON DATABASE drift_other TO {user}",
+            Step::RevokeAccess { .. }
+        ),
         drift!("CONNECT for PUBLIC", "GRANT CONNECT ON DATABASE {db} TO PUBLIC", Step::SetAccess { .. }),
         drift!("owner changed to the app", "ALTER DATABASE {db} OWNER TO {db}", Step::OwnDatabase { .. }),
         drift!("owner changed to a stranger", "ALTER DATABASE {db} OWNER TO drift_stranger", Step::OwnDatabase { .. }),
@@ -109,6 +114,7 @@ async fn every_drift_in_the_server_is_found_and_repaired() {
     server.sql("postgres", "CREATE ROLE drift_stranger").await;
     server.sql("postgres", "CREATE DATABASE drift_other").await;
     server.sql("postgres", "REVOKE ALL ON DATABASE drift_other FROM PUBLIC").await;
+    server.sql("postgres", "GRANT CONNECT ON DATABASE drift_other TO drift_stranger WITH GRANT OPTION").await;
     let name = unique("drift");
     let config = server.app(&name).await;
     let app = provisioner.app(&name).await.unwrap();

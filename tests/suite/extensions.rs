@@ -9,11 +9,13 @@ use shareddb_tests::TestServer;
 use shareddb_tests::server::{temporary_home, unique};
 
 /// Extensions of our own, as name, control file and script. The scripts find `helper` by its bare name, as many do.
-const EXTENSIONS: [(&str, &str, &str); 4] = [
+const EXTENSIONS: [(&str, &str, &str); 5] = [
     ("shtest_fixed", "schema = 'fixed_place'", HELPER),
     ("shtest_public", "schema = 'public'", HELPER),
     ("shtest_mid", "requires = 'cube'", ""),
     ("shtest_top", "requires = 'shtest_mid'", HELPER),
+    // Its version 1 comes to be by way of version 0, which needs what version 1 does not.
+    ("shtest_old", "", ""),
 ];
 
 const HELPER: &str = "CREATE FUNCTION helper(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT $1';
@@ -42,7 +44,16 @@ async fn server() -> TestServer {
     for (name, control, script) in EXTENSIONS {
         let control = format!("default_version = '1'\n{control}\n");
         fs::write(extensions.join(format!("{name}.control")), control).expect("the copy is ours");
-        fs::write(extensions.join(format!("{name}--1.sql")), script).expect("the copy is ours");
+        if name != "shtest_old" {
+            fs::write(extensions.join(format!("{name}--1.sql")), script).expect("the copy is ours");
+        }
+    }
+    for (file, text) in [
+        ("shtest_old--0.control", "requires = 'cube'\n"),
+        ("shtest_old--0.sql", "DO $$ BEGIN PERFORM cube_dim('(1,2)'); END $$;"),
+        ("shtest_old--0--1.sql", ""),
+    ] {
+        fs::write(extensions.join(file), text).expect("the copy is ours");
     }
     let programs = under(&home, &machine);
     TestServer::in_home_with(home, Some(&programs)).await
@@ -59,11 +70,14 @@ fn with(name: &AppName, extensions: &[&str]) -> AppSpec {
 }
 
 /// What an app prepares, the extension that is asked for, and how the run has to end.
-const AMBUSHES: [(&str, &str, &str); 5] = [
+const AMBUSHES: [(&str, &str, &str); 7] = [
     ("", "shtest_fixed", "schema_taken"),
     ("", "shtest_public", "schema_taken"),
     ("CREATE EXTENSION cube SCHEMA lair", "shtest_mid", "extension_unsafe"),
     ("CREATE EXTENSION cube SCHEMA lair", "shtest_top", "extension_unsafe"),
+    ("CREATE EXTENSION cube SCHEMA lair", "shtest_old", "extension_unsafe"),
+    // Where nobody can create, but the app's own: it can move it at any moment.
+    ("CREATE EXTENSION cube SCHEMA pg_catalog", "shtest_mid", "extension_unsafe"),
     ("CREATE SCHEMA shareddb_extensions", "shtest_top", "schema_taken"),
 ];
 
@@ -109,13 +123,14 @@ async fn what_an_extension_needs_is_made_before_it_and_where_it_is_safe() {
     let server = server().await;
     let provisioner = server.provisioner().await;
     let name = unique("needs");
-    let spec = with(&name, &["shtest_top", "shtest_fixed"]);
+    let spec = with(&name, &["shtest_top", "shtest_fixed", "shtest_old"]);
     let app = provisioner.create(&spec).await.unwrap().app;
     let places = "SELECT string_agg(extname || ' ' || extnamespace::regnamespace, ', ' ORDER BY extname) \
                   FROM pg_extension WHERE extname <> 'plpgsql'";
     assert_eq!(
         server.value(app.database.as_str(), places).await,
-        "cube shareddb_extensions, shtest_fixed fixed_place, shtest_mid shareddb_extensions, shtest_top shareddb_extensions"
+        "cube shareddb_extensions, shtest_fixed fixed_place, shtest_mid shareddb_extensions, \
+         shtest_old shareddb_extensions, shtest_top shareddb_extensions"
     );
     assert_eq!(provisioner.create(&spec).await.unwrap().outcome, Outcome::Unchanged);
     let session = provisioner.connection(&name).await.unwrap().connect().await.unwrap();

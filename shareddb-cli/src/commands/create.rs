@@ -67,7 +67,7 @@ pub(super) fn notes(report: &Report, context: &Context) {
     report.notices.iter().for_each(|notice| console.note(notice));
     if report.proof == Some(Proof::Incomplete) {
         console.note(&format!(
-            "every session that {} may have is in use: the password was checked, its rights were not tried",
+            "no session was left for {}: its password was checked, its rights were not tried; the next create tries them",
             app.name
         ));
     }

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::names::SettingName;
 use crate::postgres::extensions;
 use crate::postgres::facts::{
-    AccessRule, DatabaseFacts, Expiry, InsideFacts, Membership, RoleFacts, RoleShape, ServerFacts,
+    AbroadFacts, Access, AccessRule, DatabaseFacts, Expiry, InsideFacts, Installed, Membership, RoleFacts, RoleShape,
+    ServerFacts,
 };
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements::MAINTENANCE_GROUP;
@@ -150,25 +151,43 @@ pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String])
     Ok(Some(facts))
 }
 
-/// What roles have in databases other than `own`: rights on those themselves, by database and role; and the databases with
-/// objects of theirs or rights in them. What they have in this session's own database goes with them.
-pub(crate) async fn abroad(
-    session: &AdminSession,
-    own: &str,
-    roles: &[String],
-) -> Result<(BTreeSet<(String, String)>, BTreeSet<String>)> {
-    let access_sql = "SELECT DISTINCT d.datname::text, r.rolname::text FROM pg_database d, aclexplode(d.datacl) a \
-         JOIN pg_roles r ON r.oid = a.grantee WHERE d.datname <> $1 AND d.datdba <> r.oid AND r.rolname = ANY ($2)";
-    let elsewhere_sql = "SELECT DISTINCT d.datname::text FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid \
-         JOIN pg_database d ON d.oid = s.dbid WHERE s.refclassid = 'pg_authid'::regclass \
-         AND d.datname <> $1 AND d.datname <> current_database() AND r.rolname = ANY ($2)";
+/// What roles have outside the database `own`. What is in this session's own database goes with them.
+pub(crate) async fn abroad(session: &AdminSession, own: &str, roles: &[String]) -> Result<AbroadFacts> {
+    let access_sql = "SELECT DISTINCT d.datname::text, r.rolname::text, pg_get_userbyid(a.grantor)::text \
+         FROM pg_database d, aclexplode(d.datacl) a JOIN pg_roles r ON r.oid = a.grantee \
+         WHERE d.datname <> $1 AND d.datdba <> r.oid AND r.rolname = ANY ($2)";
+    let enterable_sql = "SELECT d.datname::text, r.rolname::text FROM pg_database d \
+         JOIN pg_roles r ON r.oid = d.datdba OR r.rolname = d.datname WHERE d.datname <> $1 AND r.rolname = ANY ($2)";
+    // Who owns something has deptype 'o'; the others are rights, policies and the like.
+    let objects_sql = "SELECT d.datname::text, bool_or(s.deptype = 'o') FROM pg_shdepend s \
+         JOIN pg_roles r ON r.oid = s.refobjid JOIN pg_database d ON d.oid = s.dbid \
+         WHERE s.refclassid = 'pg_authid'::regclass AND d.datname <> $1 AND d.datname <> current_database() \
+         AND r.rolname = ANY ($2) GROUP BY 1";
+    let sessions_sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname <> $1 AND usename = ANY ($2) \
+         AND application_name <> $3)";
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&own, Type::TEXT), (&roles, Type::TEXT_ARRAY)];
-    let (access, elsewhere) = futures_util::future::try_join(
+    let with_proof = [parameters[0].clone(), parameters[1].clone(), (&PROOF as &(dyn ToSql + Sync), Type::TEXT)];
+    let (access, enterable, objects, sessions) = futures_util::future::try_join4(
         session.read("read rights on other databases", access_sql, &parameters),
-        session.read("look for objects in other databases", elsewhere_sql, &parameters),
+        session.read("look for databases of the app's roles", enterable_sql, &parameters),
+        session.read("look for objects in other databases", objects_sql, &parameters),
+        session.read("look for sessions in other databases", sessions_sql, &with_proof),
     )
     .await?;
-    Ok((access.iter().map(|row| (row.get(0), row.get(1))).collect(), elsewhere.iter().map(|row| row.get(0)).collect()))
+    let having = |owned: bool| {
+        let rows = objects.iter().filter(move |row| row.get::<_, bool>(1) == owned);
+        rows.map(|row| row.get(0)).collect()
+    };
+    Ok(AbroadFacts {
+        access: access
+            .iter()
+            .map(|row| Access { database: row.get(0), role: row.get(1), grantor: row.get(2) })
+            .collect(),
+        sessions: sessions.first().is_some_and(|row| row.get(0)),
+        enterable: enterable.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        objects: having(true),
+        rights: having(false),
+    })
 }
 
 /// `pg_database.datconnlimit` of a database whose DROP was interrupted (`DATCONNLIMIT_INVALID_DB` in the sources).
@@ -178,8 +197,8 @@ const INVALID_DATABASE: i32 = -2;
 pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFacts> {
     let schemas_sql =
         "SELECT nspname::text, pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_t%'";
-    let extensions_sql =
-        "SELECT e.extname::text, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace";
+    let extensions_sql = "SELECT e.extname::text, n.nspname::text, r.rolsuper FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace \
+         JOIN pg_roles r ON r.oid = e.extowner";
     // Default privileges and user mappings are about a role, and REASSIGN OWNED passes over them.
     let strays_sql = "SELECT DISTINCT pg_get_userbyid(refobjid)::text FROM pg_shdepend \
          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
@@ -195,7 +214,10 @@ pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFa
     let mut facts = InsideFacts {
         schemas: schemas.iter().map(|row| (row.get(0), row.get(1))).collect(),
         safe_schemas: BTreeSet::new(),
-        extensions: extensions.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        extensions: extensions
+            .iter()
+            .map(|row| (row.get(0), Installed { schema: row.get(1), of_superuser: row.get(2) }))
+            .collect(),
         strays: strays.iter().map(|row| row.get(0)).collect(),
     };
     if facts.missing(&app.extensions).next().is_some() {
@@ -221,7 +243,11 @@ pub(crate) async fn check_settings(session: &AdminSession, settings: &BTreeMap<S
         };
         match session.read("try a setting", sql, &[(&name, Type::TEXT), (value, Type::TEXT)]).await {
             Ok(rows) if rows.first().is_some_and(|row| row.get(1)) => {}
-            Ok(_) => return Err(refused(format!("{name} is an old name of a setting: use its present one"))),
+            Ok(_) => {
+                return Err(refused(format!(
+                    "the server lists no setting {name}: it is an old name, or none that can be kept"
+                )));
+            }
             // The server is gone, which says nothing about the setting.
             Err(error) if error.is_retryable() => return Err(error),
             Err(error) => {

@@ -17,7 +17,7 @@ pub(crate) async fn available(session: &AdminSession, wanted: &[&str]) -> Result
     let sql = "WITH RECURSIVE versions AS MATERIALIZED (SELECT name, version, schema, requires FROM pg_available_extension_versions), \
          needed (name) AS (SELECT unnest($1::name[]) \
                UNION SELECT unnest(v.requires) FROM needed n JOIN versions v ON v.name = n.name) \
-         SELECT v.name::text, v.schema::text, coalesce(v.requires::text[], '{}') \
+         SELECT v.name::text, v.schema::text, ARRAY(SELECT DISTINCT r::text FROM versions o, unnest(o.requires) r WHERE o.name = v.name) \
          FROM needed n JOIN pg_available_extensions a ON a.name = n.name \
               JOIN versions v ON v.name = a.name AND v.version = a.default_version";
     let rows = session.read("read the list of extensions", sql, &[(&wanted, Type::TEXT_ARRAY)]).await?;

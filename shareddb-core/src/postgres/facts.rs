@@ -123,8 +123,8 @@ pub(crate) struct InsideFacts {
     pub(crate) schemas: BTreeMap<String, String>,
     /// Schemas of superusers in which nobody else may create or has anything. Read only when an extension is to be made.
     pub(crate) safe_schemas: BTreeSet<String>,
-    /// Extensions to their schemas.
-    pub(crate) extensions: BTreeMap<String, String>,
+    /// Extensions by name.
+    pub(crate) extensions: BTreeMap<String, Installed>,
     /// Logins that own objects, which ought to be the owner role's.
     pub(crate) strays: BTreeSet<String>,
 }
@@ -166,13 +166,44 @@ impl InsideFacts {
     }
 }
 
+/// An extension that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Installed {
+    pub(crate) schema: String,
+    /// It belongs to a superuser. Whoever owns it may put it somewhere else at any moment.
+    pub(crate) of_superuser: bool,
+}
+
 /// An extension that the server could make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExtensionFacts {
     /// Where it insists on being, when it does.
     pub(crate) schema: Option<String>,
-    /// What it needs.
+    /// What any of its versions needs: a new one may be made by way of an old one.
     pub(crate) requires: Vec<String>,
+}
+
+/// What an app's roles have outside its own database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AbroadFacts {
+    /// Rights on other databases.
+    pub(crate) access: BTreeSet<Access>,
+    /// Sessions of theirs are in other databases.
+    pub(crate) sessions: bool,
+    /// Other databases that belong to one of them, or have its name, so that they can enter: database and role.
+    pub(crate) enterable: BTreeSet<(String, String)>,
+    /// Other databases with objects of theirs.
+    pub(crate) objects: BTreeSet<String>,
+    /// Other databases with rights of theirs on what is inside.
+    pub(crate) rights: BTreeSet<String>,
+}
+
+/// A right on a database, and who granted it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Access {
+    pub(crate) database: String,
+    pub(crate) role: String,
+    pub(crate) grantor: String,
 }
 
 /// A line of `pg_hba.conf`.

@@ -27,8 +27,18 @@ pub(crate) fn close_to_public(database: &str) -> String {
     format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", identifier(database))
 }
 
-pub(crate) fn revoke_access(database: &str, role: &str) -> String {
-    format!("REVOKE ALL ON DATABASE {} FROM {} CASCADE", identifier(database), identifier(role))
+/// As whoever granted it: a revoke of a superuser's takes only what the owner has granted, and says nothing of the rest.
+pub(crate) fn revoke_access(database: &str, role: &str, grantor: &str) -> [String; 3] {
+    [
+        format!("SET LOCAL ROLE {}", identifier(grantor)),
+        format!("REVOKE ALL ON DATABASE {} FROM {} CASCADE", identifier(database), identifier(role)),
+        "SET LOCAL ROLE none".to_owned(),
+    ]
+}
+
+/// Takes from roles every right in the session's database, and what they own there.
+pub(crate) fn drop_owned<'a>(roles: impl IntoIterator<Item = &'a str>) -> String {
+    format!("DROP OWNED BY {}", roles.into_iter().map(identifier).collect::<Vec<_>>().join(", "))
 }
 
 pub(crate) fn rename_database(from: &str, to: &str) -> String {
@@ -179,6 +189,16 @@ pub(crate) fn end_strangers<'a>(database: &str, own: impl IntoIterator<Item = &'
     )
 }
 
+/// Ends the sessions of an app's roles in every database but its own.
+pub(crate) fn end_abroad<'a>(database: &str, own: impl IntoIterator<Item = &'a str>) -> String {
+    format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+         WHERE datname <> {} AND pid <> pg_backend_pid() AND usename = ANY ({})",
+        literal(database),
+        names(own)
+    )
+}
+
 fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     format!("ARRAY[{}]::name[]", names.into_iter().map(literal).collect::<Vec<_>>().join(", "))
 }
@@ -276,9 +296,9 @@ fn lock_key(app: &str) -> i32 {
 }
 
 /// What an app does first: makes a table. It is gone with the transaction, whatever happens.
-pub(crate) fn try_table(schema: &str, table: &str) -> [String; 2] {
+pub(crate) fn try_table(schema: &str, table: &str) -> String {
     let table = format!("{}.{}", identifier(schema), identifier(table));
-    [format!("BEGIN READ WRITE; CREATE TABLE {table} (id int)"), format!("DROP TABLE {table}; ROLLBACK")]
+    format!("BEGIN READ WRITE; CREATE TABLE {table} (id int); DROP TABLE {table}; ROLLBACK")
 }
 
 pub(crate) const CURRENT_USER: &str = "SELECT current_user";

@@ -14,6 +14,7 @@ use crate::provision::observed::{Observed, SecretFacts};
 pub(crate) fn check(spec: &AppSpec, app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
     check_server(&observed.server)?;
     check_records(app, observed)?;
+    check_claims(app, observed)?;
     check_data(app, record, observed)?;
     check_roles(app, record, observed)?;
     check_database(app, record, observed)?;
@@ -35,7 +36,10 @@ pub(crate) fn notices(app: &App, record: Option<&Mark>, observed: &Observed) -> 
     });
     let nowhere = leads_nowhere(app, observed)
         .then(|| format!("the search path of app {} names no schema that exists", app.name));
-    elsewhere.into_iter().chain(nowhere).collect()
+    let enterable = observed.abroad.enterable.iter().map(|(database, role)| {
+        format!("database {database} is not the app's, and role {role} can get into it: it owns it, or has its name")
+    });
+    elsewhere.into_iter().chain(nowhere).chain(enterable).collect()
 }
 
 /// Whether no schema on the search path exists, nor will by what is planned.
@@ -74,15 +78,16 @@ pub(crate) fn check_server(server: &ServerFacts) -> Result<()> {
 fn check_data(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
     let gone = observed.database.as_ref().is_none_or(|database| database.invalid);
     let (name, database) = (&app.name, app.database.as_str());
+    let other = observed.marks.other_databases(app).next();
     let drop = format!("shareddb drop {name} --no-backup --confirm {name}");
     match record.map(|mark| mark.progress) {
         Some(Some(Progress::Dropping)) if gone => {
             Err(Error::refused("drop_unfinished", format!("app {name} is half dropped, its data are gone"))
                 .with_hint(format!("finish that first: {drop}")))
         }
-        Some(None | Some(Progress::Changing)) if gone => {
+        Some(progress) if gone && (progress != Some(Progress::Creating) || other.is_some()) => {
             let error = Error::refused("database_lost", format!("app {name} has lost its database {database}"));
-            Err(match observed.marks.other_databases(app).next() {
+            Err(match other {
                 Some(other) => error.with_hint(format!(
                     "database {other} bears its record; was it renamed? undo that with: {}",
                     statements::rename_database(other, database)
@@ -96,22 +101,33 @@ fn check_data(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<(
     }
 }
 
+/// Nothing of this app's is another app's by the word of that one's record: a record can claim more than is right.
+pub(crate) fn check_claims(app: &App, observed: &Observed) -> Result<()> {
+    for other in other_apps(&app.name, observed) {
+        if let Some(role) = app.roles().find(|role| other.roles().any(|name| name == *role)) {
+            let of_both = observed.marks.records().contains_key(&app.name);
+            let error = taken("role", role.as_str(), &format!("it belongs to app {}", other.name));
+            return Err(if of_both {
+                error
+                    .with_hint("the records of the two apps contradict each other: set right the comment that is wrong")
+            } else {
+                error
+            });
+        }
+    }
+    match observed.marks.on(Bearer::Role, app.owner.as_str()) {
+        Some(mark) if mark.app != app.name => {
+            Err(taken("role", app.owner.as_str(), &format!("it bears the record of app {}", mark.app)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Roles bear no mark but the owner: the app's record vouches for its logins.
 fn check_roles(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
-    if let Some(mark) = observed.marks.on(Bearer::Role, app.owner.as_str())
-        && mark.app != app.name
-    {
-        return Err(taken("role", app.owner.as_str(), &format!("it belongs to app {}", mark.app)));
-    }
-    for role in app.roles().map(AsRef::as_ref) {
-        if let Some(other) =
-            other_apps(&app.name, observed).find(|other| other.roles().any(|name| name.as_str() == role))
-        {
-            return Err(taken("role", role, &format!("it belongs to app {}", other.name)));
-        }
-        if record.is_none() && observed.roles.contains_key(role) {
-            return Err(taken("role", role, "it exists and is not shareddb's"));
-        }
+    let exists = |role: &&str| observed.roles.contains_key(*role);
+    if let (None, Some(role)) = (record, app.roles().map(AsRef::as_ref).find(exists)) {
+        return Err(taken("role", role, "it exists and is not shareddb's"));
     }
     let unmarked = observed.roles.contains_key(app.owner.as_str())
         && observed.marks.on(Bearer::Role, app.owner.as_str()).is_none();
@@ -125,7 +141,17 @@ fn check_database(app: &App, record: Option<&Mark>, observed: &Observed) -> Resu
     }
     match (observed.marks.on(Bearer::Database, name), record) {
         (Some(mark), _) => Err(taken("database", name, &format!("it belongs to app {}", mark.app))),
-        (None, Some(_)) => Err(lost_mark(Bearer::Database, app)),
+        (None, Some(_)) => Err(match observed.marks.other_databases(app).next() {
+            Some(other) => Error::conflict(
+                "mark_lost",
+                format!("database {name} does not bear the record of app {}, and {other} does", app.name),
+            )
+            .with_hint(format!(
+                "which is the app's? if {other} is, move {name} away, and: {}",
+                statements::rename_database(other, name)
+            )),
+            None => lost_mark(Bearer::Database, app),
+        }),
         (None, None) => Err(taken("database", name, "it exists and is not shareddb's")),
     }
 }
@@ -139,7 +165,8 @@ fn check_secret(app: &App, observed: &Observed) -> Result<()> {
 }
 
 /// An extension's script runs with the admin's rights, and finds names in its own schema and in those of the extensions that
-/// it needs: in none of them may the app be able to create. What is seen here to be so, the app cannot change.
+/// it needs: in none of them may the app be able to create, and what is there must not be its own to move. What is seen here to
+/// be so, the app cannot change.
 fn check_extensions(app: &App, observed: &Observed) -> Result<()> {
     let fresh = InsideFacts::fresh();
     let inside = observed.inside.as_ref().unwrap_or(&fresh);
@@ -149,7 +176,9 @@ fn check_extensions(app: &App, observed: &Observed) -> Result<()> {
     });
     for (name, why) in wanted.chain(needed) {
         match (inside.extensions.get(name), observed.available.contains_key(name)) {
-            (Some(schema), _) if !inside.safe_schemas.contains(schema) => return Err(unsafe_extension(name, schema)),
+            (Some(found), _) if !(found.of_superuser && inside.safe_schemas.contains(&found.schema)) => {
+                return Err(unsafe_extension(name, &found.schema));
+            }
             (Some(_), _) => {}
             (None, true) => check_schema(name, observed.extension_schema(name), inside)?,
             (None, false) => {
@@ -166,7 +195,7 @@ fn check_extensions(app: &App, observed: &Observed) -> Result<()> {
 fn unsafe_extension(name: &str, schema: &str) -> Error {
     Error::refused(
         "extension_unsafe",
-        format!("extension {name} is needed, and is in schema {schema}, where the app can create"),
+        format!("extension {name} is needed, and the one in schema {schema} is the app's, or is where it can create"),
     )
     .with_hint(format!("let the app drop extension {name}: then the admin makes it where that is safe"))
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::app::Slot;
 use crate::mark::Progress;
-use crate::postgres::facts::{DatabaseFacts, Expiry, InsideFacts, Membership, RoleShape};
+use crate::postgres::facts::{Access, DatabaseFacts, Expiry, InsideFacts, Membership, RoleShape};
 use crate::postgres::marks::Bearer;
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::provision::drop_plan::plan_drop;
@@ -148,7 +148,9 @@ fn rests(fine: Disturb) -> Vec<Disturb> {
             world.inside.strays.insert("my_app_user".into());
             world.inside.schemas.insert("public".into(), "stranger".into());
             world.drop_role("my_app_maint");
-            world.observed.foreign_access.insert(("template1".into(), "my_app_user".into()));
+            let access = Access { database: "template1".into(), role: "my_app_user".into(), grantor: ADMIN.into() };
+            world.observed.abroad.access.insert(access);
+            world.observed.abroad.sessions = true;
         },
         |world| {
             if let Some(facts) = &mut world.observed.database {

@@ -7,6 +7,7 @@ use crate::names::{AppName, RoleName};
 use crate::postgres::facts::RoleShape;
 use crate::postgres::marks::Bearer;
 use crate::postgres::statements;
+use crate::provision::admission;
 use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::plan::Plan;
@@ -19,6 +20,7 @@ use crate::provision::step::Step;
 pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
     let record = observed.record(name)?.ok_or_else(|| observed.marks.no_such_app(name, &observed.environment))?;
     let app = App::recorded(record)?;
+    admission::check_claims(&app, observed)?;
     check_elsewhere(&app, observed)?;
     let database = observed.database.as_ref().filter(|_| observed.owns_database(&app));
     let mut steps = mark(&app, observed);
@@ -34,6 +36,9 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
         steps.push(Step::DeleteSecret { secret: app.secret.clone() });
     }
     steps.extend(database.map(|_| Step::DropDatabase { database: app.database.clone() }));
+    // Others may have given them rights at any moment: these hinder no drop.
+    let rights = observed.abroad.rights.iter();
+    steps.extend(rights.map(|other| Step::TakeRights { database: other.clone(), roles: roles.clone() }));
     // The owner role bears the record: it goes last.
     steps.extend(roles.into_iter().rev().map(|role| Step::DropRole { role }));
     let notices = observed
@@ -46,20 +51,23 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
 
 /// Roles with objects in another database cannot be dropped: that is found out before the data are.
 fn check_elsewhere(app: &App, observed: &Observed) -> Result<()> {
-    let Some(other) = observed.elsewhere.first() else { return Ok(()) };
-    let all = observed.elsewhere.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let Some(other) = observed.abroad.objects.first() else { return Ok(()) };
+    let all = observed.abroad.objects.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let error = Error::refused(
         "objects_elsewhere",
-        format!("roles of app {} have objects or rights in databases that are not its own: {all}", app.name),
+        format!("roles of app {} have objects in databases that are not its own: {all}", app.name),
     );
-    Err(if observed.marks.other_databases(app).any(|name| name == other) && observed.database.is_none() {
-        error.with_hint(format!(
-            "was the app's database renamed? undo that with: {}",
-            statements::rename_database(other, app.database.as_str())
-        ))
+    let hint = if observed.database.is_none() && observed.marks.other_databases(app).any(|name| name == other) {
+        let rename = statements::rename_database(other, app.database.as_str());
+        format!("was the app's database renamed? undo that with: {rename}")
     } else {
-        error.with_hint("drop those databases, or what the roles have in them (DROP OWNED BY), then run this again")
-    })
+        let roles = app.roles().map(AsRef::as_ref).filter(|role| observed.roles.contains_key(*role));
+        format!(
+            "save what is worth it; this deletes the rest, as a superuser in {other}: {}",
+            statements::drop_owned(roles)
+        )
+    };
+    Err(error.with_hint(hint))
 }
 
 fn mark(app: &App, observed: &Observed) -> Vec<Step> {

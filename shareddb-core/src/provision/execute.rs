@@ -56,6 +56,7 @@ impl<'a> Execution<'a> {
                 [Step::Prove { login }] => self.prove(login).await?,
                 [Step::PublishSecret { slot, replace, .. }] => self.publish(*slot, *replace).await?,
                 [Step::DeleteSecret { secret }] => self.server.secrets().delete(secret).await?,
+                [step @ Step::TakeRights { database, .. }] => self.elsewhere(database, step).await?,
                 steps => self.statements(phase, steps).await?,
             }
             group.iter().for_each(|step| self.listener.tell(Event::Done(step)));
@@ -89,12 +90,18 @@ impl<'a> Execution<'a> {
     async fn inside(&mut self) -> Result<&AdminSession> {
         let session = match self.inside.take() {
             Some(session) => session,
-            None => {
-                let version = self.observation.observed.server.version;
-                self.server.tenant_session(self.app.database.as_str(), version).await?
-            }
+            None => self.tenant_session(self.app.database.as_str()).await?,
         };
         Ok(self.inside.insert(session))
+    }
+
+    async fn tenant_session(&self, database: &str) -> Result<AdminSession> {
+        self.server.tenant_session(database, self.observation.observed.server.version).await
+    }
+
+    async fn elsewhere(&mut self, database: &str, step: &Step) -> Result<()> {
+        let statements = self.sql(step)?;
+        self.tenant_session(database).await?.run_transaction(&format!("do: {step}"), &statements).await
     }
 
     async fn prove(&mut self, login: &RoleName) -> Result<()> {
@@ -108,10 +115,13 @@ impl<'a> Execution<'a> {
             .with_option("statement_timeout", "0")
             .with_option("lock_timeout", "10s");
         let proof = proof::prove(&config, self.app, &self.forbidden()).await?;
-        if proof == Proof::Complete {
-            let whole = sql::mark_role(self.app.owner.as_str(), &self.app.mark());
-            self.lock.session().run("record that the app is proven", &whole).await?;
-        }
+        let mark = match proof {
+            Proof::Complete => self.app.mark(),
+            // It goes into service all the same: from here on it has something to lose.
+            Proof::Incomplete => self.app.mark().while_in(Progress::Changing),
+        };
+        let record = sql::mark_role(self.app.owner.as_str(), &mark);
+        self.lock.session().run("record what was proven", &record).await?;
         self.proof = Some(proof);
         Ok(())
     }
@@ -180,7 +190,7 @@ impl<'a> Execution<'a> {
             Step::ResetForRole { role, database, name } => {
                 vec![sql::reset_for_role(role.as_str(), database.as_ref().map(AsRef::as_ref), name)]
             }
-            Step::RevokeAccess { database, role } => vec![sql::revoke_access(database, role)],
+            Step::RevokeAccess { database, role, grantor } => sql::revoke_access(database, role, grantor).into(),
             Step::MarkOwner { role, progress } => vec![self.mark_owner(role, *progress)],
             Step::DropDatabase { database } => vec![sql::drop_database(database.as_str())],
             Step::CreateDatabase { database, connections } => {
@@ -201,6 +211,9 @@ impl<'a> Execution<'a> {
             Step::EndStrangers { database, own } => {
                 vec![sql::end_strangers(database.as_str(), own.iter().map(AsRef::as_ref))]
             }
+            Step::EndAbroad { own } => {
+                vec![sql::end_abroad(self.app.database.as_str(), own.iter().map(AsRef::as_ref))]
+            }
             Step::OpenDatabase { database } => vec![sql::allow_connections(database.as_str(), true)],
             Step::CloseDatabase { database } => vec![sql::allow_connections(database.as_str(), false)],
             Step::OwnPublicSchema { owner } => sql::own_public_schema(owner.as_str()).into(),
@@ -213,6 +226,7 @@ impl<'a> Execution<'a> {
             Step::SetPassword { login, source } => vec![sql::set_password(login.as_str(), &self.verifier(*source)?)],
             Step::EndExpiry { login } => vec![sql::end_expiry(login.as_str())],
             Step::DropRole { role } => sql::drop_role(role.as_str(), admin).into(),
+            Step::TakeRights { roles, .. } => vec![sql::drop_owned(roles.iter().map(AsRef::as_ref))],
             Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => Vec::new(),
         })
     }

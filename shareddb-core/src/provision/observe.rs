@@ -1,6 +1,6 @@
 //! Reading everything a plan needs, in as few round trips as it takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures_util::future::{try_join, try_join4};
 use secrecy::SecretString;
@@ -9,7 +9,7 @@ use crate::app::{App, AppSpec, Slot};
 use crate::credentials;
 use crate::error::Result;
 use crate::password;
-use crate::postgres::facts::{DatabaseFacts, InsideFacts};
+use crate::postgres::facts::{AbroadFacts, DatabaseFacts, InsideFacts};
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::postgres::{catalog, extensions};
@@ -42,8 +42,7 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
         database: None,
         inside: None,
         available: BTreeMap::new(),
-        foreign_access: BTreeSet::new(),
-        elsewhere: BTreeSet::new(),
+        abroad: AbroadFacts::default(),
         secret: SecretFacts::Absent,
     };
     let record = observed.record(&spec.name)?.cloned();
@@ -51,14 +50,14 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
 
     let roles: Vec<String> = app.roles().map(ToString::to_string).collect();
     let own = app.database.as_str();
-    let ((roles, verifiers), database, (access, elsewhere), secret) = try_join4(
+    let ((roles, verifiers), database, abroad, secret) = try_join4(
         catalog::roles(session, &roles, own),
         catalog::database(session, own, &roles),
         catalog::abroad(session, own, &roles),
         server.secrets().load(&app.secret),
     )
     .await?;
-    (observed.foreign_access, observed.elsewhere) = (access, elsewhere);
+    observed.abroad = abroad;
     observed.roles = roles;
     observed.database = database;
     observed.inside = inside(server, &app, &observed).await?;

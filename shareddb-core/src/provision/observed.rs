@@ -1,12 +1,12 @@
 //! Everything a plan is made from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::app::{App, EXTENSION_SCHEMA, Slot};
 use crate::error::{Error, Result};
 use crate::mark::Mark;
 use crate::names::{AppName, EnvironmentName};
-use crate::postgres::facts::{DatabaseFacts, ExtensionFacts, InsideFacts, RoleFacts, ServerFacts};
+use crate::postgres::facts::{AbroadFacts, DatabaseFacts, ExtensionFacts, InsideFacts, RoleFacts, ServerFacts};
 use crate::postgres::marks::{Bearer, Marks};
 use crate::postgres::statements;
 
@@ -25,10 +25,8 @@ pub(crate) struct Observed {
     pub(crate) inside: Option<InsideFacts>,
     /// The wanted extensions that are not there, and all that these need, as far as the server has them.
     pub(crate) available: BTreeMap<String, ExtensionFacts>,
-    /// Rights of the app's roles on databases of others: database and role.
-    pub(crate) foreign_access: BTreeSet<(String, String)>,
-    /// Other databases in which the app's roles have objects or rights.
-    pub(crate) elsewhere: BTreeSet<String>,
+    /// What the app's roles have outside its database.
+    pub(crate) abroad: AbroadFacts,
     pub(crate) secret: SecretFacts,
 }
 

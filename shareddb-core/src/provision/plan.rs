@@ -64,6 +64,9 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let mut changes = server_steps(observed);
     let progress = progress(record);
     changes.extend(role_steps::roles(&app, observed, progress));
+    if observed.abroad.sessions || !observed.abroad.access.is_empty() {
+        changes.push(Step::EndAbroad { own: app.roles().cloned().collect() });
+    }
     changes.extend(database_steps::database(&app, observed));
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
     let whole = record == Some(&app.mark()) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();

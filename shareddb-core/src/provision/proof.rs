@@ -59,9 +59,7 @@ pub(crate) async fn prove(config: &ConnectionConfig, app: &App, others: &[String
         ));
     }
     let table = format!("shareddb_proof_{:08x}", rand::random::<u32>());
-    for statement in sql::try_table(app.schema.as_str(), &table) {
-        session.simple_query(&statement).await.map_err(wrap)?;
-    }
+    session.simple_query(&sql::try_table(app.schema.as_str(), &table)).await.map_err(wrap)?;
     Ok(Proof::Complete)
 }
 

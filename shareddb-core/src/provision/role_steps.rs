@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::app::{App, MAINTENANCE_CONNECTIONS};
 use crate::mark::Progress;
 use crate::names::RoleName;
-use crate::postgres::facts::{Membership, RoleFacts, RoleShape};
+use crate::postgres::facts::{Access, Membership, RoleFacts, RoleShape};
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::provision::observed::Observed;
 use crate::provision::step::Step;
@@ -33,8 +33,8 @@ pub(crate) fn roles(app: &App, observed: &Observed, progress: Progress) -> Vec<S
     let settings = [("temp_file_limit", "-1".to_owned())].into();
     let groups = vec![app.owner.as_str(), MAINTENANCE_GROUP];
     steps.extend(member(&Desired { name: &app.maintenance, shape: maintenance, groups, settings }, observed));
-    let foreign = observed.foreign_access.iter().cloned();
-    steps.extend(foreign.map(|(database, role)| Step::RevokeAccess { database, role }));
+    let foreign = observed.abroad.access.iter().cloned();
+    steps.extend(foreign.map(|Access { database, role, grantor }| Step::RevokeAccess { database, role, grantor }));
     steps
 }
 

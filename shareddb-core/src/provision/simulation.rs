@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 use crate::app::{App, AppSpec, Slot};
 use crate::mark::{Mark, Progress};
 use crate::postgres::facts::{
-    DatabaseFacts, Expiry, ExtensionFacts, InsideFacts, Membership, OWNER_ACCESS, RoleFacts, RoleShape, ServerFacts,
+    AbroadFacts, DatabaseFacts, Expiry, ExtensionFacts, InsideFacts, Installed, Membership, OWNER_ACCESS, RoleFacts,
+    RoleShape, ServerFacts,
 };
 use crate::postgres::marks::{Bearer, MarkFact, Marks};
 use crate::postgres::statements::MAINTENANCE_GROUP;
@@ -77,8 +78,7 @@ impl World {
             database: None,
             inside: None,
             available: [("pg_trgm".to_owned(), ExtensionFacts { schema: None, requires: Vec::new() })].into(),
-            foreign_access: BTreeSet::new(),
-            elsewhere: BTreeSet::new(),
+            abroad: AbroadFacts::default(),
             secret: SecretFacts::Absent,
         };
         Self { observed, inside: InsideFacts::default(), passwords: Passwords::default() }
@@ -198,8 +198,12 @@ impl World {
                 let settings = if database.is_some() { &mut role.database_settings } else { &mut role.settings };
                 settings.remove(name);
             }
-            Step::RevokeAccess { database, role } => {
-                self.observed.foreign_access.remove(&(database.clone(), role.clone()));
+            Step::RevokeAccess { database, role, .. } => {
+                self.observed.abroad.access.retain(|access| (&access.database, &access.role) != (database, role));
+            }
+            Step::EndAbroad { .. } => self.observed.abroad.sessions = false,
+            Step::TakeRights { database, .. } => {
+                self.observed.abroad.rights.remove(database);
             }
             Step::MarkOwner { role, progress } => {
                 self.mark(Bearer::Role, role.as_str(), &app.mark().while_in(*progress));
@@ -254,7 +258,9 @@ impl World {
                 self.inside.safe_schemas.insert(schema.clone());
             }
             Step::CreateExtension { extension, schema } => {
-                self.inside.extensions.insert(extension.to_string(), schema.clone());
+                self.inside
+                    .extensions
+                    .insert(extension.clone(), Installed { schema: schema.clone(), of_superuser: true });
             }
             Step::ReassignStrays { login, .. } => {
                 self.inside.strays.remove(login.as_str());

@@ -38,7 +38,7 @@ pub enum Step {
     /// Reset a setting of a role that is not ours.
     ResetForRole { role: RoleName, database: Option<DatabaseName>, name: String },
     /// Take a right on a database of others from one of the app's roles.
-    RevokeAccess { database: String, role: String },
+    RevokeAccess { database: String, role: String, grantor: String },
     /// Record on the owner role what the app is to be, and what has begun.
     MarkOwner { role: RoleName, progress: Progress },
     /// Drop what an interrupted DROP DATABASE left, or the database of an app that goes.
@@ -59,6 +59,10 @@ pub enum Step {
     EndSessions { roles: Vec<RoleName> },
     /// End the sessions of roles that have no business in the database.
     EndStrangers { database: DatabaseName, own: Vec<RoleName> },
+    /// End the sessions of the app's roles in databases that are not its own.
+    EndAbroad { own: Vec<RoleName> },
+    /// Take from roles that go what rights they have in a database of others.
+    TakeRights { database: String, roles: Vec<RoleName> },
     /// Let connections in, as far as rights allow.
     OpenDatabase { database: DatabaseName },
     /// Let no more connections in.
@@ -174,6 +178,8 @@ impl Step {
             | Self::RevokeAccess { .. }
             | Self::EndSessions { .. }
             | Self::EndStrangers { .. }
+            | Self::EndAbroad { .. }
+            | Self::TakeRights { .. }
             | Self::DeleteSecret { .. }
             | Self::DropRole { .. } => Change::Remove,
             Self::Prove { .. } => Change::Check,
@@ -214,6 +220,7 @@ impl Step {
             | Self::CreateDatabase { .. }
             | Self::EndSessions { .. }
             | Self::EndStrangers { .. }
+            | Self::EndAbroad { .. }
             | Self::OpenDatabase { .. }
             | Self::CloseDatabase { .. } => Phase::Alone,
             Self::MarkDatabase { .. }
@@ -230,7 +237,9 @@ impl Step {
             | Self::CreateExtension { .. }
             | Self::ReassignStrays { .. } => Phase::Inside,
             Self::SetPassword { .. } | Self::EndExpiry { .. } => Phase::Password,
-            Self::Prove { .. } | Self::PublishSecret { .. } | Self::DeleteSecret { .. } => Phase::Outside,
+            Self::TakeRights { .. } | Self::Prove { .. } | Self::PublishSecret { .. } | Self::DeleteSecret { .. } => {
+                Phase::Outside
+            }
         }
     }
 }
@@ -260,7 +269,7 @@ impl fmt::Display for Step {
             Self::ResetForRole { role, database, name } => {
                 write!(f, "role/{role}{}: setting {}", Place(database.as_ref()), name.escape_default())
             }
-            Self::RevokeAccess { database, role } => {
+            Self::RevokeAccess { database, role, .. } => {
                 write!(f, "rights of {role} on database/{}", database.escape_default())
             }
             Self::MarkOwner { role, progress } => write!(f, "role/{role}: recorded as {}", progress.as_str()),
@@ -284,10 +293,12 @@ impl fmt::Display for Step {
             Self::ResetForDatabase { database, name } => {
                 write!(f, "database/{database}: setting {}", name.escape_default())
             }
-            Self::EndSessions { roles } => {
-                write!(f, "sessions of {}", roles.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", "))
-            }
+            Self::EndSessions { roles } => write!(f, "sessions of {}", joined(roles)),
             Self::EndStrangers { database, .. } => write!(f, "sessions of others in database/{database}"),
+            Self::EndAbroad { own } => write!(f, "sessions of {} in other databases", joined(own)),
+            Self::TakeRights { database, roles } => {
+                write!(f, "rights of {} in database/{}", joined(roles), database.escape_default())
+            }
             Self::OpenDatabase { database } => write!(f, "database/{database}: open"),
             Self::CloseDatabase { database } => write!(f, "database/{database}: closed"),
             Self::OwnPublicSchema { owner } => write!(f, "schema/public: owned by {owner}"),
@@ -313,6 +324,10 @@ impl fmt::Display for Step {
             Self::DropRole { role } => write!(f, "role/{role}"),
         }
     }
+}
+
+fn joined(roles: &[RoleName]) -> String {
+    roles.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
 }
 
 /// An empty grantee is PUBLIC.

@@ -39,7 +39,7 @@ pub(crate) fn access_rules(rules: Result<&[AccessRule], &Error>, apps: &[&App]) 
     };
     let detail = match faults.as_slice() {
         [] => "a login is admitted only to the database of its own role".to_owned(),
-        faults => format!("{}: use samerole for the database", faults.join("; ")),
+        faults => format!("{}: use samerole for the database, and scram-sha-256", faults.join("; ")),
     };
     Wall { name: "pg_hba", stands: faults.is_empty(), detail }
 }
@@ -51,6 +51,9 @@ fn fault(rule: &AccessRule, apps: &[&App]) -> Option<String> {
     }
     if rule.method == "reject" {
         return None;
+    }
+    if rule.method == "trust" {
+        return Some(format!("line {line} asks for no password (trust)"));
     }
     let user = rule.users.iter().find(|user| !is_harmless(user, &rule.databases, apps))?;
     Some(format!("line {line} admits {user} to {}", rule.databases.join(",")))
@@ -90,7 +93,9 @@ mod tests {
         assert!(stands(rule(&["all"], &["postgres"], "scram-sha-256")));
         assert!(stands(rule(&["all"], &["+shareddb_maint"], "scram-sha-256")));
         assert!(stands(rule(&["all"], &["all"], "reject")));
-        assert!(stands(rule(&["replication"], &["all"], "trust")));
+        assert!(stands(rule(&["replication"], &["all"], "scram-sha-256")));
+        assert!(!stands(rule(&["samerole"], &["all"], "trust")));
+        assert!(!stands(rule(&["all"], &["postgres"], "trust")));
         assert!(stands(rule(&["one_db"], &["one_user", "one_user_2"], "md5")));
 
         assert!(!stands(rule(&["all"], &["all"], "scram-sha-256")));
