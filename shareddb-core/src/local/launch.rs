@@ -121,8 +121,15 @@ async fn start(home: &LocalHome, account: Account, binaries: &Binaries, data: &P
     match server_on(data).await? {
         Some(_) => Ok(()),
         None => {
-            let home = home.clone();
-            Err(blocking(move || Ok(log.explain(&home, port))).await?)
+            let (home, directory) = (home.clone(), data.to_owned());
+            Err(blocking(move || {
+                let error = log.explain(&home, port);
+                Ok(match postmaster::hint_if_damaged(&directory) {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                })
+            })
+            .await?)
         }
     }
 }

@@ -102,6 +102,14 @@ pub(super) fn remove_stale(data: &Path, stored: Option<u16>) -> Result<()> {
     fs::remove_file(&file).map_err(|e| Error::from_io(format!("cannot remove {}", file.display()), e))
 }
 
+/// What to do about a file that holds no server's number, which PostgreSQL refuses to start beside.
+pub(super) fn hint_if_damaged(data: &Path) -> Option<String> {
+    let file = data.join(PID_FILE);
+    // A number with a minus is that of a single-user server, which PostgreSQL tells itself.
+    let damaged = file::read_text(&file).is_ok_and(|text| Postmaster::parse(&text).is_none() && !text.starts_with('-'));
+    damaged.then(|| format!("when no PostgreSQL works on these data, remove {}, then run this again", file.display()))
+}
+
 fn is_empty(file: &Path) -> bool {
     // A server fills the file within microseconds of making it; a young one may be somebody else's start.
     let settled = |meta: &fs::Metadata| meta.modified().ok()?.elapsed().ok().map(|age| age > Duration::from_secs(1));

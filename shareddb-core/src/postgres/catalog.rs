@@ -276,8 +276,8 @@ pub(crate) async fn usage(session: &AdminSession, databases: &[String]) -> Resul
     Ok(rows.iter().map(|row| (row.get(0), usage(row))).collect())
 }
 
-/// The lines of `pg_hba.conf`.
-pub(crate) async fn access_rules(session: &AdminSession) -> Result<Vec<AccessRule>> {
+/// The lines of `pg_hba.conf`, and whether the file was changed after it was loaded.
+pub(crate) async fn access_rules(session: &AdminSession) -> Result<(Vec<AccessRule>, bool)> {
     let sql = "SELECT line_number, coalesce(database, '{}'), coalesce(user_name, '{}'), coalesce(auth_method, ''), error \
          FROM pg_hba_file_rules";
     let rule = |row: &tokio_postgres::Row| AccessRule {
@@ -287,5 +287,12 @@ pub(crate) async fn access_rules(session: &AdminSession) -> Result<Vec<AccessRul
         method: row.get(3),
         error: row.get(4),
     };
-    Ok(session.read("read pg_hba.conf", sql, &[]).await?.iter().map(rule).collect())
+    let stale_sql =
+        "SELECT coalesce((pg_stat_file(current_setting('hba_file'), true)).modification > pg_conf_load_time(), false)";
+    let (rules, stale) = futures_util::future::try_join(
+        session.read("read pg_hba.conf", sql, &[]),
+        session.read("look at pg_hba.conf", stale_sql, &[]),
+    )
+    .await?;
+    Ok((rules.iter().map(rule).collect(), stale.first().is_some_and(|row| row.get(0))))
 }

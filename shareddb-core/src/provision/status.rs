@@ -167,7 +167,7 @@ impl Provisioner {
             endpoint: format!("{}:{}", admin.host(), admin.port()),
             max_connections: server.max_connections,
             budget: Budget::of(apps.iter().copied(), server.max_connections),
-            walls: vec![walls::rights(server), walls::access_rules(rules.as_deref(), apps)],
+            walls: vec![walls::rights(server), walls::access_rules(rules.as_ref(), apps)],
             notices: server.version.notice().into_iter().chain(unreadable).collect(),
         })
     }

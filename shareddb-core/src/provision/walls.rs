@@ -32,9 +32,12 @@ pub(crate) fn rights(server: &ServerFacts) -> Wall {
 
 /// `pg_hba.conf`: each line that can let an app in lets it into its own database only. A line before it that rejects is no
 /// excuse, since nobody can tell from here whom its address covers.
-pub(crate) fn access_rules(rules: Result<&[AccessRule], &Error>, apps: &[&App]) -> Wall {
+pub(crate) fn access_rules(rules: Result<&(Vec<AccessRule>, bool), &Error>, apps: &[&App]) -> Wall {
     let faults: Vec<String> = match rules {
-        Ok(rules) => rules.iter().filter_map(|rule| fault(rule, apps)).collect(),
+        Ok((rules, stale)) => {
+            let stale = stale.then(|| "the file was changed after it was loaded (SELECT pg_reload_conf())".to_owned());
+            rules.iter().filter_map(|rule| fault(rule, apps)).chain(stale).collect()
+        }
         Err(error) => vec![std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ")],
     };
     let detail = match faults.as_slice() {
@@ -87,7 +90,7 @@ mod tests {
         let environment = "local".parse().unwrap();
         let app = |name: &str| App::derive(&AppSpec::new(name.parse().unwrap()), &environment, None).unwrap();
         let (one, two) = (app("one"), app("two"));
-        let stands = |rule: AccessRule| access_rules(Ok(&[rule]), &[&one, &two]).stands;
+        let stands = |rule: AccessRule| access_rules(Ok(&(vec![rule], false)), &[&one, &two]).stands;
 
         assert!(stands(rule(&["samerole"], &["all"], "scram-sha-256")));
         assert!(stands(rule(&["all"], &["postgres"], "scram-sha-256")));
@@ -107,6 +110,7 @@ mod tests {
         assert!(!stands(rule(&["all"], &["/^.*_user$"], "scram-sha-256")));
         assert!(!stands(rule(&["/^t"], &["two_user"], "scram-sha-256")));
         let broken = AccessRule { error: Some("invalid".into()), ..rule(&[], &[], "") };
-        assert!(access_rules(Ok(&[broken]), &[]).detail.starts_with("line 7 cannot be read (invalid)"));
+        assert!(!access_rules(Ok(&(Vec::new(), true)), &[]).stands);
+        assert!(access_rules(Ok(&(vec![broken], false)), &[]).detail.starts_with("line 7 cannot be read (invalid)"));
     }
 }
