@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use secrecy::ExposeSecret as _;
 use shareddb_core::{
-    AppName, AppSpec, ConnectionConfig, Environment, LocalEndpoint, LocalHome, Provisioner, SecretStore, Server,
-    Session,
+    App, AppName, AppSpec, ConnectionConfig, Environment, Error, LocalEndpoint, LocalHome, Provisioner, SecretStore,
+    Server, Session,
 };
 use tokio::sync::OnceCell;
 
@@ -113,6 +113,13 @@ impl TestServer {
         provisioner.connection(name).await.expect("a Secret that exists works")
     }
 
+    /// Makes an app of a name that no other test has, and returns its names.
+    pub async fn made(&self, stem: &str) -> App {
+        let name = unique(stem);
+        self.app(&name).await;
+        self.provisioner().await.app(&name).await.expect("it was made")
+    }
+
     /// The server's log, from a position on.
     pub fn log_since(&self, position: usize) -> String {
         let log = fs::read(self.environment.local_server().home().log_file()).expect("the log can be read");
@@ -206,6 +213,17 @@ pub fn unique(stem: &str) -> AppName {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("{stem}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
     name.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The spec that leaves an app as it is recorded.
+pub fn spec_of(app: &App) -> AppSpec {
+    AppSpec::new(app.name.clone())
+}
+
+/// The statement that a hint ends with.
+pub fn statement(error: &Error) -> String {
+    let hint = error.hint().unwrap_or_else(|| panic!("{error} has no hint"));
+    hint.rsplit_once(": ").expect("a statement after a colon").1.to_owned()
 }
 
 /// The clear text of a config's password.

@@ -8,14 +8,21 @@ use shareddb_core::{AppName, AppSpec, Event, Outcome, Slot, Step};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::{temporary_home, unique};
 
-/// Extensions of our own, as name, control file and script. The scripts find `helper` by its bare name, as many do.
-const EXTENSIONS: [(&str, &str, &str); 5] = [
-    ("shtest_fixed", "schema = 'fixed_place'", HELPER),
-    ("shtest_public", "schema = 'public'", HELPER),
-    ("shtest_mid", "requires = 'cube'", ""),
-    ("shtest_top", "requires = 'shtest_mid'", HELPER),
+/// Extensions of our own. Their scripts find `helper` by its bare name, as many do.
+const FILES: [(&str, &str); 12] = [
+    ("shtest_fixed.control", "default_version = '1'\nschema = 'fixed_place'"),
+    ("shtest_fixed--1.sql", HELPER),
+    ("shtest_public.control", "default_version = '1'\nschema = 'public'"),
+    ("shtest_public--1.sql", HELPER),
+    ("shtest_mid.control", "default_version = '1'\nrequires = 'cube'"),
+    ("shtest_mid--1.sql", ""),
+    ("shtest_top.control", "default_version = '1'\nrequires = 'shtest_mid'"),
+    ("shtest_top--1.sql", HELPER),
     // Its version 1 comes to be by way of version 0, which needs what version 1 does not.
-    ("shtest_old", "", ""),
+    ("shtest_old.control", "default_version = '1'"),
+    ("shtest_old--0.control", "requires = 'cube'"),
+    ("shtest_old--0.sql", "DO $$ BEGIN PERFORM cube_dim('(1,2)'); END $$;"),
+    ("shtest_old--0--1.sql", ""),
 ];
 
 const HELPER: &str = "CREATE FUNCTION helper(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT $1';
@@ -41,19 +48,8 @@ async fn server() -> TestServer {
         assert!(status.expect("cp must be there").success(), "{}", folder.display());
     }
     let extensions = under(&home, &share).join("extension");
-    for (name, control, script) in EXTENSIONS {
-        let control = format!("default_version = '1'\n{control}\n");
-        fs::write(extensions.join(format!("{name}.control")), control).expect("the copy is ours");
-        if name != "shtest_old" {
-            fs::write(extensions.join(format!("{name}--1.sql")), script).expect("the copy is ours");
-        }
-    }
-    for (file, text) in [
-        ("shtest_old--0.control", "requires = 'cube'\n"),
-        ("shtest_old--0.sql", "DO $$ BEGIN PERFORM cube_dim('(1,2)'); END $$;"),
-        ("shtest_old--0--1.sql", ""),
-    ] {
-        fs::write(extensions.join(file), text).expect("the copy is ours");
+    for (file, text) in FILES {
+        fs::write(extensions.join(file), format!("{text}\n")).expect("the copy is ours");
     }
     let programs = under(&home, &machine);
     TestServer::in_home_with(home, Some(&programs)).await

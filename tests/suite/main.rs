@@ -1,6 +1,7 @@
 //! The suite: one binary, a file per behaviour.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot run has failed")]
 
+mod abroad;
 mod cli;
 mod corners;
 mod crash;
@@ -12,10 +13,13 @@ mod faults;
 mod forbidden;
 mod ground;
 mod isolation;
+mod loss;
 mod names;
 mod ordinary;
+mod proof;
 mod python;
 mod race;
+mod records;
 mod secrecy;
 mod store;
 mod tidy;
