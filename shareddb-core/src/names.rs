@@ -18,22 +18,10 @@ pub(crate) const IDENTIFIER_MAX: usize = 63;
 pub(crate) const LOGIN_NAME_MAX: usize = IDENTIFIER_MAX - SECOND_SLOT_SUFFIX.len();
 pub(crate) const SECOND_SLOT_SUFFIX: &str = "_2";
 
-const RESERVED: [&str; 13] = [
-    "pg",
-    "public",
-    "postgres",
-    "template0",
-    "template1",
-    "information_schema",
-    "none",
-    "current_user",
-    // Words of pg_hba.conf.
-    "all",
-    "replication",
-    "samegroup",
-    "samerole",
-    "sameuser",
-];
+const RESERVED: [&str; 8] =
+    ["pg", "public", "postgres", "template0", "template1", "information_schema", "none", "current_user"];
+/// What means more than one database or user in pg_hba.conf.
+const ACCESS_WORDS: [&str; 5] = ["all", "replication", "samegroup", "samerole", "sameuser"];
 const RESERVED_PREFIXES: [&str; 2] = ["pg_", "shareddb"];
 
 macro_rules! name_type {
@@ -110,7 +98,7 @@ name_type! {
     /// A database's name, which is also its owner role's: `[a-z][a-z0-9_]*`, at most 63 bytes.
     DatabaseName, |text| {
         check(text, "database name", IDENTIFIER_MAX, '_')?;
-        check_reserved("database name", text)
+        check_whole("database name", text)
     }
 }
 
@@ -118,7 +106,7 @@ name_type! {
     /// The name of the first login slot: `[a-z][a-z0-9_]*`, at most 61 bytes.
     LoginName, |text| {
         check(text, "user name", LOGIN_NAME_MAX, '_')?;
-        check_reserved("user name", text)
+        check_whole("user name", text)
     }
 }
 
@@ -206,6 +194,16 @@ fn check_reserved(what: &str, text: &str) -> Result<()> {
     match RESERVED_PREFIXES.iter().find(|prefix| sql.starts_with(**prefix)) {
         Some(prefix) => Err(invalid(what, text, &format!("names that start with {prefix:?} are reserved"))),
         None => Ok(()),
+    }
+}
+
+/// As [`check_reserved`], for what is a name as it stands, and no part of one.
+fn check_whole(what: &str, text: &str) -> Result<()> {
+    check_reserved(what, text)?;
+    if ACCESS_WORDS.contains(&text) {
+        Err(invalid(what, text, "pg_hba.conf has another meaning for it"))
+    } else {
+        Ok(())
     }
 }
 
