@@ -315,4 +315,12 @@ mod tests {
         assert!("a-".parse::<SecretName>().is_err());
         assert!("a-".parse::<EnvironmentName>().is_err());
     }
+
+    #[test]
+    fn words_of_access_rules_are_names_of_apps_only() {
+        for word in ACCESS_WORDS {
+            assert!(word.parse::<AppName>().is_ok(), "{word}");
+            assert!(word.parse::<DatabaseName>().is_err() && word.parse::<LoginName>().is_err(), "{word}");
+        }
+    }
 }

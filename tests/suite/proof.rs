@@ -10,7 +10,11 @@ use crate::isolation::ALL_MAY_TRY;
 async fn settings_that_make_work_hard_do_not_hinder_the_proof() {
     let server = TestServer::shared().await;
     let mut spec = AppSpec::new(unique("hard"));
-    let settings = [("default_transaction_read_only", "on"), ("statement_timeout", "1")];
+    let settings = [
+        ("default_transaction_read_only", "on"),
+        ("statement_timeout", "1"),
+        ("idle_in_transaction_session_timeout", "1"),
+    ];
     spec.settings = Some(settings.map(|(name, value)| (name.parse().unwrap(), value.to_owned())).into());
     assert_eq!(server.provisioner().await.create(&spec).await.unwrap().outcome, Outcome::Created);
 }

@@ -312,8 +312,14 @@ mod tests {
         File::options().write(true).open(&file).unwrap().set_modified(earlier).unwrap();
         remove_stale(dir.path(), None).unwrap();
         assert!(!file.exists());
+        // No number at all: only a person can tell whether a server works there.
+        fs::write(&file, "abc\n").unwrap();
+        assert!(hint_if_damaged(dir.path()).unwrap().contains("postmaster.pid"));
+        fs::write(&file, WHOLE).unwrap();
+        assert_eq!(hint_if_damaged(dir.path()), None);
         // A single-user server is at work: PostgreSQL says so itself.
         fs::write(&file, "-1\n").unwrap();
+        assert_eq!(hint_if_damaged(dir.path()), None);
         remove_stale(dir.path(), None).unwrap();
         assert!(file.exists());
     }
