@@ -21,26 +21,49 @@ struct Inner {
     environment: EnvironmentName,
     admin: ConnectionConfig,
     store: Arc<dyn SecretStore>,
-    password_hint: Option<String>,
+    published: (String, u16),
+    place: String,
+    /// What to do when the admin's login fails with a certain code.
+    hints: Vec<(&'static str, String)>,
 }
 
 impl Server {
     /// A server that `admin` logs in to as a superuser, in its maintenance database; apps reach it at the same host and
-    /// port. Connects to nothing yet.
+    /// port, unless [`with_published`](Self::with_published) says otherwise. Connects to nothing yet.
     pub fn new(environment: EnvironmentName, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Self {
-        Self(Arc::new(Inner { environment, admin, store, password_hint: None }))
+        let published = (admin.host().to_owned(), admin.port());
+        let place = format!("{}:{}", published.0, published.1);
+        Self(Arc::new(Inner { environment, admin, store, published, place, hints: Vec::new() }))
     }
 
-    /// The same server, where it is known what to do when it rejects the admin's password.
-    #[cfg(feature = "local")]
-    pub(crate) fn with_password_hint(self, hint: String) -> Self {
-        let Inner { environment, admin, store, .. } = &*self.0;
-        Self(Arc::new(Inner {
+    /// The same server, where apps reach it at another host or port than the admin does from here. That is what Secrets say.
+    #[must_use]
+    pub fn with_published(self, host: impl Into<String>, port: u16) -> Self {
+        Self(Arc::new(Inner { published: (host.into(), port), ..self.into_inner() }))
+    }
+
+    /// The same server, where people know it by more than its address.
+    pub(crate) fn with_place(self, place: String) -> Self {
+        Self(Arc::new(Inner { place, ..self.into_inner() }))
+    }
+
+    /// The same server, where it is known what to do when the admin's login fails with `code`.
+    pub(crate) fn with_hint(self, code: &'static str, hint: String) -> Self {
+        let mut inner = self.into_inner();
+        inner.hints.push((code, hint));
+        Self(Arc::new(inner))
+    }
+
+    fn into_inner(self) -> Inner {
+        let Inner { environment, admin, store, published, place, hints } = &*self.0;
+        Inner {
             environment: environment.clone(),
             admin: admin.clone(),
             store: Arc::clone(store),
-            password_hint: Some(hint),
-        }))
+            published: published.clone(),
+            place: place.clone(),
+            hints: hints.clone(),
+        }
     }
 
     /// The environment's name.
@@ -51,6 +74,11 @@ impl Server {
     /// How the admin logs in to the maintenance database.
     pub fn admin(&self) -> &ConnectionConfig {
         &self.0.admin
+    }
+
+    /// Where it is, for people: address, and context and namespace where it has them.
+    pub fn place(&self) -> &str {
+        &self.0.place
     }
 
     /// Where Secrets are kept.
@@ -70,6 +98,18 @@ impl Server {
         match admin.hostaddr() {
             Some(address) => config.with_hostaddr(address),
             None => config,
+        }
+    }
+
+    /// How an app logs in from where it runs: what its Secret says.
+    pub(crate) fn published_config(&self, app: &App, login: &RoleName, password: SecretString) -> ConnectionConfig {
+        let (host, port) = &self.0.published;
+        let config = ConnectionConfig::new(host, *port, app.database.as_str(), login.as_str()).with_password(password);
+        let admin = &self.0.admin;
+        match admin.ssl_mode() {
+            SslMode::Disable => config,
+            mode => config
+                .with_tls(mode, admin.root_certificate().map(|root| credentials::mounted(root.clone(), &app.name))),
         }
     }
 
@@ -95,9 +135,9 @@ impl Server {
     }
 
     fn explained(&self, error: Error) -> Error {
-        match &self.0.password_hint {
-            Some(hint) if error.code() == "password_rejected" => error.with_hint(hint),
-            _ => error,
+        match self.0.hints.iter().find(|(code, _)| *code == error.code()) {
+            Some((_, hint)) => error.with_hint(hint),
+            None => error,
         }
     }
 }

@@ -55,7 +55,7 @@ impl<'a> Watch<'a> {
 
     /// Panics unless the Secret, read as an app reads it, logs in and works as the owner.
     pub async fn assert_works(&self, when: &str) {
-        let folder = self.server.environment().local_server().home().secrets_dir().join(self.app.secret.as_str());
+        let folder = self.server.local().home().secrets_dir().join(self.app.secret.as_str());
         let config =
             ConnectionConfig::from_directory(&folder).unwrap_or_else(|error| panic!("{when}: the Secret: {error}"));
         assert_eq!(config.database(), self.app.database.as_str(), "{when}");
@@ -65,7 +65,7 @@ impl<'a> Watch<'a> {
 
     /// The state of the Secret, if there is one.
     pub async fn secret(&self) -> Option<SecretVersion> {
-        let store = self.server.environment().secrets();
+        let store = self.server.secrets();
         store.load(&self.app.secret).await.expect("the folder can be read").map(|secret| secret.version)
     }
 

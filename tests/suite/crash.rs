@@ -109,7 +109,7 @@ async fn disturb(server: &TestServer, app: &App) -> SecretVersion {
             ),
         )
         .await;
-    let store = server.environment().secrets();
+    let store = server.secrets();
     let stored = store.load(&app.secret).await.unwrap().unwrap();
     let edited = [("DB_PASSWORD".to_owned(), SecretString::from("wrong"))].into();
     store.replace(&app.secret, &app.name, &edited, &stored.version).await.unwrap()
@@ -309,7 +309,7 @@ async fn killed(
 }
 
 fn base(server: &TestServer) -> PathBuf {
-    server.environment().local_server().home().data_dir().join("base")
+    server.local().home().data_dir().join("base")
 }
 
 fn folders(server: &TestServer) -> Vec<PathBuf> {

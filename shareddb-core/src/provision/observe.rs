@@ -106,7 +106,7 @@ impl Observation {
         });
         let slot = app.slot_of(&stored.user);
         let login = app.login(slot.unwrap_or(Slot::One));
-        let config = server.app_config(app, login, stored.password.clone()).without_hostaddr();
+        let config = server.published_config(app, login, stored.password.clone());
         let expected = credentials::write(app, &config);
         self.observed.secret = SecretFacts::Held(HeldSecret {
             slot,
