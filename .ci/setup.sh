@@ -65,11 +65,11 @@ need_packages() {
     missing "SHAREDDB_PG_BIN=$SHAREDDB_PG_BIN does not hold all of postgres, initdb, pg_ctl, pg_dump, pg_restore, psql of 14 or newer."
   fi
   line="apt-get install -y --no-install-recommends ${packages[*]}"
-  type -P apt-get >/dev/null || missing "Missing here: ${packages[*]} (names as in Debian). Install them with this system's package manager and run ./${0##*/} again."
+  type -P apt-get >/dev/null || missing "Missing here: ${packages[*]} (names as in Debian). Install them with this system's package manager and run $0 again."
   if ! is_root; then
     # sudo that would ask for a password needs a terminal to ask on.
     if ! type -P sudo >/dev/null || { ! sudo -n true 2>/dev/null && ! { : >/dev/tty; } 2>/dev/null; }; then
-      missing "Missing here: ${packages[*]}. This needs root, and there is no sudo that works. As root:" "    apt-get update && $line" "Then run ./${0##*/} again."
+      missing "Missing here: ${packages[*]}. This needs root, and there is no sudo that works. As root:" "    apt-get update && $line" "Then run $0 again."
     fi
     as_root=(sudo)
   fi
@@ -109,14 +109,14 @@ need_rust() {
   fi
   if ! { [ -n "$found" ] && at_least "$wanted" "$found" && type -P cargo >/dev/null; }; then
     echo "Rust $wanted or newer is needed; found here: ${found:-none}. From rustup:" >&2
-    type -P rustup >/dev/null && missing "    rustup update stable && rustup default stable" "Then run ./${0##*/} again."
+    type -P rustup >/dev/null && missing "    rustup update stable && rustup default stable" "Then run $0 again."
     type -P curl >/dev/null || echo "    apt-get update && apt-get install -y curl ca-certificates     (as root)" >&2
     echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" >&2
-    if is_root && [ -n "${SUDO_USER:-}" ]; then echo "Rust of the user $SUDO_USER is not seen through sudo: run ./${0##*/} as that user, it calls sudo where it must." >&2; fi
-    missing "Then run ./${0##*/} again."
+    if is_root && [ -n "${SUDO_USER:-}" ]; then echo "Rust of the user $SUDO_USER is not seen through sudo: run $0 as that user, it calls sudo where it must." >&2; fi
+    missing "Then run $0 again."
   fi
   for component; do cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || lacking+=("$component"); done
-  [ ${#lacking[@]} = 0 ] || missing "This Rust has no ${lacking[*]}:" "    rustup component add ${lacking[*]}" "Then run ./${0##*/} again."
+  [ ${#lacking[@]} = 0 ] || missing "This Rust has no ${lacking[*]}:" "    rustup component add ${lacking[*]}" "Then run $0 again."
 }
 
 # As root, servers run as user postgres, who must get at the folder for temporary files.
