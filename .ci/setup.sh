@@ -47,16 +47,23 @@ has_authorities() {
   return 1
 }
 
-# lacking PROGRAM…: the packages still needed; a program named here comes in the package of its own name.
+has_package() {
+  case $1 in
+    python3-pip) python3 -m pip --version >/dev/null 2>&1 ;;
+    *) type -P "$1" >/dev/null ;;
+  esac
+}
+
+# lacking PACKAGE…: the packages still needed, these and those that are always needed.
 lacking() {
   has_postgres || echo postgresql
   has_c_compiler || printf '%s\n' gcc libc6-dev
   has_authorities || echo ca-certificates
-  local program
-  for program; do type -P "$program" >/dev/null || echo "$program"; done
+  local package
+  for package; do has_package "$package" || echo "$package"; done
 }
 
-# need_packages PROGRAM…
+# need_packages PACKAGE…
 need_packages() {
   local packages as_root=() line log
   mapfile -t packages < <(lacking "$@")
