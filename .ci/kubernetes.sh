@@ -58,7 +58,7 @@ need_go() {
     need_packages python3-pip
     echo "Go $wanted or newer is needed; found here: ${found:-none}. Running:"
     echo "    python3 -m pip install --target $partial/python --requirement $module/go.txt     (removed again after the build)"
-    python3 -m pip install --quiet --no-deps --only-binary :all: --target "$partial/python" --requirement $module/go.txt ||
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --no-deps --only-binary :all: --target "$partial/python" --requirement $module/go.txt ||
       missing "Install Go $wanted or newer and run this again."
     PATH=$partial/python/go/bin:$PATH
     export PATH GOTOOLCHAIN=local GOPATH="$partial/gopath" GOCACHE="$partial/gocache"
