@@ -72,7 +72,10 @@ echo "Building Kubernetes $kubernetes and its etcd with Go $(go_version): some m
 export CGO_ENABLED=0 GOWORK=off GOFLAGS=-modcacherw
 for package in "${packages[@]}"; do
   echo "    go build -o $cache/$key/$(name "$package") $package"
-  go build "${flags[@]}" -o "$partial/programs/$(name "$package")" "$package"
+  go build "${flags[@]}" -o "$partial/programs/$(name "$package")" "$package" 2>"$partial/log" || {
+    grep -v '^go: downloading ' "$partial/log" || true
+    missing "go build failed."
+  }
 done
 mv -T "$partial/programs" "$cache/$key"
 echo "Built in $(took)"

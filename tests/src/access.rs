@@ -54,8 +54,8 @@ impl Cluster {
         bind(&client, namespace, rules, subject, &format!("system:serviceaccount:{namespace}:{name}")).await;
     }
 
-    /// A token of a service account that ends so many seconds from now; one of a negative number has ended. It ends
-    /// for good with its account.
+    /// A token of a service account that ends so many seconds from now; one of a negative number has ended. API servers
+    /// let the clocks differ by a minute.
     pub async fn token(&self, namespace: &str, account: &str, seconds: i64) -> String {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await, namespace);
         let found = accounts.get(account).await.unwrap_or_else(|error| panic!("{account}: {error}"));

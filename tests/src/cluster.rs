@@ -76,8 +76,7 @@ impl Cluster {
     /// Brings the API server back where it was, ended before or not, and waits until it is ready.
     pub async fn restart(&self) {
         self.stop();
-        let daemon = start_api_server(&self.home, self.port);
-        *self.api_server.lock().expect("nobody panics with it") = daemon;
+        *self.api_server.lock().expect("nobody panics with it") = start_api_server(&self.home, self.port);
         if let Err(log) = self.ready().await {
             panic!("kube-apiserver has ended:\n{log}");
         }
@@ -145,6 +144,7 @@ impl Cluster {
     }
 
     fn move_to(&mut self, port: u16) {
+        self.stop();
         self.port = port;
         self.write_kubeconfig();
         *self.api_server.get_mut().expect("nobody panics with it") = start_api_server(&self.home, port);

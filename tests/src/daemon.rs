@@ -11,6 +11,7 @@ pub struct Daemon {
     child: Child,
     process_file: PathBuf,
     log: PathBuf,
+    killed: bool,
 }
 
 impl Daemon {
@@ -31,7 +32,7 @@ impl Daemon {
             .process_group(0)
             .spawn()
             .expect("sh must be there");
-        Self { child, process_file, log }
+        Self { child, process_file, log, killed: false }
     }
 
     /// Whether it has ended by itself.
@@ -41,6 +42,10 @@ impl Daemon {
 
     /// Ends it at once, as a power cut would, and waits until it is gone.
     pub fn kill(&mut self) {
+        // The file may be another's by now.
+        if std::mem::replace(&mut self.killed, true) {
+            return;
+        }
         // One that has ended by itself cannot be killed, which is as good.
         let _ = self.child.kill();
         self.child.wait().expect("it is our child");

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::certificates::Identity;
 
 /// How a client says who it is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Credential {
     /// By a certificate.
     Certificate(Identity),
@@ -24,7 +24,6 @@ pub enum Credential {
 }
 
 /// One server, one user and one context, which is the current one.
-#[derive(Debug)]
 pub struct Kubeconfig<'a> {
     /// The name of the context, its server and its user.
     pub context: &'a str,

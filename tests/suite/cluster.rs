@@ -85,7 +85,7 @@ async fn a_token_counts_until_it_ends() {
         secrets(&kubeconfig).await.list(&ListParams::default()).await
     };
     with(600).await.unwrap();
-    assert_status(with(-60).await, 401);
+    assert_status(with(-3600).await, 401);
 }
 
 #[tokio::test]
