@@ -3,6 +3,7 @@
 
 mod abroad;
 mod cli;
+mod cluster;
 mod corners;
 mod crash;
 mod create;
