@@ -78,7 +78,9 @@ impl Cluster {
     /// `NotFound` when there is no kubeconfig and this is no pod, or no such context; `InvalidInput` when it cannot be
     /// understood.
     pub async fn namespace(&self, name: &NamespaceName) -> Result<Namespace> {
-        let (config, context) = self.config().await?;
+        let (mut config, context) = self.config().await?;
+        // The client would ask a busy server again and again, for longer than anybody waits.
+        config.default_retry = false;
         let client = Client::try_from(config).map_err(|source| {
             Error::invalid_input("kubeconfig_invalid", format!("context {context} is of no use")).with_source(source)
         })?;

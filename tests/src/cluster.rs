@@ -87,6 +87,11 @@ impl Cluster {
         format!("https://127.0.0.1:{}", self.port)
     }
 
+    /// Who vouches for it, as PEM.
+    pub fn certificate(&self) -> String {
+        self.authority.certificate()
+    }
+
     /// The file of the admin, who may do everything; its one context is `admin`, in namespace `default`.
     pub fn kubeconfig(&self) -> PathBuf {
         self.home.join("admin.kubeconfig")

@@ -17,7 +17,7 @@ use shareddb_tests::watch::{Gate, Watch, back};
 /// Runs one verb in a process that kills itself at an event. Whether it came to its end before.
 fn outlives(server: &TestServer, app: &AppName, verb: &str, event: usize) -> bool {
     let mut command = Command::new(program("provision-and-die"));
-    let output = run(command.arg(server.home()).args([app.as_str(), verb, &event.to_string()]));
+    let output = run(command.env("SHAREDDB_HOME", server.home()).args([app.as_str(), verb, &event.to_string()]));
     match output.code {
         Some(0) => true,
         None => false,

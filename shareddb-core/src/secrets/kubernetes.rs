@@ -86,7 +86,7 @@ impl KubernetesStore {
             .map_err(|_| Error::failed("internal", format!("cannot write {}", self.describe(name))))
     }
 
-    /// Reads what a write came to. An answer can be lost after the deed, also to the client, which repeats some requests
+    /// Reads what a write came to. An answer can be lost after the deed, also to something in between that repeats requests
     /// by itself and is then told that the object exists or has moved.
     async fn settle(
         &self,
