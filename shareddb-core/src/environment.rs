@@ -73,7 +73,7 @@ impl Environment {
     #[cfg(feature = "kubernetes")]
     pub fn with_kubeconfig(self, path: impl Into<std::path::PathBuf>) -> Result<Self> {
         self.in_cluster("a kubeconfig", |remote| {
-            remote.cluster = std::mem::take(&mut remote.cluster).with_kubeconfig(path)
+            remote.cluster = remote.cluster.clone().with_kubeconfig(path);
         })
     }
 
@@ -81,7 +81,7 @@ impl Environment {
     #[cfg(feature = "kubernetes")]
     pub fn with_context(self, context: impl Into<String>) -> Result<Self> {
         self.in_cluster("a context", |remote| {
-            remote.cluster = std::mem::take(&mut remote.cluster).with_context(context)
+            remote.cluster = remote.cluster.clone().with_context(context);
         })
     }
 

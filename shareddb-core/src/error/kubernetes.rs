@@ -26,7 +26,7 @@ impl Error {
         let ApiRequest { verb, resource, namespace, context, .. } = request;
         let what = format!("cannot {verb} {resource} in namespace {namespace} (context {context})");
         match source {
-            kube::Error::Api(status) => Self::from_status(request, &what, *status),
+            kube::Error::Api(status) => Self::from_status(request, &what, &status),
             kube::Error::Auth(source) => Self::permission_denied("api_login_failed", what)
                 .with_hint(format!("the login of context {context} does not work; try it: kubectl --context {context} get secrets -n {namespace}"))
                 .with_source(source),
@@ -37,10 +37,10 @@ impl Error {
         }
     }
 
-    fn from_status(request: ApiRequest<'_>, what: &str, status: Status) -> Self {
+    fn from_status(request: ApiRequest<'_>, what: &str, status: &Status) -> Self {
         let ApiRequest { namespace, context, role, .. } = request;
         let message = format!("{what}: {}", status.message);
-        if status.is_forbidden() && missing_namespace_is_no_excuse(&status) {
+        if status.is_forbidden() && is_a_missing_right(status) {
             return Self::permission_denied("api_forbidden", message).with_hint(format!(
                 "whoever administers the namespace has to bind this Role to you (kubectl apply -f -): {role}"
             ));
@@ -50,7 +50,7 @@ impl Error {
             (401, _) => Self::permission_denied("api_login_rejected", message).with_hint(format!(
                 "the login of context {context} is not accepted, or no longer: log in to the cluster again"
             )),
-            (404, _) if is_about_namespace(&status) => Self::not_found("namespace_not_found", message).with_hint(
+            (404, _) if is_about_namespace(status) => Self::not_found("namespace_not_found", message).with_hint(
                 format!("make it: kubectl --context {context} create namespace {namespace}; or name another: -n"),
             ),
             (404, _) => Self::not_found("api_not_found", message),
@@ -87,7 +87,7 @@ impl Error {
 }
 
 /// RBAC says `forbidden` of what nobody allowed; admission plugins say so of what they refuse, and no Role cures that.
-fn missing_namespace_is_no_excuse(status: &Status) -> bool {
+fn is_a_missing_right(status: &Status) -> bool {
     status.message.contains(" cannot ") && status.message.contains(" resource ")
 }
 
