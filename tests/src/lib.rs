@@ -11,6 +11,7 @@ pub mod command;
 pub mod conformance;
 pub mod daemon;
 pub mod kubeconfig;
+pub mod measure;
 pub mod mount;
 pub mod proxy;
 pub mod reaper;
