@@ -3,8 +3,10 @@
 //! Everything here panics when it cannot do its part: a test that cannot run has failed.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot run has failed")]
 
+pub mod archive;
 pub mod command;
 pub mod conformance;
+pub mod majors;
 pub mod proxy;
 pub mod reaper;
 pub mod refusal;
@@ -12,4 +14,5 @@ pub mod server;
 pub mod watch;
 
 pub use command::{Output, shareddb};
+pub use majors::ForeignServer;
 pub use server::TestServer;

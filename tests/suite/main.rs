@@ -14,6 +14,7 @@ mod forbidden;
 mod ground;
 mod isolation;
 mod loss;
+mod matrix;
 mod names;
 mod ordinary;
 mod proof;
