@@ -68,6 +68,7 @@ impl Environment {
             .with_hint(format!("start it: shareddb deploy -e {}", self.name)));
         };
         Ok(Server::new(self.name.clone(), admin, Arc::new(self.secrets()))
+            .ours()
             .with_password_hint(self.local.rejected_hint()))
     }
 }

@@ -29,8 +29,8 @@ pub use names::{
     AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, RoleName, SchemaName, SecretName, SettingName,
 };
 pub use provision::{
-    AppStatus, AppSummary, Budget, Change, Event, Outcome, PasswordSource, Plan, Problem, Proof, Provisioner, Report,
-    RoleShape, ServerStatus, Status, Step, Wall,
+    AppStatus, AppSummary, Budget, Change, Closer, Event, Gap, Outcome, PasswordSource, Plan, Problem, Proof,
+    Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall,
 };
 pub use secrets::{DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret};
 pub use server::Server;

@@ -1,15 +1,19 @@
 //! One environment's server within reach: how the admin logs in, and where Secrets are.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+use futures_util::future::try_join;
 
 use crate::app::App;
 use crate::connection::{ConnectionConfig, SslMode};
 use crate::credentials::{self, Stored};
 use crate::error::{Error, Result};
 use crate::names::{EnvironmentName, RoleName};
+use crate::postgres::facts::ServerFacts;
 use crate::postgres::session::AdminSession;
-use crate::postgres::version::ServerVersion;
+use crate::postgres::{catalog, powers, visitors};
 use crate::secrets::{SecretData, SecretStore};
 use secrecy::SecretString;
 
@@ -17,30 +21,39 @@ use secrecy::SecretString;
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     environment: EnvironmentName,
     admin: ConnectionConfig,
     store: Arc<dyn SecretStore>,
     password_hint: Option<String>,
+    ours: bool,
 }
 
 impl Server {
-    /// A server that `admin` logs in to as a superuser, in its maintenance database; apps reach it at the same host and
-    /// port. Connects to nothing yet.
+    /// A server that `admin` logs in to, in its maintenance database: as a superuser, or from 16 on as a role with CREATEDB
+    /// and CREATEROLE. Apps reach it at the same host and port. It counts as somebody else's: what others may do there
+    /// is not taken from them unasked. Connects to nothing yet.
     pub fn new(environment: EnvironmentName, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Self {
-        Self(Arc::new(Inner { environment, admin, store, password_hint: None }))
+        Self(Arc::new(Inner { environment, admin, store, password_hint: None, ours: false }))
+    }
+
+    /// The same server, where it was made for shareddb: nobody else has business there, so that it is closed to PUBLIC.
+    #[must_use]
+    pub fn ours(self) -> Self {
+        self.with(|inner| inner.ours = true)
     }
 
     /// The same server, where it is known what to do when it rejects the admin's password.
     #[cfg(feature = "local")]
     pub(crate) fn with_password_hint(self, hint: String) -> Self {
-        let Inner { environment, admin, store, .. } = &*self.0;
-        Self(Arc::new(Inner {
-            environment: environment.clone(),
-            admin: admin.clone(),
-            store: Arc::clone(store),
-            password_hint: Some(hint),
-        }))
+        self.with(|inner| inner.password_hint = Some(hint))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        change(&mut inner);
+        Self(Arc::new(inner))
     }
 
     /// The environment's name.
@@ -88,10 +101,21 @@ impl Server {
         AdminSession::open(&admin).await.map_err(|error| self.explained(error))
     }
 
+    /// What the server is and what the admin may do there: one round trip for a superuser, two for others.
+    pub(crate) async fn facts(&self, session: &AdminSession) -> Result<ServerFacts> {
+        let visitors = async { if self.0.ours { Ok(BTreeMap::new()) } else { visitors::visitors(session).await } };
+        let (mut facts, visitors) = try_join(catalog::server(session), visitors).await?;
+        (facts.ours, facts.visitors) = (self.0.ours, visitors);
+        if !facts.superuser && facts.version.has_plain_admins() {
+            facts.powers = powers::powers(session).await?;
+        }
+        Ok(facts)
+    }
+
     /// A session of the admin in a tenant's database.
-    pub(crate) async fn tenant_session(&self, database: &str, version: ServerVersion) -> Result<AdminSession> {
+    pub(crate) async fn tenant_session(&self, database: &str, server: &ServerFacts) -> Result<AdminSession> {
         let admin = self.0.admin.clone().with_application_name(application_name());
-        AdminSession::open_tenant(&admin, database, version).await.map_err(|error| self.explained(error))
+        AdminSession::open_tenant(&admin, database, server).await.map_err(|error| self.explained(error))
     }
 
     fn explained(&self, error: Error) -> Error {

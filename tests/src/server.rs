@@ -77,7 +77,7 @@ impl TestServer {
 
     /// The same server with another store of Secrets, or reached through another port.
     pub fn server_with(&self, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Server {
-        Server::new(self.environment.name().clone(), admin, store)
+        Server::new(self.environment.name().clone(), admin, store).ours()
     }
 
     /// A provisioner.
