@@ -11,6 +11,7 @@ mod examples;
 mod extensions;
 mod faults;
 mod forbidden;
+mod foreign;
 mod ground;
 mod isolation;
 mod loss;

@@ -35,7 +35,35 @@ pub(crate) fn roles(app: &App, observed: &Observed, progress: Progress) -> Vec<S
     steps.extend(member(&Desired { name: &app.maintenance, shape: maintenance, groups, settings }, observed));
     let foreign = observed.abroad.access.iter().cloned();
     steps.extend(foreign.map(|Access { database, role, grantor }| Step::RevokeAccess { database, role, grantor }));
-    steps
+    revokes_first(steps)
+}
+
+/// Whoever was given a membership to pass on loses it after those whom it gave it to: CASCADE would take theirs along, and
+/// to revoke what is gone is a warning.
+fn revokes_first(steps: Vec<Step>) -> Vec<Step> {
+    let (mut revokes, rest): (Vec<Step>, Vec<Step>) =
+        steps.into_iter().partition(|step| matches!(step, Step::RevokeMembership { .. }));
+    let mut ordered = Vec::new();
+    while !revokes.is_empty() {
+        let (blocked, mut ready): (Vec<Step>, Vec<Step>) =
+            revokes.iter().cloned().partition(|step| revokes.iter().any(|other| stands_on(other, step)));
+        // Grants in a circle are none that a server keeps.
+        let last = ready.is_empty();
+        ordered.append(if last { &mut revokes } else { &mut ready });
+        revokes = if last { Vec::new() } else { blocked };
+    }
+    ordered.into_iter().chain(rest).collect()
+}
+
+/// Whether the first revoke is of a grant that the member in the second one made.
+fn stands_on(grant: &Step, base: &Step) -> bool {
+    match (grant, base) {
+        (
+            Step::RevokeMembership { group, grantor: Some(grantor), .. },
+            Step::RevokeMembership { group: same, member, .. },
+        ) => group == same && grantor == member,
+        _ => false,
+    }
 }
 
 fn owner(app: &App, observed: &Observed, progress: Progress) -> Vec<Step> {
@@ -64,6 +92,11 @@ fn members<'a>(facts: &'a RoleFacts, observed: &'a Observed) -> impl Iterator<It
     facts.members.iter().filter(|(member, _)| server.superuser || **member != server.admin)
 }
 
+/// Whether a role has a membership that goes, and with it whatever it granted.
+fn is_member(facts: &RoleFacts, role: &str, observed: &Observed) -> bool {
+    members(facts, observed).any(|(member, _)| member == role)
+}
+
 /// What an admin who is no superuser needs beside the right to change a role.
 fn act_as(role: &RoleName, observed: &Observed) -> Option<Step> {
     let may = observed.server.superuser || observed.roles.get(role.as_str()).is_some_and(|facts| facts.settable);
@@ -84,12 +117,11 @@ fn member(desired: &Desired<'_>, observed: &Observed) -> Vec<Step> {
     let groups = facts.map_or(&nothing, |facts| &facts.groups);
     for group in &desired.groups {
         // A grant repeated does not take options back: only a new one has exactly ours.
-        let (plain, other): (Grants, Grants) = groups
-            .get(*group)
-            .cloned()
-            .unwrap_or_default()
-            .into_iter()
-            .partition(|(_, grant)| *grant == Membership::PLAIN);
+        let grants = groups.get(*group).cloned().unwrap_or_default();
+        let lasts =
+            |grantor: &str| !observed.roles.get(*group).is_some_and(|facts| is_member(facts, grantor, observed));
+        let (plain, other): (Grants, Grants) =
+            grants.into_iter().partition(|(grantor, grant)| *grant == Membership::PLAIN && lasts(grantor));
         steps.extend(revoke(group, role.as_str(), &other));
         if plain.is_empty() {
             steps.push(Step::GrantMembership { group: (*group).to_owned(), member: role.clone() });
