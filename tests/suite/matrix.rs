@@ -116,7 +116,7 @@ async fn mend(server: &ForeignServer, provisioner: &Provisioner, spec: &AppSpec)
         };
         if gaps.is_empty() {
             let plan = provisioner.plan(spec).await.unwrap();
-            assert!(plan.is_empty() && of_app(plan.gaps).is_empty(), "{plan}");
+            assert!(plan.is_empty() && of_app(plan.gaps.clone()).is_empty(), "{plan}");
             return told;
         }
         for (database, statement) in gaps {
