@@ -79,7 +79,8 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
 }
 
 async fn inside(server: &Server, app: &App, observed: &Observed) -> Result<Option<InsideFacts>> {
-    let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid;
+    let admitted = |facts: &DatabaseFacts| observed.server.superuser || facts.owner == observed.server.admin;
+    let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid && admitted(facts);
     if !(observed.owns_database(app) && observed.database.as_ref().is_some_and(enterable)) {
         return Ok(None);
     }
