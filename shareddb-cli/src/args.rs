@@ -148,6 +148,10 @@ pub(crate) struct Create {
     /// Promise more sessions than the server's budget has
     #[arg(long)]
     pub(crate) allow_overcommit: bool,
+    /// On a server that was not made for shareddb: take from PUBLIC what everybody has on the server's own databases. With
+    /// --dry-run it tells who loses access by that
+    #[arg(long)]
+    pub(crate) secure_server: bool,
     #[command(flatten)]
     pub(crate) dry_run: DryRun,
 }

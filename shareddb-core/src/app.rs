@@ -37,6 +37,9 @@ pub struct AppSpec {
     pub settings: Option<BTreeMap<SettingName, String>>,
     /// Accept more promised sessions than the server's budget has.
     pub allow_overcommit: bool,
+    /// On a server that was not made for shareddb: take from PUBLIC what everybody has on the server's own databases. Other
+    /// roles can lose access by it; the plan names them.
+    pub secure_server: bool,
 }
 
 impl AppSpec {
@@ -51,6 +54,7 @@ impl AppSpec {
             extensions: None,
             settings: None,
             allow_overcommit: false,
+            secure_server: false,
         }
     }
 }

@@ -33,8 +33,8 @@ pub use names::{
     SettingName,
 };
 pub use provision::{
-    AppStatus, AppSummary, Budget, Change, Event, Outcome, PasswordSource, Plan, Problem, Proof, Provisioner, Report,
-    RoleShape, ServerStatus, Status, Step, Wall,
+    AppStatus, AppSummary, Budget, Change, Closer, Event, Gap, Outcome, PasswordSource, Plan, Problem, Proof,
+    Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall,
 };
 #[cfg(feature = "kubernetes")]
 pub use secrets::KubernetesStore;

@@ -1,15 +1,19 @@
 //! One environment's server within reach: how the admin logs in, and where Secrets are.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+use futures_util::future::try_join;
 
 use crate::app::App;
 use crate::connection::{ConnectionConfig, SslMode};
 use crate::credentials::{self, Stored};
 use crate::error::{Error, Result};
 use crate::names::{EnvironmentName, RoleName};
+use crate::postgres::facts::ServerFacts;
 use crate::postgres::session::AdminSession;
-use crate::postgres::version::ServerVersion;
+use crate::postgres::{catalog, powers, visitors};
 use crate::secrets::{SecretData, SecretStore};
 use secrecy::SecretString;
 
@@ -17,6 +21,7 @@ use secrecy::SecretString;
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     environment: EnvironmentName,
     admin: ConnectionConfig,
@@ -25,45 +30,46 @@ struct Inner {
     place: String,
     /// What to do when the admin's login fails with a certain code.
     hints: Vec<(&'static str, String)>,
+    ours: bool,
 }
 
 impl Server {
-    /// A server that `admin` logs in to as a superuser, in its maintenance database; apps reach it at the same host and
-    /// port, unless [`with_published`](Self::with_published) says otherwise. Connects to nothing yet.
+    /// A server that `admin` logs in to, in its maintenance database: as a superuser, or from 16 on as a role with CREATEDB
+    /// and CREATEROLE. Apps reach it at the same host and port, unless [`with_published`](Self::with_published) says
+    /// otherwise. It counts as somebody else's: what others may do there is not taken from them unasked. Connects to
+    /// nothing yet.
     pub fn new(environment: EnvironmentName, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Self {
         let published = (admin.host().to_owned(), admin.port());
         let place = format!("{}:{}", published.0, published.1);
-        Self(Arc::new(Inner { environment, admin, store, published, place, hints: Vec::new() }))
+        Self(Arc::new(Inner { environment, admin, store, published, place, hints: Vec::new(), ours: false }))
+    }
+
+    /// The same server, where it was made for shareddb: nobody else has business there, so that it is closed to PUBLIC.
+    #[must_use]
+    pub fn ours(self) -> Self {
+        self.with(|inner| inner.ours = true)
     }
 
     /// The same server, where apps reach it at another host or port than the admin does from here. That is what Secrets say.
     #[must_use]
     pub fn with_published(self, host: impl Into<String>, port: u16) -> Self {
-        Self(Arc::new(Inner { published: (host.into(), port), ..self.into_inner() }))
+        self.with(|inner| inner.published = (host.into(), port))
     }
 
     /// The same server, where people know it by more than its address.
     pub(crate) fn with_place(self, place: String) -> Self {
-        Self(Arc::new(Inner { place, ..self.into_inner() }))
+        self.with(|inner| inner.place = place)
     }
 
     /// The same server, where it is known what to do when the admin's login fails with `code`.
     pub(crate) fn with_hint(self, code: &'static str, hint: String) -> Self {
-        let mut inner = self.into_inner();
-        inner.hints.push((code, hint));
-        Self(Arc::new(inner))
+        self.with(|inner| inner.hints.push((code, hint)))
     }
 
-    fn into_inner(self) -> Inner {
-        let Inner { environment, admin, store, published, place, hints } = &*self.0;
-        Inner {
-            environment: environment.clone(),
-            admin: admin.clone(),
-            store: Arc::clone(store),
-            published: published.clone(),
-            place: place.clone(),
-            hints: hints.clone(),
-        }
+    fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        change(&mut inner);
+        Self(Arc::new(inner))
     }
 
     /// The environment's name.
@@ -128,10 +134,21 @@ impl Server {
         AdminSession::open(&admin).await.map_err(|error| self.explained(error))
     }
 
+    /// What the server is and what the admin may do there: one round trip for a superuser, two for others.
+    pub(crate) async fn facts(&self, session: &AdminSession) -> Result<ServerFacts> {
+        let visitors = async { if self.0.ours { Ok(BTreeMap::new()) } else { visitors::visitors(session).await } };
+        let (mut facts, visitors) = try_join(catalog::server(session), visitors).await?;
+        (facts.ours, facts.visitors) = (self.0.ours, visitors);
+        if !facts.superuser && facts.version.has_plain_admins() {
+            facts.powers = powers::powers(session).await?;
+        }
+        Ok(facts)
+    }
+
     /// A session of the admin in a tenant's database.
-    pub(crate) async fn tenant_session(&self, database: &str, version: ServerVersion) -> Result<AdminSession> {
+    pub(crate) async fn tenant_session(&self, database: &str, server: &ServerFacts) -> Result<AdminSession> {
         let admin = self.0.admin.clone().with_application_name(application_name());
-        AdminSession::open_tenant(&admin, database, version).await.map_err(|error| self.explained(error))
+        AdminSession::open_tenant(&admin, database, server).await.map_err(|error| self.explained(error))
     }
 
     fn explained(&self, error: Error) -> Error {

@@ -30,7 +30,7 @@ impl Provisioner {
 
     /// Decide what `create` would do, and do nothing.
     #[pyo3(signature = (app, *, database=None, user=None, connections=None, search_path=None, extensions=None,
-                        settings=None, allow_overcommit=false))]
+                        settings=None, allow_overcommit=false, secure_server=false))]
     fn plan(
         &self,
         py: Python<'_>,
@@ -42,15 +42,17 @@ impl Provisioner {
         extensions: Option<Names>,
         settings: Option<BTreeMap<String, String>>,
         allow_overcommit: bool,
+        secure_server: bool,
     ) -> PyResult<Plan> {
-        let spec = spec(app, database, user, connections, search_path, extensions, settings, allow_overcommit)
+        let flags = (allow_overcommit, secure_server);
+        let spec = spec(app, database, user, connections, search_path, extensions, settings, flags)
             .map_err(|error| raise(py, &error))?;
         wait(py, self.0.plan(&spec)).map(Plan::new)
     }
 
     /// Make an app what the arguments say; one left out means "as recorded, else the default".
     #[pyo3(signature = (app, *, database=None, user=None, connections=None, search_path=None, extensions=None,
-                        settings=None, allow_overcommit=false))]
+                        settings=None, allow_overcommit=false, secure_server=false))]
     fn create(
         &self,
         py: Python<'_>,
@@ -62,8 +64,10 @@ impl Provisioner {
         extensions: Option<Names>,
         settings: Option<BTreeMap<String, String>>,
         allow_overcommit: bool,
+        secure_server: bool,
     ) -> PyResult<Report> {
-        let spec = spec(app, database, user, connections, search_path, extensions, settings, allow_overcommit)
+        let flags = (allow_overcommit, secure_server);
+        let spec = spec(app, database, user, connections, search_path, extensions, settings, flags)
             .map_err(|error| raise(py, &error))?;
         wait(py, self.0.create(&spec)).map(Report::new)
     }
@@ -118,7 +122,7 @@ fn spec(
     search_path: Option<Names>,
     extensions: Option<Names>,
     settings: Option<BTreeMap<String, String>>,
-    allow_overcommit: bool,
+    (allow_overcommit, secure_server): (bool, bool),
 ) -> Result<AppSpec> {
     let mut spec = AppSpec::new(app.parse()?);
     spec.database = database.map(str::parse).transpose()?;
@@ -130,6 +134,7 @@ fn spec(
         .map(|settings| settings.into_iter().map(|(name, value)| Ok((name.parse()?, value))).collect::<Result<_>>())
         .transpose()?;
     spec.allow_overcommit = allow_overcommit;
+    spec.secure_server = secure_server;
     Ok(spec)
 }
 

@@ -5,12 +5,14 @@
 
 pub mod access;
 pub mod api_proxy;
+pub mod archive;
 pub mod certificates;
 pub mod cluster;
 pub mod command;
 pub mod conformance;
 pub mod daemon;
 pub mod kubeconfig;
+pub mod majors;
 pub mod measure;
 pub mod mount;
 pub mod proxy;
@@ -23,4 +25,5 @@ pub mod watch;
 pub use api_proxy::ApiProxy;
 pub use cluster::Cluster;
 pub use command::{Output, shareddb};
+pub use majors::ForeignServer;
 pub use server::TestServer;

@@ -87,7 +87,7 @@ impl TestServer {
 
     /// The same server with another store of Secrets, or reached through another port.
     pub fn server_with(&self, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Server {
-        Server::new(self.environment.name().clone(), admin, store)
+        Server::new(self.environment.name().clone(), admin, store).ours()
     }
 
     /// A provisioner.
@@ -102,13 +102,12 @@ impl TestServer {
 
     /// A session of the admin.
     pub async fn session(&self, database: &str) -> Session {
-        self.admin().with_database(database).connect().await.unwrap_or_else(|error| panic!("{error}"))
+        session(&self.admin(), database).await
     }
 
     /// Runs statements as the admin; several of one text are one transaction.
     pub async fn sql(&self, database: &str, sql: &str) {
-        let result = self.session(database).await.simple_query(sql).await;
-        result.unwrap_or_else(|error| panic!("{sql}: {error}: {:?}", error.as_db_error()));
+        self::sql(&self.admin(), database, sql).await;
     }
 
     /// The first column of a query's first row, as text.
@@ -162,14 +161,7 @@ impl TestServer {
     /// Everything on the server that provisioning could change, one object a line, without what differs between equals
     /// (object ids, salts).
     pub async fn catalog(&self) -> Vec<String> {
-        let session = self.session("postgres").await;
-        let mut lines = rows(&session, CLUSTER_CATALOG).await;
-        let databases = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1";
-        for database in rows(&session, databases).await {
-            let inside = self.session(&database).await;
-            lines.extend(rows(&inside, DATABASE_CATALOG).await.into_iter().map(|line| format!("{database}: {line}")));
-        }
-        lines
+        catalog(&self.admin()).await
     }
 }
 
@@ -194,6 +186,29 @@ const DATABASE_CATALOG: &str = "
       FROM pg_class c WHERE c.oid >= 16384
     UNION ALL SELECT concat_ws(' ', 'extension', extname, extnamespace::regnamespace) FROM pg_extension
     ORDER BY 1";
+
+/// A session of an admin's in any database.
+pub async fn session(admin: &ConnectionConfig, database: &str) -> Session {
+    admin.clone().with_database(database).connect().await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs statements as an admin; several of one text are one transaction.
+pub async fn sql(admin: &ConnectionConfig, database: &str, sql: &str) {
+    let result = session(admin, database).await.simple_query(sql).await;
+    result.unwrap_or_else(|error| panic!("{sql}: {error}: {:?}", error.as_db_error()));
+}
+
+/// Everything on a server that provisioning could change, as a superuser sees it, one object a line.
+pub async fn catalog(admin: &ConnectionConfig) -> Vec<String> {
+    let outside = session(admin, "postgres").await;
+    let mut lines = rows(&outside, CLUSTER_CATALOG).await;
+    let databases = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1";
+    for database in rows(&outside, databases).await {
+        let inside = session(admin, &database).await;
+        lines.extend(rows(&inside, DATABASE_CATALOG).await.into_iter().map(|line| format!("{database}: {line}")));
+    }
+    lines
+}
 
 /// The first column of every row.
 pub async fn rows(session: &Session, sql: &str) -> Vec<String> {

@@ -8,11 +8,11 @@ use shareddb_tests::TestServer;
 use shareddb_tests::server::{password, unique, value};
 
 /// What is done to an app, as statements of the admin with its names for `{…}`, and how a step of the repair is known.
-struct Drift {
-    what: &'static str,
+pub(crate) struct Drift {
+    pub(crate) what: &'static str,
     /// In the maintenance database, or in the app's own.
-    inside: bool,
-    sql: &'static str,
+    pub(crate) inside: bool,
+    pub(crate) sql: &'static str,
     repaired_by: fn(&Step) -> bool,
 }
 
@@ -25,7 +25,7 @@ macro_rules! drift {
     };
 }
 
-fn drifts() -> Vec<Drift> {
+pub(crate) fn drifts() -> Vec<Drift> {
     vec![
         drift!("password changed", "ALTER ROLE {user} PASSWORD 'other'", Step::SetPassword { .. }),
         drift!("password removed", "ALTER ROLE {user} PASSWORD NULL", Step::SetPassword { .. }),
@@ -99,7 +99,7 @@ fn drifts() -> Vec<Drift> {
     ]
 }
 
-fn fill(sql: &str, app: &App) -> String {
+pub(crate) fn fill(sql: &str, app: &App) -> String {
     sql.replace("{db}", app.database.as_str())
         .replace("{user}", app.login(Slot::One).as_str())
         .replace("{user2}", app.login(Slot::Two).as_str())

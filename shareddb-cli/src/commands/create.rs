@@ -71,6 +71,7 @@ async fn start(environment: &Environment, state: LocalState, spec: &AppSpec, con
 pub(super) fn notes(report: &Report, context: &Context) {
     let (app, console) = (&report.app, &context.console);
     report.notices.iter().for_each(|notice| console.note(notice));
+    report.gaps.iter().for_each(|gap| console.note(&gap.to_string()));
     if report.proof == Some(Proof::Incomplete) {
         console.note(&format!(
             "no session was left for {}: its password was checked, its rights were not tried; the next create tries them",
@@ -98,6 +99,7 @@ fn spec(args: &Create) -> Result<AppSpec> {
     spec.extensions = args.extension.as_deref().map(|list| parsed(chosen(list, "--extension")?)).transpose()?;
     spec.settings = args.set.as_deref().map(|list| settings(chosen(list, "--set")?)).transpose()?;
     spec.allow_overcommit = args.allow_overcommit;
+    spec.secure_server = args.secure_server;
     Ok(spec)
 }
 

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::app::Slot;
 use crate::mark::Progress;
-use crate::postgres::facts::{Access, DatabaseFacts, Expiry, InsideFacts, Membership, RoleShape};
+use crate::postgres::facts::{Access, DatabaseFacts, Expiry, InsideFacts, Membership, RoleFacts, RoleShape};
 use crate::postgres::marks::Bearer;
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::provision::drop_plan::plan_drop;
 use crate::provision::observed::{HeldSecret, SecretFacts};
 use crate::provision::plan::plan;
-use crate::provision::simulation::{ADMIN, APP, FINE, SPEC, World};
+use crate::provision::simulation::{ADMIN, APP, FINE, SPEC, World, granted};
 use crate::provision::step::Step;
 
 type Disturb = fn(&mut World);
@@ -30,8 +30,12 @@ fn rest() -> Vec<Disturb> {
     rests(|_| {})
 }
 
+/// Whoever made a grant by hand. The plain admin's superuser has this name, too.
+const BY_OTHERS: &str = ADMIN;
+
 const SECRETS: usize = 5;
 const USES: usize = 6;
+const REST: usize = 7;
 
 fn owners(fine: Disturb) -> Vec<Disturb> {
     vec![
@@ -44,8 +48,8 @@ fn owners(fine: Disturb) -> Vec<Disturb> {
         },
         |world| {
             let owner = world.role("my_app_db");
-            owner.groups.insert("pg_read_all_data".into(), Membership::PLAIN);
-            owner.members.insert("stranger".into(), Membership::PLAIN);
+            owner.groups.insert("pg_read_all_data".into(), granted(BY_OTHERS, Membership::PLAIN));
+            owner.members.insert("stranger".into(), granted(BY_OTHERS, Membership::PLAIN));
         },
         |world| {
             world.mark(Bearer::Role, "my_app_db", &APP.mark().while_in(Progress::Dropping));
@@ -62,7 +66,7 @@ fn firsts(fine: Disturb) -> Vec<Disturb> {
         |world| {
             let login = world.role("my_app_user");
             login.shape = RoleShape { createrole: true, login: false, ..RoleShape::CLOSED };
-            login.members.insert("stranger".into(), Membership::PLAIN);
+            login.members.insert("stranger".into(), granted(BY_OTHERS, Membership::PLAIN));
         },
         |world| {
             world.role("my_app_user").groups.clear();
@@ -71,9 +75,11 @@ fn firsts(fine: Disturb) -> Vec<Disturb> {
             }
         },
         |world| {
+            let grants = world.role("my_app_user").groups.values().next().cloned().unwrap_or_default();
+            let wrong = grants.into_keys().map(|grantor| (grantor, Membership { admin: true, usable: false }));
             let login = world.role("my_app_user");
-            login.groups.insert("my_app_db".into(), Membership { admin: true, usable: false });
-            login.groups.insert("pg_monitor".into(), Membership::PLAIN);
+            login.groups.insert("my_app_db".into(), wrong.collect());
+            login.groups.insert("pg_monitor".into(), granted(BY_OTHERS, Membership::PLAIN));
         },
         |world| {
             let login = world.role("my_app_user");
@@ -98,7 +104,7 @@ fn databases(fine: Disturb) -> Vec<Disturb> {
         |world| world.drop_database("my_app_db"),
         |world| {
             world.drop_database("my_app_db");
-            world.observed.database = Some(DatabaseFacts::fresh(ADMIN, 14));
+            world.observed.database = Some(DatabaseFacts::fresh(&world.admin(), 14));
             world.inside = InsideFacts::fresh();
         },
         |world| {
@@ -163,6 +169,20 @@ fn rests(fine: Disturb) -> Vec<Disturb> {
             world.observed.server.maintenance_group = false;
             world.role("my_app_maint").groups.remove(MAINTENANCE_GROUP);
         },
+        World::be_foreign,
+        World::be_plain,
+        |world| {
+            world.be_foreign();
+            world.be_plain();
+            world.inside.schemas.insert("public".into(), "my_app_user".into());
+            world.inside.strays.insert("my_app_user".into());
+            world.observed.abroad.sessions = true;
+            world.role("my_app_user_2").settable = false;
+            let maintenance = world.role("my_app_maint");
+            maintenance.shape.bypassrls = true;
+            maintenance.groups.remove(MAINTENANCE_GROUP);
+            world.observed.server.powers.maintenance = false;
+        },
     ]
 }
 
@@ -219,6 +239,7 @@ fn consistent(mut world: World) -> World {
     world.inside.strays.retain(|role| roles.contains_key(role));
     world.look_inside();
     world.number_passwords();
+    world.look_at_passwords();
     world
 }
 
@@ -311,14 +332,26 @@ fn expected_refusal(world: &World) -> Option<&'static str> {
     };
     let Some(facts) = database.filter(|facts| !facts.invalid) else {
         return match record.progress {
-            Some(Progress::Creating) => None,
+            Some(Progress::Creating) => out_of_reach(world).then_some("out_of_reach"),
             Some(Progress::Dropping) => Some("drop_unfinished"),
             _ => Some("database_lost"),
         };
     };
     // A create that was killed leaves one that nobody can enter.
-    let left_behind = !facts.allows_connections && facts.owner == ADMIN;
-    (marked.is_none() && !left_behind).then_some("mark_lost")
+    let left_behind = !facts.allows_connections && facts.owner == world.admin();
+    if marked.is_none() && !left_behind {
+        return Some("mark_lost");
+    }
+    out_of_reach(world).then_some("out_of_reach")
+}
+
+/// What a superuser has to put right first.
+fn out_of_reach(world: &World) -> bool {
+    let superuser = |role: &RoleFacts| role.shape.superuser;
+    let observed = &world.observed;
+    !observed.server.superuser
+        && (observed.roles.values().any(superuser)
+            || observed.database.as_ref().is_some_and(|facts| facts.owner != observed.server.admin))
 }
 
 #[test]
@@ -364,8 +397,9 @@ fn every_disturbance_is_drift() {
             let mut world = FINE.clone();
             disturb(&mut world);
             let world = consistent(world);
-            // The Secret may name either login, and the other one's password may end.
-            let harmless = matches!((factor, variant), (SECRETS, 6) | (USES, 1 | 3));
+            // The Secret may name either login, and the other one's password may end. What is open on somebody else's server
+            // and what an admin must not do is told, and is no drift.
+            let harmless = matches!((factor, variant), (SECRETS, 6) | (USES, 1 | 3) | (REST, 4 | 5));
             match plan(&SPEC, &world.observed) {
                 Ok(plan) => assert_eq!(plan.is_empty(), harmless, "factor {factor}, variant {variant}:\n{plan}"),
                 Err(error) => assert_eq!(Some(error.code()), expected_refusal(&world)),

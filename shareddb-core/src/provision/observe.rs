@@ -15,6 +15,7 @@ use crate::postgres::session::AdminSession;
 use crate::postgres::{catalog, extensions};
 use crate::provision::admission;
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
+use crate::provision::proof;
 use crate::secrets::{SecretVersion, StoredSecret};
 use crate::server::Server;
 
@@ -32,7 +33,7 @@ pub(crate) struct Observation {
 /// # Errors
 /// Whatever hinders a complete reading: half of one would make a wrong plan.
 pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppSpec) -> Result<Observation> {
-    let (facts, marks) = try_join(catalog::server(session), Marks::read(session)).await?;
+    let (facts, marks) = try_join(server.facts(session), Marks::read(session)).await?;
     admission::check_server(&facts)?;
     let mut observed = Observed {
         environment: server.environment().clone(),
@@ -51,7 +52,7 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
     let roles: Vec<String> = app.roles().map(ToString::to_string).collect();
     let own = app.database.as_str();
     let ((roles, verifiers), database, abroad, secret) = try_join4(
-        catalog::roles(session, &roles, own),
+        catalog::roles(session, &observed.server, &roles, own),
         catalog::database(session, own, &roles),
         catalog::abroad(session, own, &roles),
         server.secrets().load(&app.secret),
@@ -67,27 +68,28 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
     };
     observed.available = extensions::available(session, &wanted).await?;
     if record.is_none_or(|mark| mark.settings != app.settings) {
-        catalog::check_settings(session, &app.settings).await?;
+        catalog::check_settings(session, &observed.server.admin, &app.settings).await?;
     }
 
     let mut observation = Observation { observed, password: None, version: None };
     if let Some(secret) = secret {
-        observation.take_secret(server, &app, &verifiers, secret)?;
+        observation.take_secret(server, &app, &verifiers, secret).await?;
     }
     Ok(observation)
 }
 
 async fn inside(server: &Server, app: &App, observed: &Observed) -> Result<Option<InsideFacts>> {
-    let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid;
+    let admitted = |facts: &DatabaseFacts| observed.server.superuser || facts.owner == observed.server.admin;
+    let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid && admitted(facts);
     if !(observed.owns_database(app) && observed.database.as_ref().is_some_and(enterable)) {
         return Ok(None);
     }
-    let session = server.tenant_session(app.database.as_str(), observed.server.version).await?;
+    let session = server.tenant_session(app.database.as_str(), &observed.server).await?;
     catalog::inside(&session, app).await.map(Some)
 }
 
 impl Observation {
-    fn take_secret(
+    async fn take_secret(
         &mut self,
         server: &Server,
         app: &App,
@@ -99,12 +101,16 @@ impl Observation {
             return Ok(());
         }
         let stored = credentials::read(app, &secret.data);
-        let works = Slot::ALL.map(|slot| {
-            verifiers
-                .get(app.login(slot).as_str())
-                .is_some_and(|verifier| password::matches(verifier, &stored.password))
-        });
         let slot = app.slot_of(&stored.user);
+        let works = if self.observed.server.superuser {
+            Slot::ALL.map(|slot| {
+                verifiers
+                    .get(app.login(slot).as_str())
+                    .is_some_and(|verifier| password::matches(verifier, &stored.password))
+            })
+        } else {
+            self.tried(server, app, slot.filter(|_| stored.complete), &stored.password).await?
+        };
         let login = app.login(slot.unwrap_or(Slot::One));
         let config = server.published_config(app, login, stored.password.clone());
         let expected = credentials::write(app, &config);
@@ -117,5 +123,24 @@ impl Observation {
         self.password = Some(stored.password);
         self.version = Some(secret.version);
         Ok(())
+    }
+
+    /// Whether a password works, where verifiers cannot be read: found out by logging in, with the login that the Secret
+    /// names, or with both when it does not say which.
+    async fn tried(
+        &self,
+        server: &Server,
+        app: &App,
+        named: Option<Slot>,
+        password: &SecretString,
+    ) -> Result<[bool; 2]> {
+        let mut works = [false; 2];
+        for slot in Slot::ALL.into_iter().filter(|slot| named.is_none_or(|named| named == *slot)) {
+            let login = app.login(slot);
+            if self.observed.roles.get(login.as_str()).is_some_and(|facts| facts.shape.login) {
+                works[slot as usize] = proof::accepts(&server.app_config(app, login, password.clone())).await?;
+            }
+        }
+        Ok(works)
     }
 }

@@ -10,6 +10,7 @@ use crate::postgres::facts::ServerFacts;
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::provision::budget::Budget;
+use crate::provision::gap::Gap;
 use crate::provision::observe::observe;
 use crate::provision::observed::SecretFacts;
 use crate::provision::step::Step;
@@ -49,6 +50,8 @@ pub struct AppStatus {
     pub problem: Option<Problem>,
     /// What a person should know.
     pub notices: Vec<String>,
+    /// What ought to be different about it and is not for the admin to change.
+    pub gaps: Vec<Gap>,
 }
 
 impl AppStatus {
@@ -60,6 +63,7 @@ impl AppStatus {
             drift: Vec::new(),
             problem: Some(error.into()),
             notices: Vec::new(),
+            gaps: Vec::new(),
         }
     }
 }
@@ -134,10 +138,10 @@ impl Provisioner {
     /// [`AppStatus::drift`] and [`AppStatus::problem`].
     pub async fn status(&self, app: Option<&AppName>) -> Result<Status> {
         let session = self.server.session().await?;
-        let server = catalog::server(&session).await?;
+        let server = self.server.facts(&session).await?;
         let marks = Marks::read(&session).await?;
         let summaries = self.summaries(&session, &marks).await?;
-        let all: Vec<&App> = summaries.iter().map(|summary| &summary.app).collect();
+        let all: Vec<App> = summaries.iter().map(|summary| summary.app.clone()).collect();
         let server = self.server_status(&session, &server, &marks, &all).await?;
         let mut apps = Vec::new();
         for summary in summaries.into_iter().filter(|summary| app.is_none_or(|app| summary.app.name == *app)) {
@@ -154,7 +158,7 @@ impl Provisioner {
         session: &AdminSession,
         server: &ServerFacts,
         marks: &Marks,
-        apps: &[&App],
+        apps: &[App],
     ) -> Result<ServerStatus> {
         let rules = match catalog::access_rules(session).await {
             Err(error) if error.is_retryable() => return Err(error),
@@ -166,8 +170,8 @@ impl Provisioner {
             version: server.version.to_string(),
             endpoint: format!("{}:{}", admin.host(), admin.port()),
             max_connections: server.max_connections,
-            budget: Budget::of(apps.iter().copied(), server.max_connections),
-            walls: vec![walls::rights(server), walls::access_rules(rules.as_ref(), apps)],
+            budget: Budget::of(apps, server.max_connections),
+            walls: vec![walls::rights(server, apps), walls::access_rules(server, rules.as_ref(), apps)],
             notices: server.version.notice().into_iter().chain(unreadable).collect(),
         })
     }
@@ -199,10 +203,12 @@ impl Provisioner {
             Err(error) => return Ok(AppStatus::unreadable(summary, error)),
         };
         let sessions = |slot| observed.roles.get(summary.app.login(slot).as_str()).map_or(0, |facts| facts.sessions);
-        let (drift, notices, problem) = match plan::plan(&spec, &observed) {
-            Ok(plan) => (plan.steps, plan.notices, None),
-            Err(error) => (Vec::new(), Vec::new(), Some(Problem::from(error))),
+        let (drift, notices, mut gaps, problem) = match plan::plan(&spec, &observed) {
+            Ok(plan) => (plan.steps, plan.notices, plan.gaps, None),
+            Err(error) => (Vec::new(), Vec::new(), Vec::new(), Some(Problem::from(error))),
         };
+        // Those of the server are told once, with its walls.
+        gaps.retain(|gap| !gap.server);
         Ok(AppStatus {
             slot: match &observed.secret {
                 SecretFacts::Held(held) if held.complete => held.slot,
@@ -212,6 +218,7 @@ impl Provisioner {
             drift,
             problem,
             notices,
+            gaps,
             summary,
         })
     }
