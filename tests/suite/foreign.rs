@@ -214,8 +214,16 @@ async fn an_app_of_another_admin_is_handed_over_by_a_superuser() {
     assert!(new.plan(&spec).await.unwrap().is_empty());
     let session = new.connection(&spec.name).await.unwrap().connect().await.unwrap();
     assert_eq!(value(&session, "SELECT current_user").await, app.owner.as_str());
+
+    // And back: what the plain admin has granted goes before the right to grant it.
+    let report = old.create(&spec).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
+    assert_eq!(report.outcome, Outcome::Configured);
+    assert!(old.plan(&spec).await.unwrap().is_empty());
+    assert_eq!(value(&session, "SELECT current_user").await, app.owner.as_str());
+    let grants = format!("SELECT count(*) FROM pg_auth_members WHERE member = '{PLAIN_ADMIN}'::regrole");
+    assert_eq!(server.value("postgres", &grants).await, "1", "the group of maintenance logins, which is not the app's");
     drop(session);
-    new.drop(&spec.name, spec.name.as_str()).await.unwrap();
+    old.drop(&spec.name, spec.name.as_str()).await.unwrap();
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ mod proof;
 mod python;
 mod race;
 mod records;
+mod rounds;
 mod secrecy;
 mod store;
 mod tidy;

@@ -5,12 +5,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::app::Slot;
+use crate::app::{AppSpec, Slot};
 use crate::mark::Progress;
 use crate::postgres::facts::{Access, DatabaseFacts, Expiry, InsideFacts, Membership, RoleFacts, RoleShape};
 use crate::postgres::marks::Bearer;
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::provision::drop_plan::plan_drop;
+use crate::provision::gap::Closer;
 use crate::provision::observed::{HeldSecret, SecretFacts};
 use crate::provision::plan::plan;
 use crate::provision::simulation::{ADMIN, APP, FINE, SPEC, World, granted};
@@ -356,17 +357,29 @@ fn out_of_reach(world: &World) -> bool {
 
 #[test]
 fn a_new_app_from_every_crash_point() {
-    let crashes = crash_everywhere(&World::empty(), &mut random());
-    assert!(crashes > 20, "{crashes}");
+    let (mut foreign, mut plain) = (World::empty(), World::empty());
+    foreign.be_foreign();
+    plain.be_plain();
+    for start in [World::empty(), foreign, plain] {
+        let crashes = crash_everywhere(&start, &mut random());
+        assert!(crashes > 20, "{crashes}");
+    }
 }
 
 #[test]
 fn a_drop_killed_anywhere_is_finished_by_the_next() {
+    drop_everywhere(&FINE, World::empty());
+    let (mut plain, mut gone) = (FINE.clone(), World::empty());
+    plain.be_plain();
+    gone.be_plain();
+    drop_everywhere(&plain, gone);
+}
+
+fn drop_everywhere(start: &World, gone: World) {
     let name = "my-app".parse().unwrap();
-    let start = FINE.clone();
     let steps = plan_drop(&name, &start.observed).unwrap().steps;
     let end = start.after(&steps);
-    assert_eq!(end, World::empty());
+    assert_eq!(end, gone);
     assert_eq!(plan_drop(&name, &end.observed).unwrap_err().code(), "app_not_found");
     for crash in 0..steps.len() {
         let crashed = start.after(&steps[..crash]);
@@ -388,6 +401,27 @@ fn create_brings_back_a_drop_that_has_not_reached_the_data() {
     }
     let gone = start.after(&steps[..=data]);
     assert_eq!(plan(&SPEC, &gone.observed).unwrap_err().code(), "drop_unfinished");
+}
+
+#[test]
+fn on_a_server_of_somebody_elses_nothing_is_taken_unasked() {
+    let closes = |step: &Step| matches!(step, Step::CloseToPublic { .. });
+    let told = |world: &World, spec: &AppSpec| {
+        let plan = plan(spec, &world.observed).unwrap();
+        let closers = plan.gaps.iter().filter(|gap| gap.server).map(|gap| gap.closer).collect::<Vec<_>>();
+        (plan.steps.iter().filter(|step| closes(step)).count(), closers)
+    };
+    let mut secure = SPEC.clone();
+    secure.secure_server = true;
+    let mut foreign = World::empty();
+    foreign.be_foreign();
+    // postgres and template1, and a database of others, which nobody of ours closes.
+    assert_eq!(told(&foreign, &SPEC), (0, vec![Closer::Consent, Closer::Consent, Closer::Superuser]));
+    assert_eq!(told(&foreign, &secure), (2, vec![Closer::Superuser]));
+    foreign.be_plain();
+    assert_eq!(told(&foreign, &secure), (0, vec![Closer::Superuser; 3]));
+    foreign.observed.server.powers.owned.insert("template1".to_owned());
+    assert_eq!(told(&foreign, &secure).0, 1);
 }
 
 #[test]

@@ -58,6 +58,8 @@ fn revokes_first(steps: Vec<Step>) -> Vec<Step> {
 /// Whether the first revoke is of a grant that the member in the second one made.
 fn stands_on(grant: &Step, base: &Step) -> bool {
     match (grant, base) {
+        // What a role granted itself stands on another grant, not on itself.
+        _ if grant == base => false,
         (
             Step::RevokeMembership { group, grantor: Some(grantor), .. },
             Step::RevokeMembership { group: same, member, .. },
