@@ -379,6 +379,14 @@ fn lock_key(app: &str) -> i32 {
     i32::try_from(hash >> 1).unwrap_or(i32::MAX).max(1)
 }
 
+/// Statements for a person to type, as the one transaction that they are.
+pub(crate) fn as_one(statements: &[String]) -> String {
+    match statements {
+        [only] => only.clone(),
+        several => format!("BEGIN; {}; COMMIT", several.join("; ")),
+    }
+}
+
 /// What an app does first: makes a table. It is gone with the transaction, whatever happens.
 pub(crate) fn try_table(schema: &str, table: &str) -> String {
     let table = format!("{}.{}", identifier(schema), identifier(table));
