@@ -9,6 +9,7 @@ use shareddb_core::{Environment, Environments, LocalServer, LocalState, Provisio
 use crate::args::Globals;
 use crate::console::Console;
 use crate::output::Output;
+use crate::quoting::argument;
 
 /// What all commands have in common.
 #[derive(Debug)]
@@ -62,6 +63,16 @@ impl Context {
             environment = environment.with_namespace(namespace.parse()?)?;
         }
         Ok(environment)
+    }
+
+    /// The flags that chose the environment, as a next command needs them, too.
+    pub(crate) fn flags(&self) -> String {
+        let Place { environment, namespace, context, kubeconfig } = &self.place;
+        let kubeconfig = kubeconfig.as_ref().map(|path| path.display().to_string());
+        [("-e", environment), ("-n", namespace), ("--context", context), ("--kubeconfig", &kubeconfig)]
+            .into_iter()
+            .filter_map(|(flag, value)| Some(format!(" {flag} {}", argument(value.as_ref()?))))
+            .collect()
     }
 
     /// Who provisions in `environment`, telling the console what happens.

@@ -73,6 +73,7 @@ async fn the_same_app_in_production_and_in_stage() {
         let host = format!("postgres-service.{namespace}.svc.cluster.local");
         let place = format!("env {env} · context admin · namespace {namespace} · {host}:5432");
         assert!(made.stderr.starts_with(&place), "{}", made.stderr);
+        assert!(made.stderr.contains(&format!("shareddb psql myapp -e {env}\n")), "{}", made.stderr);
         assert_eq!(estate.run(&format!("create myapp -e {env}")).expect_code(0).stdout, "app/myapp unchanged\n");
 
         let keys: Value =

@@ -84,8 +84,9 @@ fn next(report: &Report, context: &Context) {
     let (app, console) = (&report.app, &context.console);
     // Also after a create that was interrupted before there was a Secret.
     if report.steps.iter().any(|step| matches!(step, Step::PublishSecret { replace: false, .. })) {
-        console.progress(&format!("Next: look inside      shareddb psql {}", app.name));
-        console.progress(&format!("      settings         shareddb env {}", app.name));
+        let place = context.flags();
+        console.progress(&format!("Next: look inside      shareddb psql {}{place}", app.name));
+        console.progress(&format!("      settings         shareddb env {}{place}", app.name));
         console.progress(&format!("      in a Deployment  envFrom: [{{secretRef: {{name: {}}}}}]", app.secret));
     }
 }
