@@ -44,6 +44,14 @@ pub(crate) fn revoke_access(database: &str, role: &str, grantor: &str) -> [Strin
     acting_as(grantor, format!("REVOKE ALL ON DATABASE {} FROM {} CASCADE", identifier(database), identifier(role)))
 }
 
+/// Statements of one step for somebody who types them: one by one they would not be one transaction.
+pub(crate) fn typed(statements: &[String]) -> String {
+    match statements {
+        [only] => only.clone(),
+        several => format!("BEGIN; {}; COMMIT", several.join("; ")),
+    }
+}
+
 /// A statement with the rights of a role, in a transaction.
 pub(crate) fn acting_as(role: &str, statement: String) -> [String; 3] {
     [format!("SET LOCAL ROLE {}", identifier(role)), statement, "SET LOCAL ROLE none".to_owned()]

@@ -35,11 +35,7 @@ pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> (Vec<Ste
                 continue;
             }
             Verdict::Needless => continue,
-            Verdict::Beyond => {
-                let statements = Script::of_superuser(app, &observed.server).statements(&step).join("; ");
-                // Typed one by one they would not be one transaction.
-                if statements.contains("; ") { format!("BEGIN; {statements}; COMMIT") } else { statements }
-            }
+            Verdict::Beyond => statements::typed(&Script::of_superuser(app, &observed.server).statements(&step)),
             Verdict::After(statement) => statement,
         };
         // One statement can be what several steps wait for.
