@@ -150,7 +150,10 @@ mod tests {
 
     #[test]
     fn what_is_left_out_stays_as_recorded() {
-        assert_eq!(spec_of("shareddb create a").unwrap(), AppSpec::new("a".parse().unwrap()));
+        let mut spec = AppSpec::new("a".parse().unwrap());
+        assert_eq!(spec_of("shareddb create a").unwrap(), spec);
+        spec.secure_server = true;
+        assert_eq!(spec_of("shareddb create a --secure-server").unwrap(), spec);
     }
 
     #[test]

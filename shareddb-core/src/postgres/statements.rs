@@ -44,6 +44,14 @@ pub(crate) fn revoke_access(database: &str, role: &str, grantor: &str) -> [Strin
     acting_as(grantor, format!("REVOKE ALL ON DATABASE {} FROM {} CASCADE", identifier(database), identifier(role)))
 }
 
+/// Statements of one step for somebody who types them: one by one they would not be one transaction.
+pub(crate) fn typed(statements: &[String]) -> String {
+    match statements {
+        [only] => only.clone(),
+        several => format!("BEGIN; {}; COMMIT", several.join("; ")),
+    }
+}
+
 /// A statement with the rights of a role, in a transaction.
 pub(crate) fn acting_as(role: &str, statement: String) -> [String; 3] {
     [format!("SET LOCAL ROLE {}", identifier(role)), statement, "SET LOCAL ROLE none".to_owned()]
@@ -377,14 +385,6 @@ const SHARED_KEY: i32 = 0;
 fn lock_key(app: &str) -> i32 {
     let hash = app.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     i32::try_from(hash >> 1).unwrap_or(i32::MAX).max(1)
-}
-
-/// Statements for a person to type, as the one transaction that they are.
-pub(crate) fn as_one(statements: &[String]) -> String {
-    match statements {
-        [only] => only.clone(),
-        several => format!("BEGIN; {}; COMMIT", several.join("; ")),
-    }
 }
 
 /// What an app does first: makes a table. It is gone with the transaction, whatever happens.

@@ -368,18 +368,18 @@ fn a_new_app_from_every_crash_point() {
 
 #[test]
 fn a_drop_killed_anywhere_is_finished_by_the_next() {
-    drop_everywhere(&FINE, World::empty());
+    drop_everywhere(&FINE, &World::empty());
     let (mut plain, mut gone) = (FINE.clone(), World::empty());
     plain.be_plain();
     gone.be_plain();
-    drop_everywhere(&plain, gone);
+    drop_everywhere(&plain, &gone);
 }
 
-fn drop_everywhere(start: &World, gone: World) {
+fn drop_everywhere(start: &World, gone: &World) {
     let name = "my-app".parse().unwrap();
     let steps = plan_drop(&name, &start.observed).unwrap().steps;
     let end = start.after(&steps);
-    assert_eq!(end, gone);
+    assert_eq!(&end, gone);
     assert_eq!(plan_drop(&name, &end.observed).unwrap_err().code(), "app_not_found");
     for crash in 0..steps.len() {
         let crashed = start.after(&steps[..crash]);

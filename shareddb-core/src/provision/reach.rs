@@ -35,7 +35,7 @@ pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> (Vec<Ste
                 continue;
             }
             Verdict::Needless => continue,
-            Verdict::Beyond => statements::as_one(&Script::of_superuser(app, &observed.server).statements(&step)),
+            Verdict::Beyond => statements::typed(&Script::of_superuser(app, &observed.server).statements(&step)),
             Verdict::After(statement) => statement,
         };
         // One statement can be what several steps wait for.
