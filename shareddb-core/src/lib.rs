@@ -1,5 +1,6 @@
 //! Databases for many small applications on one shared PostgreSQL server.
 
+mod adoption;
 mod app;
 mod connection;
 mod credentials;
@@ -17,6 +18,7 @@ mod provision;
 mod secrets;
 mod server;
 
+pub use adoption::{Adopt, Adopted, Before, Grant};
 pub use app::{App, AppSpec, Slot};
 pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};
 #[cfg(feature = "local")]
@@ -29,8 +31,8 @@ pub use names::{
     AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, RoleName, SchemaName, SecretName, SettingName,
 };
 pub use provision::{
-    AppStatus, AppSummary, Budget, Change, Event, Outcome, PasswordSource, Plan, Problem, Proof, Provisioner, Report,
-    RoleShape, ServerStatus, Status, Step, Wall,
+    Adoption, AppStatus, AppSummary, Budget, Change, Event, ObjectKind, ObjectName, Outcome, PasswordSource, Plan,
+    Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall,
 };
 pub use secrets::{DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret};
 pub use server::Server;

@@ -79,7 +79,15 @@ impl Server {
     /// `NotFound` when there is no Secret, `Failed` when it is not complete: `create` repairs it.
     pub(crate) async fn stored_config(&self, app: &App) -> Result<ConnectionConfig> {
         let (_, stored) = load(self.secrets(), app).await?;
-        Ok(self.app_config(app, &stored.user.parse()?, stored.password))
+        Ok(self.app_config(app, &RoleName::existing(&stored.user)?, stored.password))
+    }
+
+    /// How an app logs in, as its Secret has it. An adopted app may know the server by another name.
+    pub(crate) fn secret_config(&self, app: &App, login: &RoleName, password: SecretString) -> ConnectionConfig {
+        let config = self.app_config(app, login, password).without_hostaddr();
+        let Some(adopted) = &app.adopted else { return config };
+        let config = adopted.host.iter().fold(config, |config, host| config.with_host(host));
+        adopted.port.into_iter().fold(config, ConnectionConfig::with_port)
     }
 
     /// A session of the admin in the maintenance database.

@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod conformance;
+pub mod legacy;
 pub mod proxy;
 pub mod reaper;
 pub mod refusal;

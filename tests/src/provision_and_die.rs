@@ -1,4 +1,4 @@
-//! Creates or drops an app and kills itself with SIGKILL at one event: `provision-and-die HOME APP create|drop NUMBER`.
+//! Creates or drops an app and kills itself with SIGKILL at one event: `provision-and-die HOME APP create|adopt|drop NUMBER`.
 //!
 //! Exits with 0 when there were fewer events than NUMBER.
 #![allow(clippy::expect_used, reason = "a helper of tests")]
@@ -6,12 +6,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Signal, getpid, kill_process};
-use shareddb_core::{AppName, AppSpec, Environment, LocalHome, Provisioner};
+use shareddb_core::{Adopt, AppName, AppSpec, Environment, LocalHome, Provisioner};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, home, app, verb, number] = arguments.as_slice() else { panic!("HOME APP create|drop NUMBER") };
+    let [_, home, app, verb, number] = arguments.as_slice() else { panic!("HOME APP create|adopt|drop NUMBER") };
     let (app, number): (AppName, usize) = (app.parse().expect("APP"), number.parse().expect("NUMBER"));
     let environment = Environment::local(LocalHome::at(format!("{home}/local"))).expect("HOME");
     let events = AtomicUsize::new(0);
@@ -22,6 +22,11 @@ async fn main() {
     });
     let result = match verb.as_str() {
         "create" => provisioner.create(&AppSpec::new(app)).await,
+        "adopt" => {
+            let mut spec = AppSpec::new(app);
+            spec.adopt = Some(Adopt::default());
+            provisioner.create(&spec).await
+        }
         _ => provisioner.drop(&app, app.as_str()).await,
     };
     result.expect("an undisturbed run succeeds");

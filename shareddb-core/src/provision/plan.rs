@@ -12,7 +12,7 @@ use crate::provision::credential::{self, Credential};
 use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::step::{PasswordSource, Step};
-use crate::provision::{admission, database_steps, role_steps};
+use crate::provision::{admission, adopt, database_steps, role_steps};
 
 /// What would be done for one app, in order. Empty: everything is as it should be.
 ///
@@ -58,6 +58,9 @@ impl fmt::Display for Plan {
 /// `NotFound` when an extension is not installed on the server.
 pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let record = observed.record(&spec.name)?;
+    if let (None, Some(adopt), Some(legacy)) = (record, &spec.adopt, &observed.legacy) {
+        return adopt::plan(spec, adopt, observed, legacy);
+    }
     let app = App::derive(spec, &observed.environment, record)?;
     admission::check(spec, &app, record, observed)?;
 
@@ -68,6 +71,7 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
         changes.push(Step::EndAbroad { own: app.roles().cloned().collect() });
     }
     changes.extend(database_steps::database(&app, observed));
+    changes.extend(adopt::rest(&app, record, observed));
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
     let whole = record == Some(&app.mark()) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
     let credential = credential::choose(&app, observed);
@@ -103,6 +107,7 @@ fn notices(app: &App, record: Option<&Mark>, observed: &Observed, partial: bool)
 fn progress(record: Option<&Mark>) -> Progress {
     match record {
         None | Some(Mark { progress: Some(Progress::Creating), .. }) => Progress::Creating,
+        Some(Mark { progress: Some(Progress::Adopting), .. }) => Progress::Adopting,
         Some(_) => Progress::Changing,
     }
 }
@@ -114,13 +119,13 @@ fn begin(app: &App, observed: &Observed, progress: Progress) -> Option<Step> {
 }
 
 /// The walls that all apps share.
-fn server_steps(observed: &Observed) -> Vec<Step> {
+pub(crate) fn server_steps(observed: &Observed) -> Vec<Step> {
     let group = (!observed.server.maintenance_group).then_some(Step::CreateMaintenanceGroup);
     let open = observed.server.open_to_public.iter().map(|database| Step::CloseToPublic { database: database.clone() });
     group.into_iter().chain(open).collect()
 }
 
-fn password_steps(app: &App, credential: &Credential) -> Vec<Step> {
+pub(crate) fn password_steps(app: &App, credential: &Credential) -> Vec<Step> {
     let login = app.login(credential.slot);
     let set = Step::SetPassword { login: login.clone(), source: credential.source };
     let end = Step::EndExpiry { login: login.clone() };

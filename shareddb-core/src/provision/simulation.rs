@@ -80,6 +80,8 @@ impl World {
             available: [("pg_trgm".to_owned(), ExtensionFacts { schema: None, requires: Vec::new() })].into(),
             abroad: AbroadFacts::default(),
             secret: SecretFacts::Absent,
+            legacy: None,
+            inventory: None,
         };
         Self { observed, inside: InsideFacts::default(), passwords: Passwords::default() }
     }
@@ -290,6 +292,7 @@ impl World {
                 self.passwords.secret = None;
             }
             Step::DropRole { role } => self.drop_role(role.as_str()),
+            Step::Adopt(adoption) => panic!("no app of this world was made by hand: {adoption}"),
         }
         self.look_inside();
         if let SecretFacts::Held(held) = &mut self.observed.secret {
