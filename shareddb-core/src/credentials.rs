@@ -50,6 +50,14 @@ pub(crate) struct Stored {
     pub(crate) complete: bool,
 }
 
+impl Stored {
+    /// What a Secret says that somebody else wrote; it lacks keys of ours.
+    pub(crate) fn by_hand(data: &SecretData) -> Self {
+        let Foreign { user, password, .. } = read_foreign(data);
+        Self { user: user.unwrap_or_default(), password: password.unwrap_or_default(), complete: false }
+    }
+}
+
 /// Reads a Secret. Whatever is missing makes it incomplete; that is not an error.
 pub(crate) fn read(app: &App, data: &SecretData) -> Stored {
     let adopted = app.adopted.is_some();
@@ -134,6 +142,15 @@ pub(crate) fn read_foreign(data: &SecretData) -> Foreign {
     }
 }
 
+/// Keys that hold the password and are not ours to change.
+pub(crate) fn copies(data: &SecretData, password: &SecretString) -> BTreeSet<String> {
+    const OURS: [&str; 5] = ["DB_PASSWORD", "DATABASE_URL", "password", "uri", "pg_service.conf"];
+    let password = password.expose_secret();
+    let holds = |value: &SecretString| !password.is_empty() && value.expose_secret().contains(password);
+    let copies = data.iter().filter(|(key, value)| !OURS.contains(&key.as_str()) && holds(value));
+    copies.map(|(key, _)| key.clone()).collect()
+}
+
 /// Keys with names of ours in a Secret that somebody else wrote, which say something else than the login in it.
 pub(crate) fn foreign_keys(data: &SecretData, expected: &SecretData) -> BTreeSet<String> {
     // Where the app makes its tables is its own affair.
@@ -175,6 +192,25 @@ mod tests {
             edited.remove(key);
             assert!(!read(&app(), &edited).complete, "{key} missing");
         }
+    }
+
+    #[test]
+    fn a_secret_of_somebody_else_is_understood() {
+        let of = |pairs: &[(&str, &str)]| -> SecretData {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect()
+        };
+        let url = of(&[("DATABASE_URL", "postgres://u:p%20w@h:1/d?sslmode=disable\n"), ("PGUSER", "v")]);
+        let found = read_foreign(&url);
+        assert_eq!((found.host.as_deref(), found.port, found.database.as_deref()), (Some("h"), Some(1), Some("d")));
+        assert_eq!((found.user.as_deref(), found.password.unwrap().expose_secret()), (Some("v"), "p w"));
+        let image = read_foreign(&of(&[("POSTGRES_PASSWORD", "p\n"), ("POSTGRES_DB", "d")]));
+        assert_eq!((image.password.unwrap().expose_secret(), image.database.as_deref()), ("p", Some("d")));
+        let config = ConnectionConfig::new("h", 1, "d", "u").with_password(SecretString::from("p w"));
+        let expected = write(&app(), &config).unwrap();
+        let mut data = url.clone();
+        data.extend(of(&[("type", "mine"), ("DB_SCHEMA", "my_app"), ("host", "h"), ("MINE", "p w!")]));
+        assert_eq!(foreign_keys(&data, &expected), ["DB_SCHEMA".to_owned(), "type".to_owned()].into());
+        assert_eq!(copies(&data, &SecretString::from("p w")), ["MINE".to_owned()].into());
     }
 
     #[test]

@@ -86,7 +86,7 @@ async fn the_guides_app_is_taken_over_with_everything() {
         stays.iter().all(|line| {
             ["extension hstore postgres", "extension plpgsql postgres"].contains(&line.as_str())
                 // Constructors of a range belong to the server's first superuser for ever.
-                || line.starts_with("function public.span(") || line.starts_with("function public.spanmultirange(")
+                || line.starts_with("function public.span(") || line.starts_with("function public.span_multirange(")
         }),
         "{stays:#?}"
     );
@@ -149,9 +149,8 @@ async fn nobody_who_uses_the_app_notices() {
     old.batch_execute("FETCH 3 FROM rows; CREATE TABLE made_later (x int); INSERT INTO mine VALUES (1); COMMIT")
         .await
         .unwrap();
-    old.batch_execute("SELECT pg_advisory_unlock(7); INSERT INTO orders (word) VALUES ('after'); DISCARD ALL")
-        .await
-        .unwrap();
+    old.batch_execute("SELECT pg_advisory_unlock(7); INSERT INTO orders (word) VALUES ('after')").await.unwrap();
+    old.batch_execute("DISCARD ALL").await.unwrap();
     let seen = logins.load(Ordering::Relaxed);
     while logins.load(Ordering::Relaxed) < seen + 5 {
         tokio::task::yield_now().await;
@@ -248,6 +247,31 @@ async fn secrets_of_every_kind() {
     let newline = Legacy::make(&server, "newline").await;
     newline.write_secret(&server, &[("DB_PASSWORD", &format!("{}\n", newline.password))]);
     assert_eq!(adopt(&newline).await.user(), newline.user);
+}
+
+#[tokio::test]
+async fn a_password_stored_as_md5_goes_on() {
+    let server = TestServer::start().await;
+    server.set_access_rules("local all postgres peer\nhost all all 127.0.0.1/32 md5\n").await;
+    let legacy = Legacy::make(&server, "md5").await;
+    let set = format!("SET password_encryption = 'md5'; ALTER ROLE {} PASSWORD '{}'", legacy.user, legacy.password);
+    server.sql("postgres", &set).await;
+    legacy.write_secret(&server, &[("POSTGRES_PASSWORD", &legacy.password)]);
+    let stored = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{}'", legacy.user);
+    let before = server.value("postgres", &stored).await;
+    assert!(before.starts_with("md5"));
+    let provisioner = server.provisioner().await;
+    let position = server.log_position();
+    let report = provisioner.create(&legacy.spec()).await;
+    let report = report.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
+    assert!(report.notices.iter().any(|notice| notice.contains("MD5")), "{:?}", report.notices);
+    assert!(report.notices.iter().any(|notice| notice.contains("POSTGRES_PASSWORD")), "{:?}", report.notices);
+    assert_eq!(server.value("postgres", &stored).await, before);
+    legacy.session(&server).await;
+    assert!(provisioner.plan(&legacy.spec()).await.unwrap().is_empty());
+    let log = server.log_since(position);
+    assert!(log.contains("RENAME") || !log.is_empty());
+    assert!(!log.contains(&before) && !log.contains(&legacy.password), "no stored password in the log");
 }
 
 #[tokio::test]

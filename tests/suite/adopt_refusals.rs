@@ -133,31 +133,33 @@ async fn everything_that_is_wrong_is_told_in_one_answer_and_each_consent_helps()
 async fn what_no_consent_helps_against() {
     let server = open_server().await;
     let provisioner = server.provisioner().await;
+    // They can all enter each other's databases.
+    let closing = |legacy: &Legacy| allowing(legacy, |adopt| adopt.close_to_others = true);
 
     let spread = Legacy::make(&server, "spread").await;
     server.sql("postgres", "CREATE DATABASE spread_other").await;
     server.sql("postgres", &format!("ALTER DATABASE spread_other OWNER TO {}", spread.user)).await;
     server.sql("postgres", &format!("GRANT pg_read_all_data TO {}", spread.user)).await;
-    let error = assert_refused(&server, &spread.spec(), &["login_predefined", "login_shared"]).await;
+    let error = assert_refused(&server, &closing(&spread), &["login_predefined", "login_shared"]).await;
     assert!(error.causes()[1].contains("spread_other (owner)"), "{:?}", error.causes());
 
     let closed = Legacy::make(&server, "closed").await;
     server.sql("postgres", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", closed.database)).await;
-    assert_refused(&server, &closed.spec(), &["database_unfit"]).await;
+    assert_refused(&server, &closing(&closed), &["database_unfit"]).await;
 
     let preloading = Legacy::make(&server, "preloading").await;
     server
         .sql("postgres", &format!("ALTER DATABASE {} SET local_preload_libraries = 'none'", preloading.database))
         .await;
-    assert_refused(&server, &preloading.spec(), &["database_unfit"]).await;
+    assert_refused(&server, &closing(&preloading), &["database_unfit"]).await;
 
     let taken = Legacy::make(&server, "taken").await;
     server.sql("postgres", &format!("CREATE ROLE {}_2; CREATE ROLE {}", taken.user, taken.database)).await;
-    let error = assert_refused(&server, &taken.spec(), &["name_taken", "name_taken"]).await;
+    let error = assert_refused(&server, &closing(&taken), &["name_taken", "name_taken"]).await;
     assert!(matches!(error, Error::Conflict(_)), "{error:?}");
 
     let nobody = Legacy::make(&server, "nobody").await;
-    let mut spec = nobody.spec();
+    let mut spec = closing(&nobody);
     spec.user = Some("no_such_user".parse().unwrap());
     assert_refused(&server, &spec, &["login_missing"]).await;
     spec.database = Some("no_such_db".parse().unwrap());
@@ -165,7 +167,7 @@ async fn what_no_consent_helps_against() {
 
     let differs = Legacy::make(&server, "differs").await;
     differs.write_secret(&server, &[]);
-    let mut spec = differs.spec();
+    let mut spec = closing(&differs);
     spec.database = Some(nobody.database.parse().unwrap());
     let error = assert_refused(&server, &spec, &["secret_differs"]).await;
     assert!(matches!(error, Error::Conflict(_)));
@@ -183,13 +185,60 @@ async fn what_no_consent_helps_against() {
     assert!(codes(&error).contains(&"database_taken".to_owned()), "{:?}", error.causes());
     let granted = Legacy::make(&server, "granted").await;
     server.sql(&granted.database, &format!("CREATE TABLE t (x int); GRANT SELECT ON t TO {}", app.owner)).await;
-    assert_refused(&server, &granted.spec(), &["grants_of_app"]).await;
-    assert!(provisioner.plan(&allowing(&granted, |adopt| adopt.keep_grants = true)).await.is_ok());
+    assert_refused(&server, &closing(&granted), &["grants_of_app"]).await;
+    assert!(
+        provisioner
+            .plan(&allowing(&granted, |adopt| (adopt.keep_grants, adopt.close_to_others) = (true, true)))
+            .await
+            .is_ok()
+    );
 
     // Adopting what is an app already is the plain create.
     let mut spec = AppSpec::new(app.name.clone());
     spec.adopt = Some(Adopt::default());
     assert_eq!(provisioner.create(&spec).await.unwrap().outcome, Outcome::Unchanged);
+}
+
+#[tokio::test]
+async fn what_is_wrong_inside() {
+    let server = open_server().await;
+    let triggered = Legacy::make(&server, "triggered").await;
+    server
+        .sql(
+            &triggered.database,
+            &format!(
+                "SET ROLE {}; CREATE FUNCTION fire() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; RESET ROLE; \
+                 CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION public.fire()",
+                triggered.user
+            ),
+        )
+        .await;
+    let error = assert_refused(&server, &triggered.spec(), &["event_trigger"]).await;
+    let cure = error.causes()[0].rsplit_once(": ").unwrap().1.to_owned();
+    server.sql(&triggered.database, &cure).await;
+    let report = server.provisioner().await.create(&triggered.spec()).await;
+    report.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
+    let body = "SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE proname = 'fire'";
+    assert_eq!(server.value(&triggered.database, body).await, "postgres", "its owner could replace what runs");
+
+    let fed = Legacy::make(&server, "fed").await;
+    let subscribe = "CREATE SUBSCRIPTION feed CONNECTION 'host=127.0.0.1 port=1 dbname=x' PUBLICATION p \
+         WITH (connect = false, slot_name = 'none_such')";
+    server.sql(&fed.database, subscribe).await;
+    server.sql(&fed.database, "ALTER SUBSCRIPTION feed ENABLE").await;
+    assert_refused(&server, &fed.spec(), &["subscription"]).await;
+    server.sql(&fed.database, "ALTER SUBSCRIPTION feed DISABLE").await;
+    let plan = server.provisioner().await.plan(&fed.spec()).await.unwrap();
+    assert!(plan.notices.iter().any(|notice| notice.contains("feed")), "{:?}", plan.notices);
+
+    let ascii = Legacy::make(&server, "ascii").await;
+    server.sql("postgres", &format!("DROP DATABASE {}", ascii.database)).await;
+    let create = format!("CREATE DATABASE {} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0", ascii.database);
+    server.sql("postgres", &create).await;
+    server
+        .sql(&ascii.database, "DO $$ BEGIN EXECUTE 'CREATE TABLE ' || quote_ident(E'n\\351e') || ' (x int)'; END $$")
+        .await;
+    assert_refused(&server, &ascii.spec(), &["names_unreadable"]).await;
 }
 
 #[tokio::test]

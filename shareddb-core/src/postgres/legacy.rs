@@ -96,6 +96,8 @@ pub(crate) enum FoundSecret {
         works: bool,
         /// Keys with names of ours that say something else.
         kept_keys: BTreeSet<String>,
+        /// Keys with names of others that hold the password, too.
+        copies: BTreeSet<String>,
         host: Option<String>,
         port: Option<u16>,
     },

@@ -15,7 +15,7 @@ mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::adoption::{Adopt, Adopted, Before};
+use crate::adoption::{Adopt, Adopted, Before, Grant};
 use crate::app::{App, AppSpec, DEFAULT_CONNECTIONS, Slot};
 use crate::error::{Error, Result};
 use crate::mark::{Mark, Progress};
@@ -23,6 +23,7 @@ use crate::names::{RoleName, SettingName};
 use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
 use crate::postgres::legacy::{FoundSecret, Inventory, Legacy};
 use crate::postgres::sql::escaped;
+use crate::provision::admission;
 use crate::provision::credential::Credential;
 use crate::provision::goal::Goal;
 use crate::provision::observed::Observed;
@@ -168,7 +169,7 @@ fn before(observed: &Observed, legacy: &Legacy, login: &RoleFacts, inventory: &I
     let database = observed.database.as_ref();
     let not_of = |owner: &str| {
         let owner = owner.to_owned();
-        move |grant: &&crate::adoption::Grant| grant.to != owner
+        move |grant: &&Grant| grant.to != owner
     };
     let owner = database.map(|facts| facts.owner.clone()).unwrap_or_default();
     let public = inventory.public.as_ref().filter(|(owner, _)| owner != name);
@@ -200,7 +201,7 @@ fn settings(login: &RoleFacts, database: &BTreeMap<String, String>) -> BTreeMap<
 /// Roles of others that may go on entering: those with rights of their own inside or on the database, and those that the caller
 /// names.
 fn guests(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> BTreeSet<RoleName> {
-    let apps: BTreeSet<String> = crate::provision::admission::other_apps(&app.name, observed)
+    let apps: BTreeSet<String> = admission::other_apps(&app.name, observed)
         .flat_map(|app| app.roles().map(ToString::to_string).collect::<Vec<_>>())
         .collect();
     let owner = observed.database.as_ref().map(|facts| facts.owner.as_str()).unwrap_or_default();
@@ -248,7 +249,13 @@ fn notices(adopt: &Adopt, app: &App, login: &RoleFacts, legacy: &Legacy, invento
         }),
     );
     match &legacy.secret {
-        FoundSecret::Found { works: true, kept_keys, .. } => {
+        FoundSecret::Found { works: true, kept_keys, copies, .. } => {
+            tell(heritage::listed(copies.iter().cloned()).map(|list| {
+                format!(
+                    "keys of Secret {} hold the password under other names, and keep it when it changes: {list}",
+                    app.secret
+                )
+            }));
             tell(
                 heritage::listed(kept_keys.iter().cloned())
                     .map(|list| format!("keys of Secret {} that say something of their own stay: {list}", app.secret)),

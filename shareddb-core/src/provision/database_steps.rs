@@ -73,6 +73,8 @@ fn outside(app: &App, observed: &Observed, facts: &DatabaseFacts) -> Vec<Step> {
         facts.access.get(guest.as_str()).is_some_and(|rights| rights.iter().any(|right| right.starts_with("CONNECT")))
     };
     let guests = app.adopted.iter().flat_map(|adopted| &adopted.guests).filter(|guest| !enters(guest));
+    // One that was dropped since needs nothing.
+    let guests = guests.filter(|guest| observed.roles.contains_key(guest.as_str()));
     steps.extend(guests.map(|role| Step::Adopt(Adoption::Admit { database: database.clone(), role: role.clone() })));
     // Sessions from before an adoption count twice until they reconnect, since new ones have a role of their own.
     let before = observed.roles.get(app.owner.as_str()).is_some_and(|owner| owner.sessions > 0);

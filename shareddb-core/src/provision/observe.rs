@@ -63,7 +63,7 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
     let residents: Vec<String> = app.residents().map(ToString::to_string).collect();
     let own = app.database.as_str();
     let ((roles, verifiers), database, abroad, secret) = try_join4(
-        catalog::roles(session, &roles, own),
+        catalog::roles(session, &residents, own),
         catalog::database(session, own, &residents),
         catalog::abroad(session, own, &roles),
         server.secrets().load(&app.secret),
@@ -130,7 +130,10 @@ impl Observation {
             self.observed.secret = SecretFacts::Foreign;
             return Ok(());
         }
-        let stored = credentials::read(app, &secret.data);
+        let stored = match by_hand {
+            true => credentials::Stored::by_hand(&secret.data),
+            false => credentials::read(app, &secret.data),
+        };
         let works = Slot::ALL.map(|slot| {
             verifiers
                 .get(app.login(slot).as_str())
@@ -142,7 +145,7 @@ impl Observation {
         let expected = credentials::write(app, &config);
         self.observed.secret = SecretFacts::Held(HeldSecret {
             slot,
-            complete: stored.complete && !by_hand,
+            complete: stored.complete,
             current: !by_hand
                 && expected.is_ok_and(|expected| credentials::missing(app, &secret.data, &expected).is_empty()),
             works,

@@ -33,7 +33,9 @@ pub(super) fn fate(object: &Object, app_role: &str, take_from: &BTreeSet<RoleNam
         object.name.kind,
         ObjectKind::Language | ObjectKind::ForeignDataWrapper | ObjectKind::Subscription | ObjectKind::EventTrigger
     );
-    let infrastructure = matches!(object.name.kind, ObjectKind::Extension | ObjectKind::ForeignServer);
+    // ALTER EXTENSION knows no OWNER.
+    let extension = object.name.kind == ObjectKind::Extension;
+    let infrastructure = extension || object.name.kind == ObjectKind::ForeignServer;
     let taken = take_from.iter().any(|role| role.as_str() == object.owner);
     if object.in_extension || object.follows || object.owner == DATABASE_OWNER {
         Fate::Silent
@@ -42,7 +44,11 @@ pub(super) fn fate(object: &Object, app_role: &str, take_from: &BTreeSet<RoleNam
     } else if object.of_superuser {
         if operators || privileged || infrastructure { Fate::Stays } else { Fate::ToOwner }
     } else if taken {
-        if operators || privileged { Fate::ToAdmin } else { Fate::ToOwner }
+        match operators || privileged {
+            _ if extension => Fate::Stays,
+            true => Fate::ToAdmin,
+            false => Fate::ToOwner,
+        }
     } else {
         Fate::Others
     }
@@ -151,4 +157,91 @@ pub(super) fn listed(names: impl Iterator<Item = String>) -> Option<String> {
         count if count > SHOWN => Some(format!("{}, and {} more", names[..SHOWN].join(", "), count - SHOWN)),
         _ => Some(names.join(", ")),
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::legacy::ObjectName;
+
+    fn object(kind: ObjectKind, owner: &str) -> Object {
+        Object {
+            name: ObjectName { kind, identity: "public.x".into() },
+            owner: owner.into(),
+            of_superuser: owner == "postgres",
+            in_extension: false,
+            follows: false,
+            unforced: false,
+            definer: false,
+            untrusted: false,
+            of_trigger: false,
+            all_tables: false,
+        }
+    }
+
+    fn fate_of(object: &Object) -> Fate {
+        fate(object, "app", &[RoleName::existing("worker").unwrap()].into())
+    }
+
+    #[test]
+    fn what_becomes_of_each_kind() {
+        use ObjectKind::{EventTrigger, Extension, ForeignServer, Language, Publication, Routine, Table, View};
+        for (kind, by_app, by_admin, by_worker) in [
+            (Table, Fate::Follows, Fate::ToOwner, Fate::ToOwner),
+            (View, Fate::Follows, Fate::ToOwner, Fate::ToOwner),
+            (Routine, Fate::Follows, Fate::ToOwner, Fate::ToOwner),
+            (Publication, Fate::Follows, Fate::ToOwner, Fate::ToOwner),
+            (Extension, Fate::Follows, Fate::Stays, Fate::Stays),
+            (ForeignServer, Fate::Follows, Fate::Stays, Fate::ToOwner),
+            (Language, Fate::ToAdmin, Fate::Stays, Fate::ToAdmin),
+            (EventTrigger, Fate::ToAdmin, Fate::Stays, Fate::ToAdmin),
+        ] {
+            for (owner, expected) in [("app", by_app), ("postgres", by_admin), ("worker", by_worker)] {
+                assert_eq!(fate_of(&object(kind, owner)), expected, "{kind:?} of {owner}");
+            }
+            assert_eq!(fate_of(&object(kind, "somebody")), Fate::Others, "{kind:?}");
+        }
+        assert_eq!(fate_of(&object(ObjectKind::Schema, "pg_database_owner")), Fate::Silent);
+    }
+
+    #[test]
+    fn code_that_is_not_confined_is_never_the_apps() {
+        let changes: [fn(&mut Object); 3] =
+            [|object| object.untrusted = true, |object| object.of_trigger = true, |object| object.all_tables = true];
+        for change in changes {
+            for (owner, expected) in [("app", Fate::ToAdmin), ("postgres", Fate::Stays), ("worker", Fate::ToAdmin)] {
+                let mut object = object(ObjectKind::Routine, owner);
+                change(&mut object);
+                assert_eq!(fate_of(&object), expected, "{object:?}");
+            }
+        }
+        let member = Object { in_extension: true, ..object(ObjectKind::Routine, "postgres") };
+        let owned = Object { follows: true, ..object(ObjectKind::Sequence, "app") };
+        assert_eq!((fate_of(&member), fate_of(&owned)), (Fate::Silent, Fate::Silent));
+    }
+
+    #[test]
+    fn what_reads_with_its_owners_rights_changes_hands_last() {
+        let named = |kind, identity: &str, definer| Object {
+            name: ObjectName { kind, identity: identity.into() },
+            definer,
+            ..object(kind, "postgres")
+        };
+        let inventory = Inventory {
+            objects: vec![
+                named(ObjectKind::Routine, "definer()", true),
+                named(ObjectKind::View, "view", false),
+                named(ObjectKind::Routine, "plain()", false),
+                named(ObjectKind::Table, "table", false),
+                named(ObjectKind::Schema, "schema", false),
+                named(ObjectKind::Sequence, "sequence", false),
+            ],
+            ..Inventory::default()
+        };
+        let found = with_fate(&inventory, "app", &EMPTY, Fate::ToOwner);
+        let order: Vec<&str> = found.into_iter().map(|object| object.name.identity.as_str()).collect();
+        assert_eq!(order, ["schema", "table", "sequence", "plain()", "view", "definer()"]);
+    }
+
+    static EMPTY: BTreeSet<RoleName> = BTreeSet::new();
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use secrecy::SecretString;
 
 use crate::app::{App, AppSpec, Slot};
+use crate::connection::ConnectionConfig;
 use crate::credentials::{self, Foreign};
 use crate::error::{Error, Result};
 use crate::names::{DatabaseName, LoginName};
@@ -103,10 +104,11 @@ impl Trace {
             .get(login.as_str())
             .is_some_and(|verifier| password::accepts(verifier, login.as_str(), &password));
         let admin = server.admin();
-        let place = |config: crate::connection::ConnectionConfig| {
+        let place = |config: ConnectionConfig| {
             let config = self.foreign.host.iter().fold(config, |config, host| config.with_host(host));
-            self.foreign.port.into_iter().fold(config, crate::connection::ConnectionConfig::with_port)
+            self.foreign.port.into_iter().fold(config, ConnectionConfig::with_port)
         };
+        let copies = credentials::copies(&secret.data, &password);
         let config = place(server.secret_config(app, login, password));
         // Elsewhere a host that differs may be another server.
         let elsewhere = works && (config.host(), config.port()) != (admin.host(), admin.port());
@@ -118,6 +120,7 @@ impl Trace {
             user: self.foreign.user.clone(),
             works,
             kept_keys,
+            copies,
             host: elsewhere.then(|| config.host().to_owned()),
             port: elsewhere.then(|| config.port()),
         }

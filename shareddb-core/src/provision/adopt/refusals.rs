@@ -11,6 +11,7 @@ use crate::postgres::facts::RoleShape;
 use crate::postgres::legacy::{Elsewhere, FoundSecret, Inventory, Legacy, NoInside};
 use crate::postgres::marks::Bearer;
 use crate::postgres::sql::escaped;
+use crate::postgres::{adopt_statements, statements};
 use crate::provision::adopt::{heritage, path};
 use crate::provision::observed::Observed;
 use crate::provision::{admission, budget};
@@ -129,7 +130,7 @@ fn database(app: &App, observed: &Observed, legacy: &Legacy) -> Vec<Finding> {
         found.push(Finding::new(
             "database_unfit",
             format!("database {name} loads libraries into every session, the admin's too"),
-            format!("as a superuser: {}", crate::postgres::statements::reset_for_database(name.as_str(), PRELOAD)),
+            format!("as a superuser: {}", statements::reset_for_database(name.as_str(), PRELOAD)),
         ));
     }
     found
@@ -348,7 +349,7 @@ fn inside(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy, invent
             Finding::new(
                 "event_trigger",
                 format!("event trigger {name} runs code of {owner} with the admin's rights"),
-                format!("as a superuser: {}", crate::postgres::adopt_statements::disable_event_trigger(&trigger.name)),
+                format!("as a superuser: {}", adopt_statements::disable_event_trigger(&trigger.name)),
             )
         }));
     }
@@ -386,5 +387,22 @@ fn secret(app: &App, found: &FoundSecret) -> Vec<Finding> {
             let user = differs("user", "--user", user, app.login(Slot::One).as_str());
             database.into_iter().chain(user).collect()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_reasons_are_told_with_their_cures() {
+        let app = "my-app".parse().unwrap();
+        assert!(error(&app, Vec::new()).is_none());
+        let findings =
+            vec![Finding::new("one", "this is so", "do that"), Finding::conflict("two", "it is taken", "move")];
+        let told = error(&app, findings.clone()).unwrap();
+        assert!(matches!(told, Error::Refused(_)) && told.to_string().contains("2 reasons"));
+        assert_eq!(told.causes(), ["[one] this is so; cure: do that", "[two] it is taken; cure: move"]);
+        assert!(matches!(error(&app, findings[1..].to_vec()).unwrap(), Error::Conflict(_)));
     }
 }

@@ -1,12 +1,10 @@
 //! The one transaction in which a hand-made app becomes ours: decided as what `create` would do to the world right after the
 //! login was renamed, so that nothing is left to do for the next one.
 
-use std::collections::BTreeMap;
-
 use crate::adoption::Adopt;
 use crate::app::{App, Slot};
 use crate::mark::Progress;
-use crate::postgres::facts::{InsideFacts, RoleFacts};
+use crate::postgres::facts::{AbroadFacts, InsideFacts, RoleFacts};
 use crate::postgres::legacy::{EventTrigger, Inventory};
 use crate::provision::adopt::{Adoption, heir, heritage, refusals};
 use crate::provision::observed::Observed;
@@ -79,8 +77,12 @@ fn within(step: Step) -> Step {
 fn after(app: &App, observed: &Observed, login: &RoleFacts, inventory: &Inventory) -> Observed {
     let (name, owner) = (app.login(Slot::One).as_str(), app.owner.as_str());
     let mut after = observed.clone();
-    after.roles = BTreeMap::from([(owner.to_owned(), heir(login))]);
-    after.abroad = crate::postgres::facts::AbroadFacts::default();
+    let ended = app.adopted.as_ref().is_some_and(|adopted| adopted.end_sessions);
+    let heir = RoleFacts { sessions: if ended { 0 } else { login.sessions }, ..heir(login) };
+    // Of guests only that they exist matters.
+    let guests = app.adopted.iter().flat_map(|adopted| &adopted.guests).map(|guest| (guest.to_string(), heir.clone()));
+    after.roles = guests.chain([(owner.to_owned(), heir.clone())]).collect();
+    after.abroad = AbroadFacts::default();
     after.server.maintenance_group = true;
     if let Some(database) = &mut after.database {
         if database.owner == name {
