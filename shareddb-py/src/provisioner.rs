@@ -6,7 +6,7 @@ use std::str::FromStr;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use shareddb_core::{AppSpec, DatabaseName, Error, LoginName, Provisioner as Core, Result};
+use shareddb_core::{AppSpec, DatabaseName, Error, LoginName, Provisioner as Core, Result, RoleName};
 
 use crate::adopt::Adopt;
 use crate::app::{App, AppSummary};
@@ -161,9 +161,14 @@ fn narrowed(connections: i64) -> Result<u16> {
 }
 
 /// Several names: any iterable of `str` that is not itself one.
-struct Names(Vec<String>);
+pub(crate) struct Names(Vec<String>);
 
 impl Names {
+    /// Names of roles that exist, which may be any.
+    pub(crate) fn roles<C: FromIterator<RoleName>>(self) -> Result<C> {
+        self.0.iter().map(|name| RoleName::existing(name)).collect()
+    }
+
     fn parsed<T: FromStr<Err = Error>, C: FromIterator<T>>(self) -> Result<C> {
         self.0.iter().map(|name| name.parse()).collect()
     }

@@ -32,6 +32,12 @@ async fn assert_refused(server: &TestServer, spec: &AppSpec, expected: &[&str]) 
     error
 }
 
+/// The same for a database that tests cannot look into, either.
+async fn assert_unplanned(server: &TestServer, spec: &AppSpec, expected: &[&str]) {
+    let error = server.provisioner().await.create(spec).await.unwrap_err();
+    assert_eq!(codes(&error), expected, "{:#?}", error.causes());
+}
+
 fn allowing(legacy: &Legacy, consent: impl FnOnce(&mut Adopt)) -> AppSpec {
     let mut adopt = Adopt::default();
     consent(&mut adopt);
@@ -151,7 +157,8 @@ async fn what_no_consent_helps_against() {
     server
         .sql("postgres", &format!("ALTER DATABASE {} SET local_preload_libraries = 'none'", preloading.database))
         .await;
-    assert_refused(&server, &closing(&preloading), &["database_unfit"]).await;
+    assert_unplanned(&server, &closing(&preloading), &["database_unfit"]).await;
+    server.sql("postgres", &format!("DROP DATABASE {}", preloading.database)).await;
 
     let taken = Legacy::make(&server, "taken").await;
     server.sql("postgres", &format!("CREATE ROLE {}_2; CREATE ROLE {}", taken.user, taken.database)).await;
@@ -169,8 +176,8 @@ async fn what_no_consent_helps_against() {
     differs.write_secret(&server, &[]);
     let mut spec = closing(&differs);
     spec.database = Some(nobody.database.parse().unwrap());
-    let error = assert_refused(&server, &spec, &["secret_differs"]).await;
-    assert!(matches!(error, Error::Conflict(_)));
+    let error = assert_refused(&server, &spec, &["login_shared", "login_foreign_grants", "secret_differs"]).await;
+    assert!(matches!(error, Error::Refused(_)) && error.causes()[2].contains(&differs.database), "{error:?}");
 
     let maintenance = Legacy::make(&server, "maintenance").await;
     maintenance.write_secret(&server, &[("DB_NAME", "postgres"), ("DB_USER", "postgres")]);
@@ -238,7 +245,8 @@ async fn what_is_wrong_inside() {
     server
         .sql(&ascii.database, "DO $$ BEGIN EXECUTE 'CREATE TABLE ' || quote_ident(E'n\\351e') || ' (x int)'; END $$")
         .await;
-    assert_refused(&server, &ascii.spec(), &["names_unreadable"]).await;
+    let closing = allowing(&ascii, |adopt| adopt.close_to_others = true);
+    assert_unplanned(&server, &closing, &["names_unreadable"]).await;
 }
 
 #[tokio::test]
