@@ -1,11 +1,13 @@
 //! Killed at any moment of an adoption, the app works with its old password, and the next run comes to the same end.
 
 use std::process::Command;
+use std::sync::Arc;
 
-use shareddb_core::AppSpec;
+use shareddb_core::{AppSpec, Provisioner};
 use shareddb_tests::TestServer;
 use shareddb_tests::command::{program, run};
 use shareddb_tests::legacy::{Legacy, OPEN_RULES};
+use shareddb_tests::proxy::{Loss, Proxy};
 use shareddb_tests::server::value;
 
 /// Adopts in a process that kills itself at an event. Whether it came to its end before.
@@ -87,6 +89,44 @@ async fn an_adoption_killed_at_any_event_is_finished_by_the_next_run() {
         if done {
             println!("adoption: {event} crash points");
             assert!(event > 50, "every step has two events: {event}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_adoption_that_loses_any_answer_is_finished_by_the_next_run() {
+    let server = TestServer::start().await;
+    server.set_access_rules(OPEN_RULES).await;
+    let proxy = Proxy::to(server.admin().port()).await;
+    let admin = server.admin().with_port(proxy.port());
+    let provisioner = Provisioner::new(server.server_with(admin, Arc::new(server.environment().secrets())));
+    let mut lost_swap = 0;
+    for number in 0.. {
+        let legacy = make(&server).await;
+        let when = format!("adoption without answer {number}");
+        proxy.arm(number, Loss::Answer);
+        let result = provisioner.create(&legacy.spec()).await;
+        let struck = proxy.disarm();
+        if let Err(error) = &result {
+            assert!(error.is_retryable(), "{when}: {error:?}");
+            lost_swap += usize::from(provisioner.app(&legacy.name).await.is_ok());
+        }
+        assert_works(&server, &legacy, &when).await;
+        provisioner
+            .create(&legacy.spec())
+            .await
+            .unwrap_or_else(|error| panic!("{when}: {error}: {:?}", error.causes()));
+        assert_works(&server, &legacy, &when).await;
+        shareddb_tests::watch::eventually("nothing is left to do", async || {
+            provisioner.plan(&legacy.spec()).await.unwrap().is_empty()
+        })
+        .await;
+        assert_eq!(legacy.dependencies(&server, &legacy.user).await, "0", "{when}");
+        provisioner.drop(&legacy.name, legacy.name.as_str()).await.unwrap();
+        if !struck {
+            println!("adoption: {number} answers lost, {lost_swap} of them after the swap");
+            assert!(number > 30 && lost_swap > 3, "{number} {lost_swap}");
             break;
         }
     }

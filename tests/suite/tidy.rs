@@ -44,7 +44,7 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Files of the library that are tests as a whole.
-const TESTS: [&str; 2] = ["provision/crash_points.rs", "provision/simulation.rs"];
+const TESTS: [&str; 3] = ["provision/adopt/scenarios.rs", "provision/crash_points.rs", "provision/simulation.rs"];
 
 /// The library's files, by their path in it.
 fn core() -> Vec<(String, String)> {

@@ -13,6 +13,9 @@ mod refusals;
 mod swap;
 mod undo;
 
+#[cfg(test)]
+mod scenarios;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::adoption::{Adopt, Adopted, Before, Grant};
