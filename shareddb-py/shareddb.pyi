@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, final
 
 __all__ = [
+    "Adopt",
     "App",
     "AppSummary",
     "ConflictError",
@@ -182,6 +183,7 @@ class Provisioner:
         settings: dict[str, str] | None = None,
         allow_overcommit: bool = False,
         secure_server: bool = False,
+        adopt: Adopt | None = None,
     ) -> Plan:
         """Decide what `create` would do, and do nothing.
 
@@ -201,6 +203,7 @@ class Provisioner:
         settings: dict[str, str] | None = None,
         allow_overcommit: bool = False,
         secure_server: bool = False,
+        adopt: Adopt | None = None,
     ) -> Report:
         """Make an app what the arguments say: its database, roles, schema, rights, password and Secret.
 
@@ -222,6 +225,15 @@ class Provisioner:
         """Remove an app with its data. `confirm` is the app's name again.
 
         Raises `RefusedError` when it is another text, and `NotFoundError` when there is no such app.
+        """
+
+    def plan_undo_adopt(self, app: str) -> Plan:
+        """Decide what `undo_adopt` would do, and do nothing."""
+
+    def undo_adopt(self, app: str) -> Report:
+        """Give an adopted app back as it was: its login, password, rights and settings; the Secret stays.
+
+        Raises `RefusedError` when the app was not adopted, or its second login has been issued since.
         """
 
     def list(self) -> builtins.list[AppSummary]:
@@ -274,7 +286,7 @@ class Report:
         """The app, as it is now."""
 
     @property
-    def outcome(self) -> Literal["created", "configured", "unchanged", "dropped"]:
+    def outcome(self) -> Literal["created", "configured", "unchanged", "dropped", "adopted", "released"]:
         """What became of it."""
 
     @property
@@ -292,6 +304,27 @@ class Report:
     @property
     def gaps(self) -> list[str]:
         """What ought to be different and is not for the admin to change, each with the statement that changes it."""
+
+@final
+class Adopt:
+    """That an app made by hand is to be taken over, and what the caller consents to."""
+
+    def __new__(
+        cls,
+        *,
+        demote: bool = False,
+        keep_memberships: bool = False,
+        take_from: Iterable[str] | None = None,
+        keep_grants: bool = False,
+        allow_connect: Iterable[str] | None = None,
+        close_to_others: bool = False,
+        accept_name_change: bool = False,
+        end_sessions: bool = False,
+        drop_foreign_grants: bool = False,
+    ) -> Adopt:
+        """Each argument answers a finding that would refuse the adoption."""
+
+    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class App:

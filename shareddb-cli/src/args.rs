@@ -153,7 +153,49 @@ pub(crate) struct Create {
     #[arg(long)]
     pub(crate) secure_server: bool,
     #[command(flatten)]
+    pub(crate) adoption: Adoption,
+    #[command(flatten)]
     pub(crate) dry_run: DryRun,
+}
+
+const ADOPTION: &str = "Adoption";
+
+/// Without --adopt, --undo-adopt is the only one that means anything.
+#[derive(Group, Debug)]
+pub(crate) struct Adoption {
+    /// Take over a database that was made by hand, with its login and Secret, in place and while the app works
+    #[arg(long, help_heading = ADOPTION)]
+    pub(crate) adopt: bool,
+    /// The login may lose SUPERUSER, CREATEROLE, REPLICATION and BYPASSRLS
+    #[arg(long, requires = "adopt", help_heading = ADOPTION)]
+    pub(crate) demote: bool,
+    /// The login's memberships and members pass to the owner role
+    #[arg(long, requires = "adopt", help_heading = ADOPTION)]
+    pub(crate) keep_memberships: bool,
+    /// A role whose objects in the database become the app's; repeat it for more
+    #[arg(long, requires = "adopt", value_name = "ROLE", help_heading = ADOPTION)]
+    pub(crate) take_from: Vec<String>,
+    /// Roles of other apps keep what they were granted, and may enter the database
+    #[arg(long, requires = "adopt", help_heading = ADOPTION)]
+    pub(crate) keep_grants: bool,
+    /// A role that may go on entering the database, which only PUBLIC's right lets in; repeat it for more
+    #[arg(long, requires = "adopt", value_name = "ROLE", help_heading = ADOPTION)]
+    pub(crate) allow_connect: Vec<String>,
+    /// Roles that only PUBLIC's right lets into the database may lose it
+    #[arg(long, requires = "adopt", help_heading = ADOPTION)]
+    pub(crate) yes: bool,
+    /// Policies may see another current_user than the names that rows have stored
+    #[arg(long, requires = "adopt", help_heading = ADOPTION)]
+    pub(crate) accept_name_change: bool,
+    /// The app's sessions may be ended at the moment of the change
+    #[arg(long, requires = "adopt", help_heading = ADOPTION)]
+    pub(crate) end_sessions: bool,
+    /// Take the login's rights to enter other databases
+    #[arg(long, requires = "adopt", help_heading = ADOPTION)]
+    pub(crate) drop_foreign_grants: bool,
+    /// Give an adopted app back as it was, as long as its second login was never issued
+    #[arg(long, conflicts_with = "adopt", help_heading = ADOPTION)]
+    pub(crate) undo_adopt: bool,
 }
 
 #[derive(Group, Debug)]

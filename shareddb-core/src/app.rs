@@ -5,11 +5,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::adoption::{Adopt, Adopted};
 use crate::error::{Error, Result};
 use crate::mark::{self, Mark};
 use crate::names::{
-    AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, RoleName, SECOND_SLOT_SUFFIX, SchemaName,
-    SecretName, SettingName,
+    AppName, DatabaseName, EnvironmentName, ExtensionName, LOGIN_NAME_MAX, LoginName, RoleName, SECOND_SLOT_SUFFIX,
+    SchemaName, SecretName, SettingName,
 };
 
 /// Sessions that one login may have, unless the spec says otherwise.
@@ -40,6 +41,9 @@ pub struct AppSpec {
     /// On a server that was not made for shareddb: take from PUBLIC what everybody has on the server's own databases. Other
     /// roles can lose access by it; the plan names them.
     pub secure_server: bool,
+    /// Take over a database that was made by hand, with its login and its Secret. Without effect on an app that is
+    /// recorded already.
+    pub adopt: Option<Adopt>,
 }
 
 impl AppSpec {
@@ -55,7 +59,15 @@ impl AppSpec {
             settings: None,
             allow_overcommit: false,
             secure_server: false,
+            adopt: None,
         }
+    }
+
+    /// Names that are chosen have the narrow grammar; those of what exists may have any.
+    fn check_names(&self) -> Result<()> {
+        self.database.as_ref().map(|name| name.as_str().parse::<DatabaseName>()).transpose()?;
+        self.user.as_ref().map(|name| name.as_str().parse::<LoginName>()).transpose()?;
+        Ok(())
     }
 }
 
@@ -93,7 +105,8 @@ pub struct App {
     pub environment: EnvironmentName,
     /// The database. The admin owns it; the app's objects in it belong to `owner`.
     pub database: DatabaseName,
-    /// The role that owns every object of the app and cannot log in. Same name as the database.
+    /// The role that owns every object of the app and cannot log in. Same name as the database, but for an adopted app
+    /// whose login has that name.
     pub owner: RoleName,
     /// The name that the logins bear.
     pub user: LoginName,
@@ -113,6 +126,9 @@ pub struct App {
     pub extensions: BTreeSet<ExtensionName>,
     /// Server settings of the app's sessions.
     pub settings: BTreeMap<SettingName, String>,
+    /// What is recorded of its adoption, if it was made by hand and taken over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Adopted>,
 }
 
 impl App {
@@ -134,6 +150,9 @@ impl App {
     /// `Conflict` when the spec chooses another name than the recorded one, `InvalidInput` when two of the
     /// resulting names are the same or a value is out of range.
     pub fn derive(spec: &AppSpec, environment: &EnvironmentName, record: Option<&Mark>) -> Result<Self> {
+        if record.is_none() && spec.adopt.is_none() {
+            spec.check_names()?;
+        }
         let stem = spec.name.as_str().replace('-', "_");
         let default_database = || format!("{stem}_db").parse();
         let default_user = || format!("{stem}_user").parse();
@@ -141,13 +160,25 @@ impl App {
             .map_or_else(default_database, Ok)?;
         let user: LoginName = chosen("user", spec.user.as_ref(), record.map(|mark| &mark.user), &spec.name)?
             .map_or_else(default_user, Ok)?;
-        let schema: SchemaName = stem.parse()?;
+        let adopted = record.and_then(|mark| mark.adopted.clone());
+        let schema: SchemaName = adopted.as_ref().map_or_else(|| stem.parse(), |adopted| Ok(adopted.schema.clone()))?;
+        let owner = match record {
+            Some(mark) => RoleName::existing(mark.owner())?,
+            // The login keeps its name, so the role that it becomes needs another one.
+            None if spec.adopt.is_some() && database.as_str() == user.as_str() => {
+                RoleName::existing(&shortened(database.as_str(), OWNER_SUFFIX))?
+            }
+            None => RoleName::existing(database.as_str())?,
+        };
         let recorded = |field: fn(&Mark) -> u16| record.map(field);
         let app = Self {
             name: spec.name.clone(),
             environment: record.map_or(environment, |mark| &mark.environment).clone(),
-            owner: database.as_str().parse()?,
-            logins: [user.as_str().parse()?, format!("{user}{SECOND_SLOT_SUFFIX}").parse()?],
+            owner,
+            logins: [
+                RoleName::existing(user.as_str())?,
+                RoleName::existing(&shortened(user.as_str(), SECOND_SLOT_SUFFIX))?,
+            ],
             maintenance: format!("{stem}_maint").parse()?,
             secret: format!("{}-db-secret", spec.name).parse()?,
             connections: spec.connections.or(recorded(|mark| mark.connections)).unwrap_or(DEFAULT_CONNECTIONS),
@@ -161,6 +192,7 @@ impl App {
             database,
             user,
             schema,
+            adopted,
         };
         app.check()?;
         Ok(app)
@@ -206,6 +238,21 @@ impl App {
         [&self.owner, &self.logins[0], &self.logins[1], &self.maintenance].into_iter()
     }
 
+    /// All four roles, and those of others that may enter the database of an adopted app.
+    pub(crate) fn residents(&self) -> impl Iterator<Item = &RoleName> {
+        self.roles().chain(self.adopted.iter().flat_map(|adopted| &adopted.guests))
+    }
+
+    /// Whether a role of others may enter the database.
+    pub(crate) fn is_guest(&self, role: &str) -> bool {
+        self.adopted.iter().flat_map(|adopted| &adopted.guests).any(|guest| guest.as_str() == role)
+    }
+
+    /// The login that has the database's name: what `samerole` in pg_hba.conf asks for is a membership in it.
+    pub(crate) fn namesake(&self) -> Option<&RoleName> {
+        self.logins.iter().find(|login| login.as_str() == self.database.as_str())
+    }
+
     /// Sessions that all of the app together may have in its database.
     pub fn database_connections(&self) -> u16 {
         self.connections + MAINTENANCE_CONNECTIONS
@@ -223,18 +270,30 @@ impl App {
     /// The record of this app, as it stands on its owner role and its database.
     pub fn mark(&self) -> Mark {
         Mark {
-            version: mark::VERSION,
+            version: if self.adopted.is_some() { mark::ADOPTED_VERSION } else { mark::VERSION },
             app: self.name.clone(),
             environment: self.environment.clone(),
             database: self.database.clone(),
+            owner: (self.owner.as_str() != self.database.as_str()).then(|| self.owner.clone()),
             user: self.user.clone(),
             connections: self.connections,
             search_path: self.search_path.clone(),
             extensions: self.extensions.clone(),
             settings: self.settings.clone(),
             progress: None,
+            adopted: self.adopted.clone(),
         }
     }
+}
+
+/// Of the owner role of an adopted app whose login has the database's name.
+const OWNER_SUFFIX: &str = "_owner";
+
+/// A name with a suffix, which a long one has to make room for.
+fn shortened(name: &str, suffix: &str) -> String {
+    let room = LOGIN_NAME_MAX + SECOND_SLOT_SUFFIX.len() - suffix.len();
+    let end = (0..=room.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or_default();
+    format!("{}{suffix}", &name[..end])
 }
 
 /// The schema of extensions that only an admin may make. The app may use it and not create in it, since
@@ -302,6 +361,24 @@ mod tests {
         let mut other = spec("my-app");
         other.user = Some("another".parse().unwrap());
         assert_eq!(App::derive(&other, &env, Some(&app.mark())).unwrap_err().code(), "name_recorded");
+    }
+
+    #[test]
+    fn names_of_what_exists_need_no_grammar_when_it_is_adopted() {
+        let env = "local".parse().unwrap();
+        let mut spec = spec("my-app");
+        spec.database = Some(DatabaseName::existing("MyApp").unwrap());
+        spec.user = Some(LoginName::existing("MyApp").unwrap());
+        assert_eq!(App::derive(&spec, &env, None).unwrap_err().code(), "name_invalid");
+        spec.adopt = Some(Adopt::default());
+        let app = App::derive(&spec, &env, None).unwrap();
+        assert_eq!((app.owner.as_str(), app.login(Slot::Two).as_str()), ("MyApp_owner", "MyApp_2"));
+        assert_eq!(App::recorded(&app.mark()).unwrap(), app);
+        assert_eq!(app.namesake().map(RoleName::as_str), Some("MyApp"));
+        spec.user = Some(LoginName::existing(&"é".repeat(31)).unwrap());
+        let app = App::derive(&spec, &env, None).unwrap();
+        assert_eq!(app.login(Slot::Two).as_str(), format!("{}_2", "é".repeat(30)));
+        assert_eq!(app.owner.as_str(), "MyApp");
     }
 
     #[test]

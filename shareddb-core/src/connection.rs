@@ -189,6 +189,12 @@ impl ConnectionConfig {
         self
     }
 
+    /// Sets the host: another name of the same server.
+    pub(crate) fn with_host(mut self, host: impl Into<String>) -> Self {
+        self.host = host.into();
+        self
+    }
+
     /// Sets the port.
     #[must_use]
     pub fn with_port(mut self, port: u16) -> Self {

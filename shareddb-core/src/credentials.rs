@@ -1,6 +1,6 @@
 //! What a Secret says: the keys of an app's credentials, written and read.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -44,7 +44,8 @@ pub(crate) fn write(app: &App, config: &ConnectionConfig) -> Result<SecretData> 
     if let Some(root) = config.root_certificate() {
         entries.push(("ca.crt", SecretString::from(root.text()?)));
     }
-    Ok(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    let own = |key: &str| app.adopted.as_ref().is_some_and(|adopted| adopted.kept_keys.contains(key));
+    Ok(entries.into_iter().filter(|(key, _)| !own(key)).map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// The same certificate, where an app's pod finds it when its Secret is mounted at the documented path.
@@ -61,9 +62,21 @@ pub(crate) struct Stored {
     pub(crate) complete: bool,
 }
 
+impl Stored {
+    /// What a Secret says that somebody else wrote; it lacks keys of ours.
+    pub(crate) fn by_hand(data: &SecretData) -> Self {
+        let Foreign { user, password, .. } = read_foreign(data);
+        Self { user: user.unwrap_or_default(), password: password.unwrap_or_default(), complete: false }
+    }
+}
+
 /// Reads a Secret. Whatever is missing makes it incomplete; that is not an error.
 pub(crate) fn read(app: &App, data: &SecretData) -> Stored {
-    let value = |key: &str| data.get(key).map(|value| value.expose_secret().to_owned()).unwrap_or_default();
+    let adopted = app.adopted.is_some();
+    let value = |key: &str| {
+        let value = data.get(key).map(|value| value.expose_secret()).unwrap_or_default();
+        if adopted { trimmed(value).to_owned() } else { value.to_owned() }
+    };
     let (user, password) = (value("DB_USER"), SecretString::from(value("DB_PASSWORD")));
     let port = value("DB_PORT").parse().unwrap_or_default();
     let config =
@@ -75,18 +88,95 @@ pub(crate) fn read(app: &App, data: &SecretData) -> Stored {
         }
         Err(_) => config,
     };
-    let complete =
-        !password.expose_secret().is_empty() && write(app, &config).is_ok_and(|expected| contains(data, &expected));
+    let complete = !password.expose_secret().is_empty()
+        && write(app, &config).is_ok_and(|expected| missing(app, data, &expected).is_empty());
     Stored { user, password, complete }
 }
 
-/// Whether a Secret has all these keys with these values; more keys do not matter.
-pub(crate) fn contains(data: &SecretData, expected: &SecretData) -> bool {
-    let exposed = |data: &SecretData| -> BTreeMap<String, String> {
-        data.iter().map(|(key, value)| (key.clone(), value.expose_secret().to_owned())).collect()
+/// Those of the expected keys that a Secret lacks, or that say something else in it; more keys do not matter.
+pub(crate) fn missing(app: &App, data: &SecretData, expected: &SecretData) -> SecretData {
+    let agrees = |key: &String, value: &SecretString| {
+        data.get(key).is_some_and(|stored| agrees(app.adopted.is_some(), key, stored, value))
     };
-    let data = exposed(data);
-    exposed(expected).iter().all(|(key, value)| data.get(key) == Some(value))
+    expected
+        .iter()
+        .filter(|(key, value)| !agrees(key, value))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// Whether a key says what is expected. What somebody else wrote may say it in other words.
+fn agrees(by_hand: bool, key: &str, stored: &SecretString, expected: &SecretString) -> bool {
+    let (stored, expected) = (stored.expose_secret(), expected.expose_secret());
+    let same_place = || match [stored, expected].map(|url| ConnectionConfig::from_url(trimmed(url))) {
+        [Ok(one), Ok(other)] => identity(&one) == identity(&other),
+        _ => false,
+    };
+    stored == expected || by_hand && (trimmed(stored) == expected || URL_KEYS.contains(&key) && same_place())
+}
+
+const URL_KEYS: [&str; 2] = ["DATABASE_URL", "uri"];
+
+fn identity(config: &ConnectionConfig) -> (&str, u16, &str, &str, Option<&str>) {
+    let password = config.password().map(|password| password.expose_secret());
+    (config.host(), config.port(), config.database(), config.user(), password)
+}
+
+/// One newline at the end is an editor's.
+fn trimmed(value: &str) -> &str {
+    value.strip_suffix('\n').map_or(value, |value| value.strip_suffix('\r').unwrap_or(value))
+}
+
+/// What a Secret says that somebody else wrote, under whichever names.
+#[derive(Default)]
+pub(crate) struct Foreign {
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) database: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<SecretString>,
+}
+
+/// Reads a Secret that somebody else wrote: the guide's keys come first, then those of others, then a URL.
+pub(crate) fn read_foreign(data: &SecretData) -> Foreign {
+    let of = |keys: &[&str]| {
+        let values = keys.iter().filter_map(|key| data.get(*key)).map(|value| trimmed(value.expose_secret()));
+        values.map(str::to_owned).find(|value| !value.is_empty())
+    };
+    let url = of(&["DATABASE_URL", "uri", "POSTGRES_URL"]).and_then(|url| ConnectionConfig::from_url(&url).ok());
+    let part = |value: fn(&ConnectionConfig) -> &str| url.as_ref().map(|url| value(url).to_owned());
+    Foreign {
+        host: of(&["DB_HOST", "DATABASE_HOST", "PGHOST", "POSTGRES_HOST", "host"])
+            .or_else(|| part(ConnectionConfig::host)),
+        port: of(&["DB_PORT", "DATABASE_PORT", "PGPORT", "POSTGRES_PORT", "port"])
+            .and_then(|port| port.parse().ok())
+            .or_else(|| url.as_ref().map(ConnectionConfig::port)),
+        database: of(&["DB_NAME", "DATABASE_NAME", "PGDATABASE", "POSTGRES_DB", "database", "dbname"])
+            .or_else(|| part(ConnectionConfig::database)),
+        user: of(&["DB_USER", "DATABASE_USER", "PGUSER", "POSTGRES_USER", "username", "user"])
+            .or_else(|| part(ConnectionConfig::user)),
+        password: of(&["DB_PASSWORD", "DATABASE_PASSWORD", "PGPASSWORD", "POSTGRES_PASSWORD", "password"])
+            .map(SecretString::from)
+            .or_else(|| url.as_ref().and_then(|url| url.password().cloned())),
+    }
+}
+
+/// Keys that hold the password and are not ours to change.
+pub(crate) fn copies(data: &SecretData, password: &SecretString) -> BTreeSet<String> {
+    const OURS: [&str; 5] = ["DB_PASSWORD", "DATABASE_URL", "password", "uri", "pg_service.conf"];
+    let password = password.expose_secret();
+    let holds = |value: &SecretString| !password.is_empty() && value.expose_secret().contains(password);
+    let copies = data.iter().filter(|(key, value)| !OURS.contains(&key.as_str()) && holds(value));
+    copies.map(|(key, _)| key.clone()).collect()
+}
+
+/// Keys with names of ours in a Secret that somebody else wrote, which say something else than the login in it.
+pub(crate) fn foreign_keys(data: &SecretData, expected: &SecretData) -> BTreeSet<String> {
+    // Where the app makes its tables is its own affair.
+    let differs = |key: &&String| {
+        *key == "DB_SCHEMA" || expected.get(*key).is_some_and(|value| !agrees(true, key, &data[*key], value))
+    };
+    data.keys().filter(differs).cloned().collect()
 }
 
 #[cfg(test)]
@@ -121,6 +211,25 @@ mod tests {
             edited.remove(key);
             assert!(!read(&app(), &edited).complete, "{key} missing");
         }
+    }
+
+    #[test]
+    fn a_secret_of_somebody_else_is_understood() {
+        let of = |pairs: &[(&str, &str)]| -> SecretData {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect()
+        };
+        let url = of(&[("DATABASE_URL", "postgres://u:p%20w@h:1/d?sslmode=disable\n"), ("PGUSER", "v")]);
+        let found = read_foreign(&url);
+        assert_eq!((found.host.as_deref(), found.port, found.database.as_deref()), (Some("h"), Some(1), Some("d")));
+        assert_eq!((found.user.as_deref(), found.password.unwrap().expose_secret()), (Some("v"), "p w"));
+        let image = read_foreign(&of(&[("POSTGRES_PASSWORD", "p\n"), ("POSTGRES_DB", "d")]));
+        assert_eq!((image.password.unwrap().expose_secret(), image.database.as_deref()), ("p", Some("d")));
+        let config = ConnectionConfig::new("h", 1, "d", "u").with_password(SecretString::from("p w"));
+        let expected = write(&app(), &config).unwrap();
+        let mut data = url.clone();
+        data.extend(of(&[("type", "mine"), ("DB_SCHEMA", "my_app"), ("host", "h"), ("MINE", "p w!")]));
+        assert_eq!(foreign_keys(&data, &expected), ["DB_SCHEMA".to_owned(), "type".to_owned()].into());
+        assert_eq!(copies(&data, &SecretString::from("p w")), ["MINE".to_owned()].into());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Databases for many small applications on one shared PostgreSQL server.
 
+mod adoption;
 mod app;
 mod connection;
 mod credentials;
@@ -19,6 +20,7 @@ mod provision;
 mod secrets;
 mod server;
 
+pub use adoption::{Adopt, Adopted, Before, Grant};
 pub use app::{App, AppSpec, Slot};
 pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};
 pub use environment::{Environment, Environments};
@@ -33,8 +35,8 @@ pub use names::{
     SettingName,
 };
 pub use provision::{
-    AppStatus, AppSummary, Budget, Change, Closer, Event, Gap, Outcome, PasswordSource, Plan, Problem, Proof,
-    Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall,
+    Adoption, AppStatus, AppSummary, Budget, Change, Closer, Event, Gap, ObjectKind, ObjectName, Outcome, PasswordSource,
+    Plan, Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall,
 };
 #[cfg(feature = "kubernetes")]
 pub use secrets::KubernetesStore;

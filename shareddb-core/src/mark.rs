@@ -5,14 +5,19 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adoption::Adopted;
 use crate::error::{Error, Result};
-use crate::names::{AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, SchemaName, SettingName};
+use crate::names::{
+    AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, RoleName, SchemaName, SettingName,
+};
 
 const PREFIX: &str = "shareddb:";
 /// A mark is a JSON object; other comments may begin with our name.
 const OPENING: char = '{';
 /// The form that is written and read.
 pub(crate) const VERSION: u16 = 1;
+/// The form of an app that was adopted: who does not know it would take the app's own ways for drift.
+pub(crate) const ADOPTED_VERSION: u16 = 2;
 
 /// The record of an app, kept as the comment of its owner role and of its database. There is no other state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +32,9 @@ pub struct Mark {
     pub environment: EnvironmentName,
     /// Its database.
     pub database: DatabaseName,
+    /// Its owner role, where that does not have the database's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<RoleName>,
     /// Its first login.
     pub user: LoginName,
     /// Sessions per login.
@@ -42,6 +50,9 @@ pub struct Mark {
     /// What has begun and has not come to its end; on the owner role only, but for a drop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// That it was made by hand and taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Adopted>,
 }
 
 /// What is being done to an app, or was when it was cut short.
@@ -55,6 +66,8 @@ pub enum Progress {
     Changing,
     /// It is being dropped.
     Dropping,
+    /// It was made by hand and is being taken over; it works, and not everything is its own yet.
+    Adopting,
 }
 
 impl Progress {
@@ -64,6 +77,7 @@ impl Progress {
             Self::Creating => "being made",
             Self::Changing => "being changed",
             Self::Dropping => "being dropped",
+            Self::Adopting => "being adopted",
         }
     }
 }
@@ -82,9 +96,10 @@ impl Mark {
         let json = comment.strip_prefix(PREFIX).filter(|json| json.starts_with(OPENING))?;
         // A newer form may lack what this one has.
         if let Ok(Form { version }) = serde_json::from_str(json)
-            && version != VERSION
+            && ![VERSION, ADOPTED_VERSION].contains(&version)
         {
-            let message = format!("another shareddb made this record (form {version}, and this one knows {VERSION})");
+            let message =
+                format!("another shareddb made this record (form {version}, and this one knows {ADOPTED_VERSION})");
             return Some(Err(Error::conflict("mark_unreadable", message).with_hint("use a newer shareddb")));
         }
         Some(serde_json::from_str(json).map_err(|source| {
@@ -92,6 +107,11 @@ impl Mark {
                 .with_hint("put back what it was; the owner role and the database of an app bear the same one")
                 .with_source(source)
         }))
+    }
+
+    /// The name of the owner role.
+    pub fn owner(&self) -> &str {
+        self.owner.as_ref().map_or(self.database.as_str(), RoleName::as_str)
     }
 
     /// Whether a drop has begun.

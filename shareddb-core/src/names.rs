@@ -26,6 +26,24 @@ const RESERVED_PREFIXES: [&str; 2] = ["pg_", "shareddb"];
 
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $parse:expr) => {
+        name_type! { $(#[$doc])* $name, $parse, |text| text.parse::<$name>().map(drop) }
+    };
+    // The names of what may have been made by hand: what is chosen has the first grammar, what exists the second.
+    ($(#[$doc:meta])* $name:ident, $parse:expr, existing $existing:expr) => {
+        name_type! { $(#[$doc])* $name, $parse, $existing }
+
+        impl $name {
+            /// The name of something that exists, for an app that was made by hand: any printable text, as long as it is
+            /// no reserved word.
+            ///
+            /// # Errors
+            /// `InvalidInput` when it is empty, too long, reserved, or holds what cannot be printed.
+            pub fn existing(text: &str) -> Result<Self> {
+                Self::try_from(text.to_owned())
+            }
+        }
+    };
+    ($(#[$doc:meta])* $name:ident, $parse:expr, $recorded:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -50,7 +68,9 @@ macro_rules! name_type {
         impl TryFrom<String> for $name {
             type Error = Error;
             fn try_from(text: String) -> Result<Self> {
-                text.parse()
+                let check: fn(&str) -> Result<()> = $recorded;
+                check(&text)?;
+                Ok(Self(text))
             }
         }
 
@@ -99,6 +119,9 @@ name_type! {
     DatabaseName, |text| {
         check(text, "database name", IDENTIFIER_MAX, '_')?;
         check_whole("database name", text)
+    }, existing |text| {
+        check_printable(text, "database name")?;
+        check_whole("database name", text)
     }
 }
 
@@ -107,12 +130,16 @@ name_type! {
     LoginName, |text| {
         check(text, "user name", LOGIN_NAME_MAX, '_')?;
         check_whole("user name", text)
+    }, existing |text| {
+        check_printable(text, "user name")?;
+        check_whole("user name", text)
     }
 }
 
 name_type! {
     /// A role of ours, whichever its purpose: `[a-z][a-z0-9_]*`, at most 63 bytes.
-    RoleName, |text| check(text, "role name", IDENTIFIER_MAX, '_')
+    RoleName, |text| check(text, "role name", IDENTIFIER_MAX, '_'),
+    existing |text| check_printable(text, "role name")
 }
 
 name_type! {
@@ -120,7 +147,7 @@ name_type! {
     SchemaName, |text| {
         let rest = text.strip_prefix('_').filter(|rest| !rest.is_empty());
         check(rest.unwrap_or(text), "schema name", IDENTIFIER_MAX - usize::from(rest.is_some()), '_')
-    }
+    }, existing |text| check_printable(text, "schema name")
 }
 
 name_type! {
@@ -193,6 +220,22 @@ fn check_with(text: &str, what: &str, max: usize, joiners: &[char]) -> Result<()
             let joiners: Vec<String> = joiners.iter().map(|joiner| format!("{joiner:?}")).collect();
             fault(&format!("{c:?} is not allowed: only a to z, 0 to 9 and {}", joiners.join(" and ")))
         }
+        None => Ok(()),
+    }
+}
+
+/// What somebody else has named, as long as it can be shown and quoted.
+fn check_printable(text: &str, what: &str) -> Result<()> {
+    let unseen = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if text.is_empty() || text.len() > IDENTIFIER_MAX {
+        let length = text.len();
+        return Err(invalid(what, text, &format!("it has {length} bytes, 1 to {IDENTIFIER_MAX} are possible")));
+    }
+    match text.chars().find(|c| unseen(*c)) {
+        Some(c) => Err(invalid(what, text, &format!("{c:?} cannot be printed"))),
         None => Ok(()),
     }
 }
@@ -336,6 +379,20 @@ mod tests {
         assert!("a-1".parse::<SecretName>().is_ok() && "a-b".parse::<EnvironmentName>().is_ok());
         assert!("a-".parse::<SecretName>().is_err());
         assert!("a-".parse::<EnvironmentName>().is_err());
+    }
+
+    #[test]
+    fn what_exists_may_have_any_name_that_can_be_shown() {
+        for name in ["MyApp", "app-user", "a\"b", "a'b", "größe", "1", &"x".repeat(63)] {
+            assert!(DatabaseName::existing(name).is_ok() && LoginName::existing(name).is_ok(), "{name}");
+            assert!(name.len() == 63 || name.parse::<LoginName>().is_err(), "{name}");
+        }
+        for name in ["", "a\nb", "a\u{202e}b", "postgres", "pg_x", "shareddb", "all", &"x".repeat(64)] {
+            assert!(DatabaseName::existing(name).is_err() && LoginName::existing(name).is_err(), "{name}");
+        }
+        let recorded: LoginName = serde_json::from_str("\"app-user\"").unwrap();
+        assert_eq!(recorded.as_str(), "app-user");
+        assert!(serde_json::from_str::<AppName>("\"My_App\"").is_err());
     }
 
     #[test]

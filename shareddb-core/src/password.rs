@@ -11,6 +11,7 @@ use std::num::NonZeroU32;
 use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use md5::{Digest as _, Md5};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -68,6 +69,11 @@ impl Verifier {
         Ok(Self(Scram::derive(password.expose_secret(), &salt, ITERATIONS).to_string()))
     }
 
+    /// One that the server has stored, byte for byte; `None` for text in another form.
+    pub(crate) fn stored(text: &str) -> Option<Self> {
+        (Scram::parse(text).is_some() || is_md5(text)).then(|| Self(text.to_owned()))
+    }
+
     /// The text to store.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -88,6 +94,24 @@ pub(crate) fn matches(stored: &str, password: &SecretString) -> bool {
         constant_time::verify_slices_are_equal(&derived.stored_key, &stored.stored_key).is_ok()
             && constant_time::verify_slices_are_equal(&derived.server_key, &stored.server_key).is_ok()
     })
+}
+
+/// As [`matches`], for the password of `role` in either form that a server may have stored.
+pub(crate) fn accepts(stored: &str, role: &str, password: &SecretString) -> bool {
+    if !is_md5(stored) {
+        return matches(stored, password);
+    }
+    let mut hash = Md5::new();
+    hash.update(password.expose_secret().as_bytes());
+    hash.update(role.as_bytes());
+    let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    constant_time::verify_slices_are_equal(hash.as_bytes(), &stored.as_bytes()[MD5.len()..]).is_ok()
+}
+
+const MD5: &str = "md5";
+
+fn is_md5(stored: &str) -> bool {
+    stored.strip_prefix(MD5).is_some_and(|hash| hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 struct Scram {
@@ -178,6 +202,30 @@ mod tests {
             let stored = postgres_protocol::password::scram_sha_256(text.as_bytes());
             assert!(matches(&stored, &SecretString::from(text)), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_a_server_has_stored_is_carried_and_nothing_else() {
+        let password = SecretString::from("x");
+        let scram = Verifier::of(&password).unwrap();
+        // md5('x' || 'u')
+        let md5 = "md5ce7a3bc51b3a5a2c3c5e9a7ee1f9b3c0";
+        assert_eq!(Verifier::stored(scram.as_str()), Some(scram));
+        assert!(Verifier::stored(md5).is_some());
+        assert!(Verifier::stored("x").is_none() && Verifier::stored("md5x").is_none());
+    }
+
+    #[test]
+    fn md5_is_of_the_password_and_the_role() {
+        let password = SecretString::from("secret");
+        let stored = "md5f8d2e4ff9c1f5a3a5c8d6f0b8c1c6d1a";
+        assert!(!accepts(stored, "me", &password));
+        let mut hash = Md5::new();
+        hash.update(b"secretme");
+        let stored: String =
+            ["md5".to_owned()].into_iter().chain(hash.finalize().iter().map(|byte| format!("{byte:02x}"))).collect();
+        assert!(accepts(&stored, "me", &password));
+        assert!(!accepts(&stored, "you", &password) && !matches(&stored, &password));
     }
 
     #[test]

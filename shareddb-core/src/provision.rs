@@ -1,6 +1,7 @@
 //! Giving an application its database, and taking it away: observe, plan, execute.
 
 mod admission;
+mod adopt;
 mod budget;
 mod credential;
 mod database_steps;
@@ -27,6 +28,8 @@ mod crash_points;
 mod simulation;
 
 pub use crate::postgres::facts::RoleShape;
+pub use crate::postgres::legacy::{ObjectKind, ObjectName};
+pub use adopt::Adoption;
 pub use budget::Budget;
 pub use event::Event;
 pub use gap::{Closer, Gap};
@@ -46,6 +49,7 @@ use crate::names::AppName;
 use crate::postgres::lock::AppLock;
 use crate::postgres::marks::Marks;
 use crate::server::Server;
+use adopt::plan_undo;
 use drop_plan::plan_drop;
 use event::Listener;
 use execute::Execution;
@@ -138,6 +142,23 @@ impl Provisioner {
         self.run(&Goal::Drop(app.clone()), None).await
     }
 
+    /// Decides what [`undo_adopt`](Self::undo_adopt) would do, and does nothing.
+    ///
+    /// # Errors
+    /// As [`undo_adopt`](Self::undo_adopt).
+    pub async fn plan_undo_adopt(&self, app: &AppName) -> Result<Plan> {
+        self.decide(&Goal::UndoAdopt(app.clone())).await
+    }
+
+    /// Gives an adopted app back: the owner role becomes the login again that it was, with the same password, rights and
+    /// settings, and shareddb forgets the app. Objects that changed hands stay with that role, and the Secret stays.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such app, `Refused` when it was not adopted, or when its second login has been issued.
+    pub async fn undo_adopt(&self, app: &AppName) -> Result<Report> {
+        self.run(&Goal::UndoAdopt(app.clone()), None).await
+    }
+
     /// How an app logs in, over the route in use from here, as its Secret says.
     ///
     /// # Errors
@@ -185,7 +206,9 @@ impl Provisioner {
         }
         let mut before = Vec::new();
         if plan.partial {
-            Execution::new(&self.server, lock, &self.listener, &plan, observation).run(&plan.steps).await?;
+            Execution::new(&self.server, lock, &self.listener, &plan, observation, self.lock_patience)
+                .run(&plan.steps)
+                .await?;
             before = plan.steps;
             observation = observe(&self.server, lock.session(), &goal.spec()).await?;
             plan = decide(goal, &observation.observed)?;
@@ -197,7 +220,7 @@ impl Provisioner {
         if plan.steps.iter().any(|step| matches!(step, Step::PublishSecret { .. })) {
             self.server.secrets().check(&plan.app.secret).await?;
         }
-        let execution = Execution::new(&self.server, lock, &self.listener, &plan, observation);
+        let execution = Execution::new(&self.server, lock, &self.listener, &plan, observation, self.lock_patience);
         let proof = execution.run(&plan.steps).await.map_err(|error| goal.explain(error))?;
         plan.steps.splice(0..0, before);
         Ok(Report::new(plan, proof))
@@ -208,5 +231,6 @@ fn decide(goal: &Goal, observed: &Observed) -> Result<Plan> {
     match goal {
         Goal::Create(spec) => plan::plan(spec, observed),
         Goal::Drop(name) => plan_drop(name, observed),
+        Goal::UndoAdopt(name) => plan_undo(name, observed),
     }
 }

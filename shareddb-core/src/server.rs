@@ -107,10 +107,13 @@ impl Server {
         }
     }
 
-    /// How an app logs in from where it runs: what its Secret says.
+    /// How an app logs in from where it runs: what its Secret says. An adopted app may know the server by another name.
     pub(crate) fn published_config(&self, app: &App, login: &RoleName, password: SecretString) -> ConnectionConfig {
         let (host, port) = &self.0.published;
-        let config = ConnectionConfig::new(host, *port, app.database.as_str(), login.as_str()).with_password(password);
+        let adopted = app.adopted.as_ref();
+        let host = adopted.and_then(|adopted| adopted.host.as_ref()).unwrap_or(host);
+        let port = adopted.and_then(|adopted| adopted.port).unwrap_or(*port);
+        let config = ConnectionConfig::new(host, port, app.database.as_str(), login.as_str()).with_password(password);
         let admin = &self.0.admin;
         match admin.ssl_mode() {
             SslMode::Disable => config,
@@ -125,7 +128,7 @@ impl Server {
     /// `NotFound` when there is no Secret, `Failed` when it is not complete: `create` repairs it.
     pub(crate) async fn stored_config(&self, app: &App) -> Result<ConnectionConfig> {
         let (_, stored) = load(self.secrets(), app).await?;
-        Ok(self.app_config(app, &stored.user.parse()?, stored.password))
+        Ok(self.app_config(app, &RoleName::existing(&stored.user)?, stored.password))
     }
 
     /// A session of the admin in the maintenance database.

@@ -1,5 +1,6 @@
 //! The Python module `shareddb`: the façades of `shareddb-core` in Python's words. It decides nothing.
 
+mod adopt;
 mod app;
 mod connection;
 mod environment;
@@ -13,6 +14,8 @@ mod runtime;
 mod shareddb {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::adopt::Adopt;
     #[pymodule_export]
     use crate::app::{App, AppSummary};
     #[pymodule_export]

@@ -95,7 +95,7 @@ impl Report {
         App::new(self.0.app.clone())
     }
 
-    /// What became of it: `created`, `configured`, `unchanged` or `dropped`.
+    /// What became of it: `created`, `configured`, `unchanged`, `dropped`, `adopted` or `released`.
     #[getter]
     fn outcome(&self) -> &'static str {
         self.0.outcome.as_str()

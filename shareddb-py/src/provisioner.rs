@@ -6,8 +6,9 @@ use std::str::FromStr;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use shareddb_core::{AppSpec, Error, Provisioner as Core, Result};
+use shareddb_core::{AppSpec, DatabaseName, Error, LoginName, Provisioner as Core, Result, RoleName};
 
+use crate::adopt::Adopt;
 use crate::app::{App, AppSummary};
 use crate::connection::ConnectionConfig;
 use crate::environment::Server;
@@ -30,7 +31,7 @@ impl Provisioner {
 
     /// Decide what `create` would do, and do nothing.
     #[pyo3(signature = (app, *, database=None, user=None, connections=None, search_path=None, extensions=None,
-                        settings=None, allow_overcommit=false, secure_server=false))]
+                        settings=None, allow_overcommit=false, secure_server=false, adopt=None))]
     fn plan(
         &self,
         py: Python<'_>,
@@ -43,16 +44,17 @@ impl Provisioner {
         settings: Option<BTreeMap<String, String>>,
         allow_overcommit: bool,
         secure_server: bool,
+        adopt: Option<Adopt>,
     ) -> PyResult<Plan> {
         let flags = (allow_overcommit, secure_server);
-        let spec = spec(app, database, user, connections, search_path, extensions, settings, flags)
+        let spec = spec(app, database, user, connections, search_path, extensions, settings, flags, adopt)
             .map_err(|error| raise(py, &error))?;
         wait(py, self.0.plan(&spec)).map(Plan::new)
     }
 
     /// Make an app what the arguments say; one left out means "as recorded, else the default".
     #[pyo3(signature = (app, *, database=None, user=None, connections=None, search_path=None, extensions=None,
-                        settings=None, allow_overcommit=false, secure_server=false))]
+                        settings=None, allow_overcommit=false, secure_server=false, adopt=None))]
     fn create(
         &self,
         py: Python<'_>,
@@ -65,9 +67,10 @@ impl Provisioner {
         settings: Option<BTreeMap<String, String>>,
         allow_overcommit: bool,
         secure_server: bool,
+        adopt: Option<Adopt>,
     ) -> PyResult<Report> {
         let flags = (allow_overcommit, secure_server);
-        let spec = spec(app, database, user, connections, search_path, extensions, settings, flags)
+        let spec = spec(app, database, user, connections, search_path, extensions, settings, flags, adopt)
             .map_err(|error| raise(py, &error))?;
         wait(py, self.0.create(&spec)).map(Report::new)
     }
@@ -88,6 +91,18 @@ impl Provisioner {
     fn drop(&self, py: Python<'_>, app: &str, confirm: &str) -> PyResult<Report> {
         let app = name(py, app)?;
         wait(py, self.0.drop(&app, confirm)).map(Report::new)
+    }
+
+    /// Decide what `undo_adopt` would do, and do nothing.
+    fn plan_undo_adopt(&self, py: Python<'_>, app: &str) -> PyResult<Plan> {
+        let app = name(py, app)?;
+        wait(py, self.0.plan_undo_adopt(&app)).map(Plan::new)
+    }
+
+    /// Give an adopted app back as it was, as long as its second login was never issued.
+    fn undo_adopt(&self, py: Python<'_>, app: &str) -> PyResult<Report> {
+        let app = name(py, app)?;
+        wait(py, self.0.undo_adopt(&app)).map(Report::new)
     }
 
     /// Every app of the server, by name.
@@ -123,10 +138,15 @@ fn spec(
     extensions: Option<Names>,
     settings: Option<BTreeMap<String, String>>,
     (allow_overcommit, secure_server): (bool, bool),
+    adopt: Option<Adopt>,
 ) -> Result<AppSpec> {
     let mut spec = AppSpec::new(app.parse()?);
-    spec.database = database.map(str::parse).transpose()?;
-    spec.user = user.map(str::parse).transpose()?;
+    // What exists may have any name.
+    let exists = adopt.is_some();
+    spec.database =
+        database.map(|name| if exists { DatabaseName::existing(name) } else { name.parse() }).transpose()?;
+    spec.user = user.map(|name| if exists { LoginName::existing(name) } else { name.parse() }).transpose()?;
+    spec.adopt = adopt.map(|adopt| adopt.0);
     spec.connections = connections.map(narrowed).transpose()?;
     spec.search_path = search_path.map(Names::parsed).transpose()?;
     spec.extensions = extensions.map(Names::parsed).transpose()?;
@@ -146,9 +166,14 @@ fn narrowed(connections: i64) -> Result<u16> {
 }
 
 /// Several names: any iterable of `str` that is not itself one.
-struct Names(Vec<String>);
+pub(crate) struct Names(Vec<String>);
 
 impl Names {
+    /// Names of roles that exist, which may be any.
+    pub(crate) fn roles<C: FromIterator<RoleName>>(self) -> Result<C> {
+        self.0.iter().map(|name| RoleName::existing(name)).collect()
+    }
+
     fn parsed<T: FromStr<Err = Error>, C: FromIterator<T>>(self) -> Result<C> {
         self.0.iter().map(|name| name.parse()).collect()
     }

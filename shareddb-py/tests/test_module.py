@@ -96,6 +96,15 @@ class Provisioning(unittest.TestCase):
         self.assertEqual(psql(config, "SELECT session_user || ' ' || current_user"), "first_user first_db")
         self.assertEqual(psql(config, "SHOW work_mem"), "8MB")
 
+        with self.assertRaises(shareddb.NotFoundError) as nothing_to_adopt:
+            provisioner.plan("by-hand", adopt=shareddb.Adopt(take_from=["Some Body"], close_to_others=True))
+        self.assertEqual(nothing_to_adopt.exception.code, "database_not_found")
+        self.assertEqual(shareddb.Adopt(demote=True), shareddb.Adopt(demote=True))
+        self.assertEqual(provisioner.create("first", adopt=shareddb.Adopt()).outcome, "unchanged")
+        with self.assertRaises(shareddb.RefusedError) as not_adopted:
+            provisioner.undo_adopt("first")
+        self.assertEqual(not_adopted.exception.code, "not_adopted")
+
         with self.assertRaises(shareddb.RefusedError) as refused:
             provisioner.drop("first", confirm="other")
         self.assertEqual(refused.exception.code, "confirmation_required")

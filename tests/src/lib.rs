@@ -12,6 +12,7 @@ pub mod command;
 pub mod conformance;
 pub mod daemon;
 pub mod kubeconfig;
+pub mod legacy;
 pub mod majors;
 pub mod measure;
 pub mod mount;

@@ -1,5 +1,5 @@
-//! Creates or drops an app and kills itself with SIGKILL at one event: `provision-and-die APP create|drop NUMBER`, in the
-//! environment that the environment's variables choose.
+//! Creates, adopts or drops an app and kills itself with SIGKILL at one event: `provision-and-die APP create|adopt|drop
+//! NUMBER`, in the environment that the environment's variables choose.
 //!
 //! Exits with 0 when there were fewer events than NUMBER.
 #![allow(clippy::expect_used, reason = "a helper of tests")]
@@ -7,12 +7,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Signal, getpid, kill_process};
-use shareddb_core::{AppName, AppSpec, Environments, Provisioner};
+use shareddb_core::{Adopt, AppName, AppSpec, Environments, Provisioner};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, app, verb, number] = arguments.as_slice() else { panic!("APP create|drop NUMBER") };
+    let [_, app, verb, number] = arguments.as_slice() else { panic!("APP create|adopt|drop NUMBER") };
     let (app, number): (AppName, usize) = (app.parse().expect("APP"), number.parse().expect("NUMBER"));
     let environments = Environments::from_env().expect("a file without faults");
     let environment = environments.chosen().and_then(|name| environments.environment(&name)).expect("an environment");
@@ -24,6 +24,11 @@ async fn main() {
     });
     let result = match verb.as_str() {
         "create" => provisioner.create(&AppSpec::new(app)).await,
+        "adopt" => {
+            let mut spec = AppSpec::new(app);
+            spec.adopt = Some(Adopt::default());
+            provisioner.create(&spec).await
+        }
         _ => provisioner.drop(&app, app.as_str()).await,
     };
     result.expect("an undisturbed run succeeds");

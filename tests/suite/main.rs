@@ -2,6 +2,10 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot run has failed")]
 
 mod abroad;
+mod adopt;
+mod adopt_crash;
+mod adopt_refusals;
+mod adopt_undo;
 mod cli;
 mod cluster;
 mod corners;

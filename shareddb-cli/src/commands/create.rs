@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{App, AppSpec, Environment, Error, LocalState, Proof, Report, Result, SettingName, Step};
+use shareddb_core::{
+    Adopt, App, AppSpec, DatabaseName, Environment, Error, LocalState, LoginName, Proof, Report, Result, RoleName,
+    SettingName, Step,
+};
 
-use crate::args::Create;
+use crate::args::{Adoption, Create};
 use crate::context::Context;
 use crate::output::{Text, View};
 use crate::preview::Preview;
@@ -34,6 +37,9 @@ impl View for Done {
 pub(crate) async fn run(args: &Create, context: &Context) -> Result<ExitCode> {
     let spec = spec(args)?;
     let environment = context.environment()?;
+    if args.adoption.undo_adopt {
+        return undo(args, &spec, &environment, context).await;
+    }
     if args.dry_run.dry_run {
         let plan = context.mutator(&environment).await?.plan(&spec).await?;
         return Preview::of(&plan).show(context, args.dry_run);
@@ -51,6 +57,17 @@ pub(crate) async fn run(args: &Create, context: &Context) -> Result<ExitCode> {
     let done = Done(report);
     context.output.show(&done)?;
     next(&done.0, context);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn undo(args: &Create, spec: &AppSpec, environment: &Environment, context: &Context) -> Result<ExitCode> {
+    let provisioner = context.provisioner(environment).await?;
+    if args.dry_run.dry_run {
+        return Preview::of(&provisioner.plan_undo_adopt(&spec.name).await?).show(context, args.dry_run);
+    }
+    let report = provisioner.undo_adopt(&spec.name).await?;
+    notes(&report, context);
+    context.output.show(&Done(report))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -93,8 +110,13 @@ fn next(report: &Report, context: &Context) {
 
 fn spec(args: &Create) -> Result<AppSpec> {
     let mut spec = AppSpec::new(args.app.parse()?);
-    spec.database = args.database.as_deref().map(str::parse).transpose()?;
-    spec.user = args.user.as_deref().map(str::parse).transpose()?;
+    spec.adopt = adopt(&args.adoption)?;
+    // What exists may have any name.
+    let exists = spec.adopt.is_some();
+    let database = |name: &str| if exists { DatabaseName::existing(name) } else { name.parse() };
+    let user = |name: &str| if exists { LoginName::existing(name) } else { name.parse() };
+    spec.database = args.database.as_deref().map(database).transpose()?;
+    spec.user = args.user.as_deref().map(user).transpose()?;
     spec.connections = args.connections;
     spec.search_path = args.search_path.as_deref().map(parsed).transpose()?;
     spec.extensions = args.extension.as_deref().map(|list| parsed(chosen(list, "--extension")?)).transpose()?;
@@ -102,6 +124,24 @@ fn spec(args: &Create) -> Result<AppSpec> {
     spec.allow_overcommit = args.allow_overcommit;
     spec.secure_server = args.secure_server;
     Ok(spec)
+}
+
+fn adopt(args: &Adoption) -> Result<Option<Adopt>> {
+    if !args.adopt {
+        return Ok(None);
+    }
+    let roles = |names: &[String]| names.iter().map(|name| RoleName::existing(name)).collect::<Result<_>>();
+    let mut adopt = Adopt::default();
+    adopt.demote = args.demote;
+    adopt.keep_memberships = args.keep_memberships;
+    adopt.take_from = roles(&args.take_from)?;
+    adopt.keep_grants = args.keep_grants;
+    adopt.allow_connect = roles(&args.allow_connect)?;
+    adopt.close_to_others = args.yes;
+    adopt.accept_name_change = args.accept_name_change;
+    adopt.end_sessions = args.end_sessions;
+    adopt.drop_foreign_grants = args.drop_foreign_grants;
+    Ok(Some(adopt))
 }
 
 fn parsed<T: std::str::FromStr<Err = Error>, C: FromIterator<T>>(list: &[String]) -> Result<C> {
@@ -163,6 +203,16 @@ mod tests {
         for line in ["--extension none,x", "--set none --set a.b=1"] {
             assert_eq!(spec_of(&format!("shareddb create a {line}")).unwrap_err().code(), "list_invalid");
         }
+    }
+
+    #[test]
+    fn what_is_adopted_has_any_name_and_what_is_made_has_not() {
+        let spec = spec_of("shareddb create a --adopt --database MyApp --take-from Some-Body --yes").unwrap();
+        let adopt = spec.adopt.unwrap();
+        assert_eq!(spec.database.unwrap().as_str(), "MyApp");
+        assert!(adopt.close_to_others && adopt.take_from.len() == 1 && !adopt.demote);
+        assert_eq!(spec_of("shareddb create a --database MyApp").unwrap_err().code(), "name_invalid");
+        assert!(Args::try_parse_from("shareddb create a --demote".split_whitespace()).is_err());
     }
 
     #[test]

@@ -102,6 +102,21 @@ impl RoleShape {
         bypassrls: false,
         connection_limit: -1,
     };
+
+    /// As CREATE ROLE and ALTER ROLE spell it.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let word = |on: bool, name: &str| if on { name.to_owned() } else { format!("NO{name}") };
+        vec![
+            word(self.login, "LOGIN"),
+            word(self.inherit, "INHERIT"),
+            word(self.superuser, "SUPERUSER"),
+            word(self.createdb, "CREATEDB"),
+            word(self.createrole, "CREATEROLE"),
+            word(self.replication, "REPLICATION"),
+            word(self.bypassrls, "BYPASSRLS"),
+            format!("CONNECTION LIMIT {}", self.connection_limit),
+        ]
+    }
 }
 
 /// When a role's password stops working.

@@ -48,6 +48,16 @@ impl Bearer {
     }
 }
 
+impl Mark {
+    /// The name of the object that it belongs on.
+    pub(crate) fn name_of(&self, bearer: Bearer) -> &str {
+        match bearer {
+            Bearer::Role => self.owner(),
+            Bearer::Database => self.database.as_str(),
+        }
+    }
+}
+
 impl Marks {
     /// Reads them. One that cannot be read hinders nobody but its app.
     pub(crate) async fn read(session: &AdminSession) -> Result<Self> {
@@ -80,7 +90,7 @@ impl Marks {
         let of = |bearer| {
             self.readable
                 .iter()
-                .filter(move |fact| fact.bearer == bearer && fact.name == fact.mark.database.as_str())
+                .filter(move |fact| fact.bearer == bearer && fact.name == fact.mark.name_of(bearer))
                 .map(|fact| (&fact.mark.app, &fact.mark))
         };
         of(Bearer::Database).chain(of(Bearer::Role)).collect()

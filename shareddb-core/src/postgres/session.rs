@@ -112,6 +112,30 @@ impl AdminSession {
         }
     }
 
+    /// Begins a transaction in which statements follow one another; [`end`](Self::end) ends it. `before` is run first.
+    pub(crate) async fn begin(&self, what: &str, before: &str) -> Result<()> {
+        self.run(what, &["BEGIN", before].join("; ")).await
+    }
+
+    /// Runs statements one after the other.
+    pub(crate) async fn run_all(&self, what: &str, statements: &[String]) -> Result<()> {
+        if statements.is_empty() {
+            return Ok(());
+        }
+        self.run(what, &statements.join(";\n")).await
+    }
+
+    /// Commits what was done, or takes it back.
+    pub(crate) async fn end(&self, what: &str, done: Result<()>) -> Result<()> {
+        match done {
+            Ok(()) => self.run(what, "COMMIT").await,
+            Err(error) => {
+                let _ = self.session.simple_query("ROLLBACK").await;
+                Err(error)
+            }
+        }
+    }
+
     /// As [`run_transaction`](Self::run_transaction), for statements that must not appear in the server's log. That is
     /// switched off by a message of its own, `silence`: the log gets a whole message before any of it is run.
     pub(crate) async fn run_silently(&self, what: &str, silence: &str, statements: &[String]) -> Result<()> {

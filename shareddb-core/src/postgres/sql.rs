@@ -16,6 +16,11 @@ pub(crate) fn literal(value: impl AsRef<str>) -> String {
     if value.contains('\\') { format!("E'{}'", value.replace('\\', "\\\\")) } else { format!("'{value}'") }
 }
 
+/// Text of others for people: printable letters of any script stay, the rest cannot act on a terminal.
+pub(crate) fn escaped(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
 /// Reads a list of names as the server stores it for settings such as `search_path`: separated by commas, each plain
 /// or delimited by double quotes.
 pub(crate) fn parse_identifier_list(text: &str) -> Vec<String> {

@@ -131,18 +131,7 @@ pub(crate) fn alter_role_within(role: &str, shape: &RoleShape, powers: &Powers) 
 }
 
 fn attributes(shape: &RoleShape) -> String {
-    let word = |on: bool, name: &str| if on { name.to_owned() } else { format!("NO{name}") };
-    [
-        word(shape.login, "LOGIN"),
-        word(shape.inherit, "INHERIT"),
-        word(shape.superuser, "SUPERUSER"),
-        word(shape.createdb, "CREATEDB"),
-        word(shape.createrole, "CREATEROLE"),
-        word(shape.replication, "REPLICATION"),
-        word(shape.bypassrls, "BYPASSRLS"),
-        format!("CONNECTION LIMIT {}", shape.connection_limit),
-    ]
-    .join(" ")
+    shape.words().join(" ")
 }
 
 pub(crate) fn clear_password(role: &str) -> String {

@@ -41,7 +41,13 @@ pub(crate) fn notices(app: &App, record: Option<&Mark>, observed: &Observed) -> 
     let enterable = observed.abroad.enterable.iter().map(|(database, role)| {
         format!("database {database} is not the app's, and role {role} can get into it: it owns it, or has its name")
     });
-    elsewhere.into_iter().chain(nowhere).chain(enterable).collect()
+    let before = observed.roles.get(app.owner.as_str()).filter(|owner| owner.sessions > 0).map(|owner| {
+        format!(
+            "{} sessions of app {} are from before it was adopted, and go on as {}",
+            owner.sessions, app.name, app.owner
+        )
+    });
+    elsewhere.into_iter().chain(nowhere).chain(enterable).chain(before).collect()
 }
 
 /// Whether no schema on the search path exists, nor will by what is planned.
@@ -54,7 +60,7 @@ fn leads_nowhere(app: &App, observed: &Observed) -> bool {
 }
 
 /// A record that cannot be read stops the app that it is about, and no other.
-fn check_records(app: &App, observed: &Observed) -> Result<()> {
+pub(crate) fn check_records(app: &App, observed: &Observed) -> Result<()> {
     let bears = |bearer, name: &str| match bearer {
         Bearer::Role => app.roles().any(|role| role.as_str() == name),
         Bearer::Database => name == app.database.as_str(),
@@ -245,14 +251,16 @@ fn check_schema(extension: &str, schema: &str, inside: &InsideFacts) -> Result<(
     }
 }
 
-fn other_apps<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = App> + 'a {
+pub(crate) fn other_apps<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = App> + 'a {
     let others = observed.marks.records().into_values().filter(move |mark| mark.app != *except);
     others.filter_map(|mark| App::recorded(mark).ok())
 }
 
 fn taken(kind: &str, name: &str, why: &str) -> Error {
-    Error::conflict("name_taken", format!("{kind} {name:?} cannot be used: {why}"))
-        .with_hint("choose another name for the app, or other ones with --database and --user")
+    Error::conflict("name_taken", format!("{kind} {name:?} cannot be used: {why}")).with_hint(
+        "choose another name for the app, or other ones with --database and --user; \
+             if the app was made by hand, --adopt takes it over",
+    )
 }
 
 fn lost_mark(bearer: Bearer, app: &App) -> Error {
@@ -260,7 +268,10 @@ fn lost_mark(bearer: Bearer, app: &App) -> Error {
         Bearer::Role => statements::mark_role(app.owner.as_str(), &app.mark()),
         Bearer::Database => statements::mark_database(app.database.as_str(), &app.mark()),
     };
-    let kind = bearer.as_str();
-    Error::conflict("mark_lost", format!("{kind} {} has the name of app {} and not its record", app.database, app.name))
-        .with_hint(format!("if it is the app's, say so as a superuser: {statement}"))
+    let (kind, mark) = (bearer.as_str(), app.mark());
+    Error::conflict(
+        "mark_lost",
+        format!("{kind} {} has the name of app {} and not its record", mark.name_of(bearer), app.name),
+    )
+    .with_hint(format!("if it is the app's, say so as a superuser: {statement}"))
 }

@@ -43,6 +43,11 @@ pub(crate) fn choose(app: &App, observed: &Observed) -> Credential {
 fn idle(app: &App, observed: &Observed, named: Option<Slot>) -> Slot {
     let sessions = |slot| observed.roles.get(app.login(slot).as_str()).map_or(0, |facts: &RoleFacts| facts.sessions);
     let (one, two) = (sessions(Slot::One), sessions(Slot::Two));
+    // Programs may have the password of an adopted login by hand; nobody has one of a login that never had any.
+    let unissued = observed.roles.get(app.login(Slot::Two).as_str()).is_some_and(|facts| !facts.has_password);
+    if app.adopted.is_some() && unissued {
+        return Slot::Two;
+    }
     match (one, two) {
         (0, 0) => named.map_or(Slot::One, Slot::other),
         _ if one <= two => Slot::One,

@@ -7,6 +7,7 @@ use crate::names::RoleName;
 use crate::postgres::facts::{DatabaseFacts, InsideFacts, OWNER_ACCESS, RoleFacts};
 use crate::postgres::marks::Bearer;
 use crate::postgres::sql::parse_identifier_list;
+use crate::provision::adopt::Adoption;
 use crate::provision::observed::Observed;
 use crate::provision::step::Step;
 
@@ -34,7 +35,7 @@ pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
     // Somebody may have come in after this was observed, and before a right was taken.
     let taken = existing.is_some() && steps.iter().any(|step| matches!(step, Step::SetAccess { .. }));
     if taken || !facts.strangers.is_empty() {
-        steps.push(Step::EndStrangers { database: app.database.clone(), own: app.roles().cloned().collect() });
+        steps.push(Step::EndStrangers { database: app.database.clone(), own: app.residents().cloned().collect() });
     }
     if !facts.allows_connections {
         steps.push(Step::OpenDatabase { database: app.database.clone() });
@@ -56,16 +57,28 @@ fn outside(app: &App, observed: &Observed, facts: &DatabaseFacts) -> Vec<Step> {
     }
     let desired = BTreeMap::from([(app.owner.to_string(), OWNER_ACCESS.map(str::to_owned).into())]);
     // A change of owner takes the old owner's rights along, and they may have been the app's.
-    if foreign_owner || facts.access != desired {
+    let guest = |grantee: &str| app.is_guest(grantee);
+    let access: BTreeMap<&String, &BTreeSet<String>> =
+        facts.access.iter().filter(|(grantee, _)| !guest(grantee)).collect();
+    if foreign_owner || access != desired.iter().collect() {
         let exact = |grantee: &String| facts.access.get(grantee) == desired.get(grantee);
-        let mut revoke: Vec<String> = facts.access.keys().filter(|grantee| !exact(grantee)).cloned().collect();
+        let mut revoke: Vec<String> = access.into_keys().filter(|grantee| !exact(grantee)).cloned().collect();
         if foreign_owner && facts.owner != app.owner.as_str() {
             revoke.push(facts.owner.clone());
         }
         revoke.retain(|grantee| *grantee != app.owner.as_str() || !foreign_owner);
         steps.push(Step::SetAccess { database: database.clone(), owner: app.owner.clone(), revoke });
     }
-    if facts.connection_limit != i32::from(app.database_connections()) || facts.template {
+    let enters = |guest: &RoleName| {
+        facts.access.get(guest.as_str()).is_some_and(|rights| rights.iter().any(|right| right.starts_with("CONNECT")))
+    };
+    let guests = app.adopted.iter().flat_map(|adopted| &adopted.guests).filter(|guest| !enters(guest));
+    // One that was dropped since needs nothing.
+    let guests = guests.filter(|guest| observed.roles.contains_key(guest.as_str()));
+    steps.extend(guests.map(|role| Step::Adopt(Adoption::Admit { database: database.clone(), role: role.clone() })));
+    // Sessions from before an adoption count twice until they reconnect, since new ones have a role of their own.
+    let before = observed.roles.get(app.owner.as_str()).is_some_and(|owner| owner.sessions > 0);
+    if facts.connection_limit != i32::from(app.database_connections()) && !before || facts.template {
         steps.push(Step::LimitDatabase { database: database.clone(), connections: app.database_connections() });
     }
     let foreign = facts.settings.iter();

@@ -1,5 +1,7 @@
 //! Doing what a plan says, phase by phase.
 
+use std::time::{Duration, Instant};
+
 use secrecy::SecretString;
 
 use crate::app::{App, Slot};
@@ -26,11 +28,14 @@ pub(crate) struct Execution<'a> {
     server: &'a Server,
     lock: &'a AppLock,
     listener: &'a Listener,
-    app: &'a App,
-    observation: Observation,
+    pub(in crate::provision) app: &'a App,
+    pub(in crate::provision) observation: Observation,
     /// The session inside the app's database, once there is one.
     inside: Option<AdminSession>,
     proof: Option<Proof>,
+    /// How long objects in use are waited for, and when that ends.
+    pub(in crate::provision) patience: Duration,
+    pub(in crate::provision) deadline: Option<Instant>,
 }
 
 impl<'a> Execution<'a> {
@@ -41,8 +46,10 @@ impl<'a> Execution<'a> {
         listener: &'a Listener,
         plan: &'a Plan,
         observation: Observation,
+        patience: Duration,
     ) -> Self {
-        Self { server, lock, listener, app: &plan.app, observation, inside: None, proof: None }
+        let app = &plan.app;
+        Self { server, lock, listener, app, observation, inside: None, proof: None, patience, deadline: None }
     }
 
     /// Does every step in order, and stops at the first that fails: what is done stays done, and the same run again goes on.
@@ -58,6 +65,8 @@ impl<'a> Execution<'a> {
                 [Step::PublishSecret { slot, replace, .. }] => self.publish(*slot, *replace).await?,
                 [Step::DeleteSecret { secret }] => self.server.secrets().delete(secret).await?,
                 [step @ Step::TakeRights { database, .. }] => self.elsewhere(database, step).await?,
+                steps if phase == Phase::Swap => self.swap(steps).await?,
+                steps if matches!(phase, Phase::TakeAlone | Phase::TakeTogether) => self.take(steps).await?,
                 steps => self.statements(phase, steps).await?,
             }
             group.iter().for_each(|step| self.listener.tell(Event::Done(step)));
@@ -91,7 +100,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    async fn inside(&mut self) -> Result<&AdminSession> {
+    pub(in crate::provision) async fn inside(&mut self) -> Result<&AdminSession> {
         let session = match self.inside.take() {
             Some(session) => session,
             None => self.tenant_session(self.app.database.as_str()).await?,
@@ -99,7 +108,7 @@ impl<'a> Execution<'a> {
         Ok(self.inside.insert(session))
     }
 
-    async fn tenant_session(&self, database: &str) -> Result<AdminSession> {
+    pub(in crate::provision) async fn tenant_session(&self, database: &str) -> Result<AdminSession> {
         self.server.tenant_session(database, &self.observation.observed.server).await
     }
 
@@ -134,7 +143,10 @@ impl<'a> Execution<'a> {
     async fn publish(&mut self, slot: Slot, replace: bool) -> Result<()> {
         self.lock.assert_held().await?;
         let config = self.server.published_config(self.app, self.app.login(slot), self.password()?);
-        let data = credentials::write(self.app, &config)?;
+        let mut data = credentials::write(self.app, &config)?;
+        if let Some(stored) = &self.observation.stored {
+            data = credentials::missing(self.app, stored, &data);
+        }
         let (store, secret, name) = (self.server.secrets(), &self.app.secret, &self.app.name);
         match (&self.observation.version, replace) {
             (Some(version), true) => store.replace(secret, name, &data, version).await.map(drop),
@@ -169,11 +181,14 @@ impl<'a> Execution<'a> {
         Verifier::of(&self.password()?)
     }
 
-    fn sql(&mut self, step: &Step) -> Result<Vec<String>> {
-        if let Step::SetPassword { login, source } = step {
-            return Ok(vec![sql::set_password(login.as_str(), &self.verifier(*source)?)]);
+    pub(in crate::provision) fn sql(&mut self, step: &Step) -> Result<Vec<String>> {
+        match step {
+            Step::SetPassword { login, source } => {
+                Ok(vec![sql::set_password(login.as_str(), &self.verifier(*source)?)])
+            }
+            Step::Adopt(adoption) => self.adoption_sql(adoption),
+            step => Ok(Script::of_admin(self.app, &self.observation.observed.server).statements(step)),
         }
-        Ok(Script::of_admin(self.app, &self.observation.observed.server).statements(step))
     }
 }
 

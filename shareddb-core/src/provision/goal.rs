@@ -9,6 +9,7 @@ use crate::names::AppName;
 pub(crate) enum Goal {
     Create(AppSpec),
     Drop(AppName),
+    UndoAdopt(AppName),
 }
 
 impl Goal {
@@ -16,7 +17,7 @@ impl Goal {
     pub(crate) fn spec(&self) -> AppSpec {
         match self {
             Self::Create(spec) => spec.clone(),
-            Self::Drop(name) => AppSpec::new(name.clone()),
+            Self::Drop(name) | Self::UndoAdopt(name) => AppSpec::new(name.clone()),
         }
     }
 

@@ -8,15 +8,16 @@ use secrecy::SecretString;
 use crate::app::{App, AppSpec, Slot};
 use crate::credentials;
 use crate::error::Result;
+use crate::mark::Progress;
 use crate::password;
 use crate::postgres::facts::{AbroadFacts, DatabaseFacts, InsideFacts, ServerFacts};
+use crate::postgres::legacy::Inventory;
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
-use crate::postgres::{catalog, extensions};
-use crate::provision::admission;
+use crate::postgres::{catalog, extensions, inventory};
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
-use crate::provision::proof;
-use crate::secrets::{SecretVersion, StoredSecret};
+use crate::provision::{admission, adopt, proof};
+use crate::secrets::{SecretData, SecretVersion, StoredSecret};
 use crate::server::Server;
 
 /// A reading, and beside it what is secret in it.
@@ -26,6 +27,8 @@ pub(crate) struct Observation {
     pub(crate) password: Option<SecretString>,
     /// The Secret's state, when it is the app's.
     pub(crate) version: Option<SecretVersion>,
+    /// All of the Secret, when it is the app's.
+    pub(crate) stored: Option<SecretData>,
 }
 
 /// What is the same for every app of a server.
@@ -71,15 +74,23 @@ pub(crate) async fn observe_app(
         available: BTreeMap::new(),
         abroad: AbroadFacts::default(),
         secret: SecretFacts::Absent,
+        legacy: None,
+        inventory: None,
     };
     let record = observed.record(&spec.name)?.cloned();
+    let trace = match (&record, &spec.adopt) {
+        (None, Some(_)) => Some(adopt::look(server, spec).await?),
+        _ => None,
+    };
+    let spec = trace.as_ref().map_or(spec, |trace| &trace.spec);
     let app = App::derive(spec, server.environment(), record.as_ref())?;
 
     let roles: Vec<String> = app.roles().map(ToString::to_string).collect();
+    let residents: Vec<String> = app.residents().map(ToString::to_string).collect();
     let own = app.database.as_str();
     let ((roles, verifiers), database, abroad, secret) = try_join4(
-        catalog::roles(session, &observed.server, &roles, own),
-        catalog::database(session, own, &roles),
+        catalog::roles(session, &observed.server, &residents, own),
+        catalog::database(session, own, &residents),
         catalog::abroad(session, own, &roles),
         server.secrets().load(&app.secret),
     )
@@ -87,7 +98,8 @@ pub(crate) async fn observe_app(
     observed.abroad = abroad;
     observed.roles = roles;
     observed.database = database;
-    observed.inside = inside(server, &app, &observed).await?;
+    let adopting = record.as_ref().is_some_and(|mark| mark.progress == Some(Progress::Adopting));
+    (observed.inside, observed.inventory) = inside(server, &app, &observed, adopting).await?;
     let wanted: Vec<&str> = match &observed.inside {
         Some(inside) => inside.missing(&app.extensions).map(AsRef::as_ref).collect(),
         None => app.extensions.iter().map(AsRef::as_ref).collect(),
@@ -97,21 +109,37 @@ pub(crate) async fn observe_app(
         catalog::check_settings(session, &observed.server.admin, &app.settings).await?;
     }
 
-    let mut observation = Observation { observed, password: None, version: None };
+    if let Some(trace) = trace {
+        observed.legacy = Some(Box::new(trace.follow(server, session, &app, &observed, &verifiers).await?));
+        let password = trace.password().cloned();
+        let (version, stored) = trace.secret.map(|secret| (secret.version, secret.data)).unzip();
+        return Ok(Observation { observed, password, version, stored });
+    }
+    let mut observation = Observation { observed, password: None, version: None, stored: None };
     if let Some(secret) = secret {
         observation.take_secret(server, &app, &verifiers, secret).await?;
     }
     Ok(observation)
 }
 
-async fn inside(server: &Server, app: &App, observed: &Observed) -> Result<Option<InsideFacts>> {
+async fn inside(
+    server: &Server,
+    app: &App,
+    observed: &Observed,
+    adopting: bool,
+) -> Result<(Option<InsideFacts>, Option<Box<Inventory>>)> {
     let admitted = |facts: &DatabaseFacts| observed.server.superuser || facts.owner == observed.server.admin;
     let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid && admitted(facts);
     if !(observed.owns_database(app) && observed.database.as_ref().is_some_and(enterable)) {
-        return Ok(None);
+        return Ok((None, None));
     }
     let session = server.tenant_session(app.database.as_str(), &observed.server).await?;
-    catalog::inside(&session, app).await.map(Some)
+    let facts = catalog::inside(&session, app).await?;
+    let inventory = match adopting {
+        true => Some(Box::new(inventory::inside(&session, app.owner.as_str(), observed.server.version).await?)),
+        false => None,
+    };
+    Ok((Some(facts), inventory))
 }
 
 impl Observation {
@@ -122,11 +150,16 @@ impl Observation {
         verifiers: &BTreeMap<String, String>,
         secret: StoredSecret,
     ) -> Result<()> {
-        if secret.app.as_ref() != Some(&app.name) {
+        // One that was made by hand is the app's, once its record says that it is being adopted.
+        let by_hand = secret.app.is_none() && app.adopted.is_some();
+        if secret.app.as_ref() != Some(&app.name) && !by_hand {
             self.observed.secret = SecretFacts::Foreign;
             return Ok(());
         }
-        let stored = credentials::read(app, &secret.data);
+        let stored = match by_hand {
+            true => credentials::Stored::by_hand(&secret.data),
+            false => credentials::read(app, &secret.data),
+        };
         let slot = app.slot_of(&stored.user);
         let works = if self.observed.server.superuser {
             Slot::ALL.map(|slot| {
@@ -143,11 +176,13 @@ impl Observation {
         self.observed.secret = SecretFacts::Held(HeldSecret {
             slot,
             complete: stored.complete,
-            current: expected.is_ok_and(|expected| credentials::contains(&secret.data, &expected)),
+            current: !by_hand
+                && expected.is_ok_and(|expected| credentials::missing(app, &secret.data, &expected).is_empty()),
             works,
         });
         self.password = Some(stored.password);
         self.version = Some(secret.version);
+        self.stored = Some(secret.data);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::mark::Mark;
 use crate::names::{AppName, EnvironmentName};
 use crate::postgres::facts::{AbroadFacts, DatabaseFacts, ExtensionFacts, InsideFacts, RoleFacts, ServerFacts};
+use crate::postgres::legacy::{Inventory, Legacy};
 use crate::postgres::marks::{Bearer, Marks};
 use crate::postgres::statements;
 
@@ -28,6 +29,10 @@ pub(crate) struct Observed {
     /// What the app's roles have outside its database.
     pub(crate) abroad: AbroadFacts,
     pub(crate) secret: SecretFacts,
+    /// A hand-made app that is to be adopted.
+    pub(crate) legacy: Option<Box<Legacy>>,
+    /// What has owners in the database, while an adoption is not through.
+    pub(crate) inventory: Option<Box<Inventory>>,
 }
 
 /// The Secret, without what is secret in it.
@@ -60,10 +65,10 @@ impl Observed {
     /// `Conflict` when the record stands on a role that it does not name.
     pub(crate) fn record(&self, app: &AppName) -> Result<Option<&Mark>> {
         let mut roles = self.marks.readable.iter().filter(|fact| fact.bearer == Bearer::Role && fact.mark.app == *app);
-        let Some(misplaced) = roles.find(|fact| fact.name != fact.mark.database.as_str()) else {
+        let Some(misplaced) = roles.find(|fact| fact.name != fact.mark.owner()) else {
             return Ok(self.marks.records().remove(app));
         };
-        let (role, right) = (&misplaced.name, misplaced.mark.database.as_str());
+        let (role, right) = (&misplaced.name, misplaced.mark.owner());
         let hint = match self.marks.on(Bearer::Role, right) {
             Some(_) => {
                 format!("role {right} bears it, too; take it from the other one: {}", statements::unmark_role(role))

@@ -13,7 +13,7 @@ use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::step::{PasswordSource, Step};
-use crate::provision::{admission, database_steps, reach, role_steps, walls};
+use crate::provision::{admission, adopt, database_steps, reach, role_steps, walls};
 
 /// What would be done for one app, in order. Empty: everything is as it should be.
 ///
@@ -61,6 +61,9 @@ impl fmt::Display for Plan {
 /// `NotFound` when an extension is not installed on the server.
 pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let record = observed.record(&spec.name)?;
+    if let (None, Some(adopt), Some(legacy)) = (record, &spec.adopt, &observed.legacy) {
+        return adopt::plan(spec, adopt, observed, legacy);
+    }
     let app = App::derive(spec, &observed.environment, record)?;
     admission::check(spec, &app, record, observed)?;
 
@@ -72,6 +75,7 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
         changes.push(Step::EndAbroad { own: app.roles().cloned().collect() });
     }
     changes.extend(database_steps::database(&app, observed));
+    changes.extend(adopt::rest(&app, record, observed));
     let (changes, beyond) = reach::part(&app, observed, changes);
     gaps.extend(beyond);
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
@@ -110,6 +114,7 @@ fn notices(app: &App, record: Option<&Mark>, observed: &Observed, partial: bool)
 fn progress(record: Option<&Mark>) -> Progress {
     match record {
         None | Some(Mark { progress: Some(Progress::Creating), .. }) => Progress::Creating,
+        Some(Mark { progress: Some(Progress::Adopting), .. }) => Progress::Adopting,
         Some(_) => Progress::Changing,
     }
 }
@@ -120,7 +125,7 @@ fn begin(app: &App, observed: &Observed, progress: Progress) -> Option<Step> {
     (observed.roles.contains_key(role.as_str()) && !begun).then_some(Step::MarkOwner { role, progress })
 }
 
-fn password_steps(app: &App, credential: &Credential) -> Vec<Step> {
+pub(crate) fn password_steps(app: &App, credential: &Credential) -> Vec<Step> {
     let login = app.login(credential.slot);
     let set = Step::SetPassword { login: login.clone(), source: credential.source };
     let end = Step::EndExpiry { login: login.clone() };

@@ -22,6 +22,10 @@ pub enum Outcome {
     Unchanged,
     /// It is gone.
     Dropped,
+    /// It was made by hand, and was taken over.
+    Adopted,
+    /// It is as it was before it was adopted, and recorded no more.
+    Released,
 }
 
 impl Outcome {
@@ -32,6 +36,8 @@ impl Outcome {
             Self::Configured => "configured",
             Self::Unchanged => "unchanged",
             Self::Dropped => "dropped",
+            Self::Adopted => "adopted",
+            Self::Released => "released",
         }
     }
 }
@@ -59,6 +65,8 @@ impl Report {
     pub(crate) fn new(plan: Plan, proof: Option<Proof>) -> Self {
         let outcome = match plan.goal {
             Goal::Drop(_) => Outcome::Dropped,
+            Goal::UndoAdopt(_) => Outcome::Released,
+            Goal::Create(_) if !plan.exists && plan.app.adopted.is_some() => Outcome::Adopted,
             Goal::Create(_) if plan.steps.is_empty() => Outcome::Unchanged,
             Goal::Create(_) if plan.exists => Outcome::Configured,
             Goal::Create(_) => Outcome::Created,

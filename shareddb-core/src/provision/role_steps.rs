@@ -1,12 +1,14 @@
 //! What to do about an app's four roles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::adoption::Adopted;
 use crate::app::{App, MAINTENANCE_CONNECTIONS};
 use crate::mark::Progress;
 use crate::names::RoleName;
 use crate::postgres::facts::{Access, Grants, Membership, RoleFacts, RoleShape};
 use crate::postgres::statements::MAINTENANCE_GROUP;
+use crate::provision::adopt::Adoption;
 use crate::provision::observed::Observed;
 use crate::provision::step::Step;
 
@@ -18,6 +20,10 @@ struct Desired<'a> {
     name: &'a RoleName,
     shape: RoleShape,
     groups: Vec<&'a str>,
+    /// The login of the database's name, where `samerole` asks for a membership in it.
+    passage: Option<&'a RoleName>,
+    /// Whom the passage is for.
+    passing: Option<&'a RoleName>,
     settings: BTreeMap<&'static str, String>,
 }
 
@@ -28,11 +34,15 @@ pub(crate) fn roles(app: &App, observed: &Observed, progress: Progress) -> Vec<S
     let maintenance = RoleShape { connection_limit: i32::from(MAINTENANCE_CONNECTIONS), ..RoleShape::CLOSED };
     for name in &app.logins {
         let settings = [("role", app.owner.to_string()), ("temp_file_limit", TEMP_FILE_LIMIT.to_owned())].into();
-        steps.extend(member(&Desired { name, shape: login, groups: vec![app.owner.as_str()], settings }, observed));
+        let passage = app.namesake().filter(|namesake| *namesake != name);
+        let passing = app.logins.iter().find(|other| app.namesake() == Some(name) && *other != name);
+        let groups = vec![app.owner.as_str()];
+        steps.extend(member(&Desired { name, shape: login, groups, passage, passing, settings }, observed));
     }
     let settings = [("temp_file_limit", "-1".to_owned())].into();
     let groups = vec![app.owner.as_str(), MAINTENANCE_GROUP];
-    steps.extend(member(&Desired { name: &app.maintenance, shape: maintenance, groups, settings }, observed));
+    let (name, passage, passing) = (&app.maintenance, None, None);
+    steps.extend(member(&Desired { name, shape: maintenance, groups, passage, passing, settings }, observed));
     let foreign = observed.abroad.access.iter().cloned();
     steps.extend(foreign.map(|Access { database, role, grantor }| Step::RevokeAccess { database, role, grantor }));
     revokes_first(steps)
@@ -81,8 +91,12 @@ fn owner(app: &App, observed: &Observed, progress: Progress) -> Vec<Step> {
     if facts.has_password {
         steps.push(Step::ClearPassword { role: role.clone() });
     }
-    steps.extend(facts.groups.iter().flat_map(|(group, grants)| revoke(group, role.as_str(), grants)));
+    let kept = |kept: fn(&Adopted) -> &BTreeSet<RoleName>| app.adopted.iter().flat_map(kept).map(RoleName::as_str);
+    let groups: Vec<&str> = kept(|adopted| &adopted.groups).collect();
+    let foreign = facts.groups.iter().filter(|(group, _)| !groups.contains(&group.as_str()));
+    steps.extend(foreign.flat_map(|(group, grants)| revoke(group, role.as_str(), grants)));
     let ours: Vec<&str> = app.logins.iter().chain([&app.maintenance]).map(AsRef::as_ref).collect();
+    let ours: Vec<&str> = ours.into_iter().chain(kept(|adopted| &adopted.members)).collect();
     let foreign = members(facts, observed).filter(|(member, _)| !ours.contains(&member.as_str()));
     steps.extend(foreign.flat_map(|(member, grants)| revoke(role.as_str(), member, grants)));
     steps
@@ -129,6 +143,9 @@ fn member(desired: &Desired<'_>, observed: &Observed) -> Vec<Step> {
             steps.push(Step::GrantMembership { group: (*group).to_owned(), member: role.clone() });
         }
     }
+    if let Some(group) = desired.passage.filter(|group| !groups.contains_key(group.as_str())) {
+        steps.push(Step::Adopt(Adoption::GrantPassage { group: group.clone(), member: role.clone() }));
+    }
     for (name, value) in &desired.settings {
         if facts.and_then(|facts| facts.settings.get(*name)) != Some(value) {
             steps.push(set(role, name, value));
@@ -146,9 +163,14 @@ fn amend(desired: &Desired<'_>, facts: &RoleFacts, observed: &Observed) -> Vec<S
     if facts.has_password && !desired.shape.login {
         steps.push(Step::ClearPassword { role: role.clone() });
     }
-    let foreign = facts.groups.iter().filter(|(group, _)| !desired.groups.contains(&group.as_str()));
+    let ours = |group: &str| {
+        desired.groups.contains(&group) || desired.passage.is_some_and(|passage| passage.as_str() == group)
+    };
+    let foreign = facts.groups.iter().filter(|(group, _)| !ours(group));
     steps.extend(foreign.flat_map(|(group, grants)| revoke(group, role.as_str(), grants)));
-    steps.extend(members(facts, observed).flat_map(|(member, grants)| revoke(role.as_str(), member, grants)));
+    let passing = |member: &str| desired.passing.is_some_and(|passing| passing.as_str() == member);
+    let foreign = members(facts, observed).filter(|(member, _)| !passing(member));
+    steps.extend(foreign.flat_map(|(member, grants)| revoke(role.as_str(), member, grants)));
     let extra = facts.settings.keys().filter(|name| !desired.settings.contains_key(name.as_str()));
     steps.extend(extra.map(|name| Step::ResetForRole { role: role.clone(), database: None, name: name.clone() }));
     steps

@@ -89,7 +89,7 @@ impl<'a> Script<'a> {
             | Step::ReassignStrays { .. }
             | Step::DropDatabase { .. }
             | Step::DropRole { .. } => self.of_others(step),
-            Step::SetPassword { .. } | Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => {
+            Step::SetPassword { .. } | Step::Adopt(_) | Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => {
                 Vec::new()
             }
         }

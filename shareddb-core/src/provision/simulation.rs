@@ -18,13 +18,13 @@ use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
 use crate::provision::plan::{Plan, plan};
 use crate::provision::step::Step;
 
-pub(super) const ADMIN: &str = "postgres";
+pub(in crate::provision) const ADMIN: &str = "postgres";
 /// An admin who is no superuser.
 pub(super) const PLAIN_ADMIN: &str = "adm";
 
 #[derive(Clone, Debug)]
-pub(super) struct World {
-    pub(super) observed: Observed,
+pub(in crate::provision) struct World {
+    pub(in crate::provision) observed: Observed,
     /// The inside of the database, whether or not anybody can look.
     pub(super) inside: InsideFacts,
     passwords: Passwords,
@@ -54,7 +54,8 @@ pub(super) static SPEC: LazyLock<AppSpec> = LazyLock::new(|| {
     spec.settings = Some([("work_mem".parse().unwrap(), "8MB".to_owned())].into());
     spec
 });
-pub(super) static APP: LazyLock<App> = LazyLock::new(|| App::derive(&SPEC, &"local".parse().unwrap(), None).unwrap());
+pub(in crate::provision) static APP: LazyLock<App> =
+    LazyLock::new(|| App::derive(&SPEC, &"local".parse().unwrap(), None).unwrap());
 /// The world with the app as it should be.
 pub(super) static FINE: LazyLock<World> = LazyLock::new(|| {
     let empty = World::empty();
@@ -63,7 +64,7 @@ pub(super) static FINE: LazyLock<World> = LazyLock::new(|| {
 
 impl World {
     /// A server of ours without any app.
-    pub(super) fn empty() -> Self {
+    pub(in crate::provision) fn empty() -> Self {
         let server = ServerFacts {
             version: ServerVersion::new(150_018),
             ours: true,
@@ -89,6 +90,8 @@ impl World {
             .into(),
             abroad: AbroadFacts::default(),
             secret: SecretFacts::Absent,
+            legacy: None,
+            inventory: None,
         };
         Self { observed, inside: InsideFacts::default(), passwords: Passwords::default() }
     }
@@ -194,7 +197,7 @@ impl World {
         self.observed.database.as_mut().expect("the database must exist")
     }
 
-    pub(super) fn mark(&mut self, bearer: Bearer, name: &str, mark: &Mark) {
+    pub(in crate::provision) fn mark(&mut self, bearer: Bearer, name: &str, mark: &Mark) {
         self.observed.marks.readable.retain(|fact| (fact.bearer, fact.name.as_str()) != (bearer, name));
         self.observed.marks.readable.push(MarkFact { bearer, name: name.to_owned(), mark: mark.clone() });
         self.observed.marks.readable.sort_by_key(|fact| (fact.bearer as u8, fact.name.clone()));
@@ -387,6 +390,7 @@ impl World {
                 self.passwords.secret = None;
             }
             Step::DropRole { role } => self.drop_role(role.as_str()),
+            Step::Adopt(adoption) => panic!("no app of this world was made by hand: {adoption}"),
         }
         self.look_inside();
         if let SecretFacts::Held(held) = &mut self.observed.secret {
@@ -463,17 +467,24 @@ fn take_grant(memberships: &mut BTreeMap<String, Grants>, name: &str, grantor: &
 }
 
 fn new_role(shape: RoleShape) -> RoleFacts {
-    RoleFacts {
-        shape,
-        expiry: Expiry::Never,
-        has_password: false,
-        administered: true,
-        settable: true,
-        groups: BTreeMap::new(),
-        members: BTreeMap::new(),
-        settings: BTreeMap::new(),
-        database_settings: BTreeMap::new(),
-        sessions: 0,
+    RoleFacts { shape, ..RoleFacts::empty() }
+}
+
+impl RoleFacts {
+    /// A role that can do nothing and has nothing.
+    pub(in crate::provision) fn empty() -> Self {
+        Self {
+            shape: RoleShape::CLOSED,
+            expiry: Expiry::Never,
+            has_password: false,
+            administered: true,
+            settable: true,
+            groups: BTreeMap::new(),
+            members: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            database_settings: BTreeMap::new(),
+            sessions: 0,
+        }
     }
 }
 

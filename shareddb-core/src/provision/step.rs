@@ -8,6 +8,7 @@ use crate::app::Slot;
 use crate::mark::Progress;
 use crate::names::{DatabaseName, RoleName, SchemaName, SecretName};
 use crate::postgres::facts::RoleShape;
+use crate::provision::adopt::Adoption;
 
 /// One change. Its order in a plan matters: every prefix leaves the app closed to others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -92,6 +93,8 @@ pub enum Step {
     DeleteSecret { secret: SecretName },
     /// Drop a role.
     DropRole { role: RoleName },
+    /// A change of an adoption.
+    Adopt(Adoption),
 }
 
 /// Where a password comes from. The password itself is never part of a plan.
@@ -136,6 +139,8 @@ impl Change {
 pub(crate) enum Phase {
     /// What all apps share; each by itself.
     Server,
+    /// The moment at which an app is taken over, or given back: one transaction inside its database.
+    Swap,
     /// Roles: one transaction.
     Roles,
     /// What cannot be in a transaction, and what waits for the one before.
@@ -144,6 +149,10 @@ pub(crate) enum Phase {
     Database,
     /// The database from inside: one transaction.
     Inside,
+    /// What changes hands while the app works, each by itself.
+    TakeAlone,
+    /// What changes hands in larger lots.
+    TakeTogether,
     /// The login's password: one transaction.
     Password,
     /// Not SQL of the admin.
@@ -154,8 +163,8 @@ impl Phase {
     /// Whether steps that are neighbours stand or fall together.
     pub(crate) fn is_transaction(self) -> bool {
         match self {
-            Self::Roles | Self::Database | Self::Inside | Self::Password => true,
-            Self::Server | Self::Alone | Self::Outside => false,
+            Self::Swap | Self::Roles | Self::Database | Self::Inside | Self::TakeTogether | Self::Password => true,
+            Self::Server | Self::Alone | Self::TakeAlone | Self::Outside => false,
         }
     }
 }
@@ -187,6 +196,7 @@ impl Step {
             | Self::DeleteSecret { .. }
             | Self::DropRole { .. } => Change::Remove,
             Self::Prove { .. } => Change::Check,
+            Self::Adopt(adoption) => adoption.change(),
             Self::CloseToPublic { .. }
             | Self::AlterRole { .. }
             | Self::SetForRole { .. }
@@ -245,6 +255,7 @@ impl Step {
             Self::TakeRights { .. } | Self::Prove { .. } | Self::PublishSecret { .. } | Self::DeleteSecret { .. } => {
                 Phase::Outside
             }
+            Self::Adopt(adoption) => adoption.phase(),
         }
     }
 }
@@ -330,6 +341,7 @@ impl fmt::Display for Step {
             }
             Self::DeleteSecret { secret } => write!(f, "secret/{secret}"),
             Self::DropRole { role } => write!(f, "role/{role}"),
+            Self::Adopt(adoption) => adoption.fmt(f),
         }
     }
 }

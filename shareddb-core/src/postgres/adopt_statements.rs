@@ -1,0 +1,160 @@
+//! The statements of an adoption and of its undoing, as text.
+
+use crate::adoption::Grant;
+use crate::password::Verifier;
+use crate::postgres::legacy::{DefaultRight, ObjectKind, ObjectName};
+use crate::postgres::sql::{identifier, identifiers, literal, parse_identifier_list};
+
+/// How long the transfer of one object waits for its lock; programs that want the object queue behind it meanwhile.
+pub(crate) const TAKE_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
+
+/// From 18 on the server warns of each MD5 password that is set; one that is carried over is nothing new.
+pub(crate) const SILENCE_MD5: &str = "SET LOCAL md5_password_warnings = off";
+
+/// The role's identity and the stored form of its password.
+pub(crate) fn stored_password(role: &str) -> String {
+    format!("SELECT concat_ws(' ', oid, rolpassword) FROM pg_authid WHERE rolname = {}", literal(role))
+}
+
+pub(crate) fn carry_password(role: &str, verifier: Option<&Verifier>, valid_until: Option<&str>) -> Vec<String> {
+    let role = identifier(role);
+    let password = verifier.map(|verifier| format!("ALTER ROLE {role} PASSWORD {}", literal(verifier.as_str())));
+    let end = valid_until.map(|end| format!("ALTER ROLE {role} VALID UNTIL {}", literal(end)));
+    password.into_iter().chain(end).collect()
+}
+
+/// What a login leaves behind when it becomes an owner role.
+pub(crate) fn strip_login(owner: &str, database: &str) -> [String; 3] {
+    let (owner, database) = (identifier(owner), identifier(database));
+    [
+        format!("ALTER ROLE {owner} PASSWORD NULL VALID UNTIL 'infinity'"),
+        format!("ALTER ROLE {owner} RESET ALL"),
+        format!("ALTER ROLE {owner} IN DATABASE {database} RESET ALL"),
+    ]
+}
+
+pub(crate) fn own(object: &ObjectName, owner: &str) -> String {
+    format!("ALTER {} {} OWNER TO {}", object.kind.keyword(), object.identity, identifier(owner))
+}
+
+/// Keeps rows hidden from whoever comes to own the table.
+pub(crate) fn force_row_security(table: &ObjectName) -> String {
+    format!("ALTER TABLE {} FORCE ROW LEVEL SECURITY", table.identity)
+}
+
+pub(crate) fn disable_event_trigger(name: &str) -> String {
+    format!("ALTER EVENT TRIGGER {} DISABLE", identifier(name))
+}
+
+pub(crate) fn own_event_trigger(name: &str, owner: &str) -> String {
+    format!("ALTER EVENT TRIGGER {} OWNER TO {}", identifier(name), identifier(owner))
+}
+
+pub(crate) fn admit(database: &str, role: &str) -> String {
+    format!("GRANT CONNECT ON DATABASE {} TO {}", identifier(database), identifier(role))
+}
+
+pub(crate) fn grant_use_of_public(role: &str) -> String {
+    format!("GRANT USAGE ON SCHEMA public TO {}", identifier(role))
+}
+
+pub(crate) fn revoke_default_right(right: &DefaultRight, owner: &str) -> String {
+    let schema = right.schema.as_ref().map(|schema| format!(" IN SCHEMA {}", identifier(schema))).unwrap_or_default();
+    let (role, objects, owner) = (identifier(&right.role), &right.objects, identifier(owner));
+    format!("ALTER DEFAULT PRIVILEGES FOR ROLE {role}{schema} REVOKE ALL ON {objects} FROM {owner}")
+}
+
+/// Lets a login pass where pg_hba.conf asks for a membership in the role of the database's name, and gives it nothing else. Before
+/// 16 a membership gives the group's own rights, and this group has none.
+pub(crate) fn grant_passage(group: &str, member: &str, major: u32) -> String {
+    let options = if major >= 16 { " WITH INHERIT FALSE, SET FALSE" } else { "" };
+    format!("GRANT {} TO {}{options}", identifier(group), identifier(member))
+}
+
+/// Which sessions keep others from an object.
+pub(crate) fn blockers(objects: &[&ObjectName]) -> String {
+    let relations = objects.iter().filter(|object| object.kind.is_relation());
+    let relations: Vec<String> =
+        relations.map(|object| format!("to_regclass({})", literal(&object.identity))).collect();
+    format!(
+        "SELECT string_agg(DISTINCT format('%s (process %s, %s)', a.usename, a.pid, coalesce(a.state, 'active')), ', ') \
+         FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.granted AND l.pid <> pg_backend_pid() \
+         AND l.locktype = 'relation' AND l.relation = ANY (ARRAY[{}]::oid[]) \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        relations.join(", ")
+    )
+}
+
+impl ObjectKind {
+    /// Whether its lock is one on a relation.
+    pub(crate) fn is_relation(self) -> bool {
+        matches!(self, Self::Table | Self::ForeignTable | Self::Sequence | Self::View | Self::MaterializedView)
+    }
+}
+
+/// Puts the rights on a database back as they were. What the owner itself had is its by being the owner.
+pub(crate) fn database_rights_again(name: &str, others: &[&str], grants: &[Grant]) -> Vec<String> {
+    rights_again(&format!("DATABASE {}", identifier(name)), others, grants)
+}
+
+/// The same for schema `public`.
+pub(crate) fn public_rights_again(others: &[&str], grants: &[Grant]) -> Vec<String> {
+    rights_again("SCHEMA public", others, grants)
+}
+
+/// `others` have what was given to them since.
+fn rights_again(object: &str, others: &[&str], grants: &[Grant]) -> Vec<String> {
+    let who = |to: &str| if to.is_empty() { "PUBLIC".to_owned() } else { identifier(to) };
+    let grants = grants.iter().map(|Grant { to, right, grantable }| {
+        let option = if *grantable { " WITH GRANT OPTION" } else { "" };
+        format!("GRANT {right} ON {object} TO {}{option}", who(to))
+    });
+    let taken = others.iter().map(|role| format!("REVOKE ALL ON {object} FROM {}", identifier(role)));
+    [format!("REVOKE ALL ON {object} FROM PUBLIC")].into_iter().chain(taken).chain(grants).collect()
+}
+
+/// The attributes of a login as they were.
+pub(crate) fn login_again(login: &str, attributes: &[String]) -> String {
+    format!("ALTER ROLE {} {}", identifier(login), attributes.join(" "))
+}
+
+/// What the slots have made since becomes the owner role's, and their other rights go.
+pub(crate) fn dissolve(roles: &[&str], owner: &str) -> [String; 3] {
+    let roles = roles.iter().map(identifier).collect::<Vec<_>>().join(", ");
+    [
+        format!("REASSIGN OWNED BY {roles} TO {}", identifier(owner)),
+        format!("DROP OWNED BY {roles}"),
+        format!("DROP ROLE {roles}"),
+    ]
+}
+
+pub(crate) fn set_for_database(database: &str, name: &str, value: &str) -> String {
+    format!("ALTER DATABASE {} SET {}", identifier(database), setting(name, value))
+}
+
+/// A setting of a login as it was, everywhere or in its database.
+pub(crate) fn setting_again(role: &str, database: Option<&str>, name: &str, value: &str) -> String {
+    let place = database.map(|name| format!(" IN DATABASE {}", identifier(name))).unwrap_or_default();
+    format!("ALTER ROLE {}{place} SET {}", identifier(role), setting(name, value))
+}
+
+/// A stored value, which for lists of names is a list of identifiers already.
+fn setting(name: &str, value: &str) -> String {
+    const LISTS: [&str; 4] =
+        ["search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"];
+    let value = match name {
+        list if LISTS.contains(&list) => identifiers(parse_identifier_list(value)),
+        "role" => identifier(value),
+        _ => literal(value),
+    };
+    format!("{} = {value}", name.split('.').map(identifier).collect::<Vec<_>>().join("."))
+}
+
+/// The limit as it was; -1 is none.
+pub(crate) fn limit_again(database: &str, limit: i32) -> String {
+    format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", identifier(database))
+}
+
+pub(crate) fn unmark_database(database: &str) -> String {
+    format!("COMMENT ON DATABASE {} IS NULL", identifier(database))
+}

@@ -1,0 +1,295 @@
+//! Taking over an app that was made by hand, in place and while it works.
+//!
+//! The old login itself becomes the owner role, by renaming it: everything it owns and holds is bound to the role and not to
+//! its name, and so are its running sessions. A new login gets the old name and the old password. That is one transaction,
+//! the swap. What an admin made for the app changes hands afterwards, bit by bit, while the app works.
+
+mod carry;
+mod change;
+mod heritage;
+mod look;
+mod path;
+mod refusals;
+mod swap;
+mod undo;
+
+#[cfg(test)]
+mod scenarios;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::adoption::{Adopt, Adopted, Before, Grant};
+use crate::app::{App, AppSpec, DEFAULT_CONNECTIONS, Slot};
+use crate::error::{Error, Result};
+use crate::mark::{Mark, Progress};
+use crate::names::{RoleName, SettingName};
+use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
+use crate::postgres::legacy::{FoundSecret, Inventory, Legacy};
+use crate::postgres::sql::escaped;
+use crate::provision::admission;
+use crate::provision::credential::Credential;
+use crate::provision::goal::Goal;
+use crate::provision::observed::Observed;
+use crate::provision::plan::{self, Plan};
+use crate::provision::step::{PasswordSource, Step};
+use crate::provision::walls;
+
+pub use change::Adoption;
+pub(crate) use look::look;
+pub(crate) use undo::plan_undo;
+
+/// Decides how a hand-made app is taken over.
+///
+/// # Errors
+/// `Refused` or `Conflict` (`adopt_refused`) with every reason and its cure, as causes.
+pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &Legacy) -> Result<Plan> {
+    let named = AppSpec { database: Some(legacy.database.clone()), user: Some(legacy.user.clone()), ..spec.clone() };
+    let mut app = App::derive(&named, &observed.environment, None)?;
+    let login = observed.roles.get(app.login(Slot::One).as_str());
+    if let (Some(login), None) = (login, spec.connections) {
+        app.connections = connections(login);
+    }
+    if let Some(error) = refusals::error(&spec.name, refusals::findings(spec, adopt, &app, observed, legacy)) {
+        return Err(error);
+    }
+    let (Some(login), Ok(inventory)) = (login, &legacy.inside) else {
+        return Err(Error::failed("internal", "a finding was overlooked"));
+    };
+    let adopted = settle(spec, adopt, &mut app, observed, legacy, login, inventory);
+    app.adopted = Some(adopted);
+
+    let credential = credential(login, &legacy.secret);
+    let mut steps = swap::steps(&app, adopt, observed, login, inventory);
+    let (server_steps, gaps) = walls::steps(spec, observed);
+    let open = walls::left_open(observed, &server_steps);
+    // The group of maintenance logins is made within the swap.
+    steps.extend(server_steps.into_iter().filter(|step| *step != Step::CreateMaintenanceGroup));
+    steps.extend(sessions(&app, observed, true));
+    steps.extend(heritage::taken(inventory, &app, app.login(Slot::One).as_str(), &adopt.take_from));
+    // Where they go is decided by a second look, from within.
+    let partial = !app.extensions.is_empty();
+    if !partial {
+        steps.extend(plan::password_steps(&app, &credential));
+        steps.push(Step::Prove { login: app.login(credential.slot).clone(), open });
+        let replace = legacy.secret != FoundSecret::Absent;
+        steps.push(Step::PublishSecret { secret: app.secret.clone(), slot: credential.slot, replace });
+    }
+    Ok(Plan {
+        notices: [notices(adopt, &app, login, legacy, inventory), walls::losers(&steps, observed)].concat(),
+        gaps,
+        exists: false,
+        goal: Goal::Create(spec.clone()),
+        app,
+        steps,
+        partial,
+    })
+}
+
+/// What is left of an adoption that has passed its swap.
+pub(crate) fn rest(app: &App, record: Option<&Mark>, observed: &Observed) -> Vec<Step> {
+    if record.is_none_or(|mark| mark.progress != Some(Progress::Adopting)) {
+        return Vec::new();
+    }
+    let mut steps: Vec<Step> = sessions(app, observed, false).into_iter().collect();
+    if let Some(inventory) = &observed.inventory {
+        let take_from = app.adopted.iter().flat_map(|adopted| adopted.take_from.iter().cloned()).collect();
+        steps.extend(heritage::taken(inventory, app, app.owner.as_str(), &take_from));
+    }
+    steps
+}
+
+/// Sessions from before, which bear the owner role's name, where they must not go on.
+fn sessions(app: &App, observed: &Observed, planned: bool) -> Option<Step> {
+    let role = if planned { app.login(Slot::One) } else { &app.owner };
+    let running = observed.roles.get(role.as_str()).is_some_and(|facts| facts.sessions > 0);
+    let ends = app.adopted.as_ref().is_some_and(|adopted| adopted.end_sessions);
+    // Some may come between now and the swap.
+    (ends && (planned || running)).then(|| Step::EndSessions { roles: vec![app.owner.clone()] })
+}
+
+/// As many as the login was promised, or has.
+fn connections(login: &RoleFacts) -> u16 {
+    let declared = u32::try_from(login.shape.connection_limit).unwrap_or_default();
+    let needed = declared.max(login.sessions).max(u32::from(DEFAULT_CONNECTIONS));
+    u16::try_from(needed).unwrap_or(u16::MAX).min(1000)
+}
+
+/// The old password goes on where the Secret has it; else the second login is issued, and programs with the old one go on.
+fn credential(login: &RoleFacts, secret: &FoundSecret) -> Credential {
+    match secret {
+        FoundSecret::Found { works: true, .. } => Credential {
+            slot: Slot::One,
+            source: PasswordSource::Secret,
+            set_password: false,
+            expires: login.expiry != Expiry::Never,
+        },
+        _ => Credential { slot: Slot::Two, source: PasswordSource::New, set_password: true, expires: false },
+    }
+}
+
+/// Settles what the app keeps as its own way, and records what was there.
+fn settle(
+    spec: &AppSpec,
+    adopt: &Adopt,
+    app: &mut App,
+    observed: &Observed,
+    legacy: &Legacy,
+    login: &RoleFacts,
+    inventory: &Inventory,
+) -> Adopted {
+    let name = app.login(Slot::One).as_str().to_owned();
+    let outside = &legacy.outside;
+    let stored = path::effective(login, outside);
+    if spec.search_path.is_none() {
+        let may_create = login.shape.superuser
+            || outside.access.iter().any(|grant| grant.right == "CREATE" && (grant.to == name || grant.to.is_empty()));
+        let path = path::explicit(stored, &name, &inventory.schemas, may_create);
+        if !path.is_empty() {
+            app.search_path = path;
+        }
+    }
+    if let Some(schema) = path::first_existing(&app.search_path, &inventory.schemas) {
+        app.schema = schema.clone();
+    }
+    if spec.settings.is_none() {
+        app.settings = settings(login, &outside.settings);
+    }
+    let (kept_keys, host, port) = match &legacy.secret {
+        FoundSecret::Found { kept_keys, host, port, .. } => (kept_keys.clone(), host.clone(), *port),
+        _ => (BTreeSet::new(), None, None),
+    };
+    let kept = |roles: &BTreeMap<String, _>| roles.keys().filter_map(|role| RoleName::existing(role).ok()).collect();
+    Adopted {
+        schema: app.schema.clone(),
+        guests: guests(adopt, app, observed, legacy),
+        groups: kept(&login.groups),
+        members: kept(&login.members),
+        kept_keys,
+        host,
+        port,
+        end_sessions: path::uses_own_name(stored, &name, &inventory.schemas),
+        take_from: adopt.take_from.clone(),
+        before: before(observed, legacy, login, inventory, &name),
+    }
+}
+
+fn before(observed: &Observed, legacy: &Legacy, login: &RoleFacts, inventory: &Inventory, name: &str) -> Before {
+    let database = observed.database.as_ref();
+    let not_of = |owner: &str| {
+        let owner = owner.to_owned();
+        move |grant: &&Grant| grant.to != owner
+    };
+    let owner = database.map(|facts| facts.owner.clone()).unwrap_or_default();
+    let public = inventory.public.as_ref().filter(|(owner, _)| owner != name);
+    Before {
+        access: legacy.outside.access.iter().filter(not_of(&owner)).cloned().collect(),
+        owner,
+        limit: database.map_or(-1, |facts| facts.connection_limit),
+        attributes: login.shape.words(),
+        valid_until: legacy.outside.login.as_ref().and_then(|login| login.valid_until.clone()),
+        settings: legacy.outside.settings.clone(),
+        login_settings: login.settings.clone(),
+        local_settings: login.database_settings.clone(),
+        public_owner: public.map(|(owner, _)| owner.clone()),
+        public_access: public
+            .map(|(owner, grants)| grants.iter().filter(not_of(owner)).cloned().collect())
+            .unwrap_or_default(),
+    }
+}
+
+/// The settings that were in force for the login, as the app's own: what is set closest to it counts.
+fn settings(login: &RoleFacts, database: &BTreeMap<String, String>) -> BTreeMap<SettingName, String> {
+    [database, &login.settings, &login.database_settings]
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| name.parse().ok().map(|name| (name, value.clone())))
+        .collect()
+}
+
+/// Roles of others that may go on entering: those with rights of their own inside or on the database, and those that the caller
+/// names.
+fn guests(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> BTreeSet<RoleName> {
+    let apps: BTreeSet<String> = admission::other_apps(&app.name, observed)
+        .flat_map(|app| app.roles().map(ToString::to_string).collect::<Vec<_>>())
+        .collect();
+    let owner = observed.database.as_ref().map(|facts| facts.owner.as_str()).unwrap_or_default();
+    let residents = legacy.outside.residents.iter().filter(|resident| resident.enters).map(|resident| &resident.role);
+    let granted = legacy.outside.access.iter().filter(|grant| grant.right == "CONNECT" && grant.to != owner);
+    residents
+        .chain(granted.map(|grant| &grant.to))
+        .filter(|role| {
+            !role.is_empty()
+                && **role != observed.server.admin
+                && app.slot_of(role) != Some(Slot::One)
+                && (adopt.keep_grants || !apps.contains(*role))
+        })
+        .filter_map(|role| RoleName::existing(role).ok())
+        .chain(adopt.allow_connect.iter().cloned())
+        .collect()
+}
+
+fn notices(adopt: &Adopt, app: &App, login: &RoleFacts, legacy: &Legacy, inventory: &Inventory) -> Vec<String> {
+    let name = app.login(Slot::One);
+    let outside = &legacy.outside;
+    let mut told = heritage::notices(inventory, name.as_str(), &adopt.take_from);
+    let mut tell = |text: Option<String>| told.extend(text);
+    let guests = app.adopted.iter().flat_map(|adopted| adopted.guests.iter().map(ToString::to_string));
+    tell(heritage::listed(guests).map(|list| format!("these go on entering database {}: {list}", app.database)));
+    let lost = outside.public_only.iter().filter(|role| !app.is_guest(role)).map(|role| escaped(role));
+    tell(heritage::listed(lost).map(|list| format!("these can enter database {} no longer: {list}", app.database)));
+    tell((app.connections > DEFAULT_CONNECTIONS).then(|| {
+        format!("each login may have {} connections, since the app has or was promised as many", app.connections)
+    }));
+    tell((login.sessions > 0).then(|| {
+        format!("{} sessions of {name} go on as {}, by that name, until they reconnect", login.sessions, app.owner)
+    }));
+    tell(
+        heritage::listed(outside.prepared.iter().map(|gid| escaped(gid)))
+            .map(|list| format!("prepared transactions survive this: {list}")),
+    );
+    tell(
+        heritage::listed(outside.slots.iter().map(|slot| escaped(slot)))
+            .map(|list| format!("replication slots keep the database from being dropped: {list}")),
+    );
+    tell(
+        outside.login.as_ref().is_some_and(|login| login.md5).then(|| {
+            format!("the password of {name} is stored as MD5, and goes on so; a new one will be SCRAM-SHA-256")
+        }),
+    );
+    match &legacy.secret {
+        FoundSecret::Found { works: true, kept_keys, copies, .. } => {
+            tell(heritage::listed(copies.iter().cloned()).map(|list| {
+                format!(
+                    "keys of Secret {} hold the password under other names, and keep it when it changes: {list}",
+                    app.secret
+                )
+            }));
+            tell(
+                heritage::listed(kept_keys.iter().cloned())
+                    .map(|list| format!("keys of Secret {} that say something of their own stay: {list}", app.secret)),
+            );
+        }
+        FoundSecret::Found { .. } => tell(Some(format!(
+            "the password in Secret {} is not that of {name}: the Secret gets the second login, and programs with the old \
+             password go on",
+            app.secret
+        ))),
+        _ => tell(Some(format!(
+            "Secret {} is made for the second login; programs with the old password of {name} go on",
+            app.secret
+        ))),
+    }
+    told
+}
+
+/// The role that the login becomes, as it will be.
+fn heir(login: &RoleFacts) -> RoleFacts {
+    RoleFacts {
+        shape: RoleShape::CLOSED,
+        expiry: Expiry::Never,
+        has_password: false,
+        settings: BTreeMap::new(),
+        database_settings: BTreeMap::new(),
+        ..login.clone()
+    }
+}

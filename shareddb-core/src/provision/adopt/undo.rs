@@ -1,0 +1,58 @@
+//! Giving an adopted app back, as long as nobody can have another password than the old one.
+
+use crate::app::{App, Slot};
+use crate::error::{Error, Result};
+use crate::names::{AppName, RoleName};
+use crate::provision::admission;
+use crate::provision::adopt::Adoption;
+use crate::provision::goal::Goal;
+use crate::provision::observed::Observed;
+use crate::provision::plan::Plan;
+use crate::provision::step::Step;
+
+/// Decides the steps, all of one transaction.
+///
+/// # Errors
+/// `NotFound` when no such app is recorded; `Refused` when it was not adopted or when its second login was issued.
+pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
+    let record = observed.record(name)?.ok_or_else(|| observed.marks.no_such_app(name, &observed.environment))?;
+    let app = App::recorded(record)?;
+    admission::check_claims(&app, observed)?;
+    let Some(adopted) = &app.adopted else {
+        return Err(Error::refused("not_adopted", format!("app {name} was made by shareddb and not adopted"))
+            .with_hint("there is nothing to give back; `shareddb drop` removes an app"));
+    };
+    let has_password = |slot| observed.roles.get(app.login(slot).as_str()).is_some_and(|facts| facts.has_password);
+    if has_password(Slot::Two) {
+        let message = format!("login {} of app {name} has been issued since it was adopted", app.login(Slot::Two));
+        return Err(Error::refused("undo_too_late", message)
+            .with_hint("programs may use it by now; the app stays with shareddb"));
+    }
+    if !observed.owns_database(&app) || observed.inside.is_none() {
+        return Err(Error::refused("undo_too_late", format!("database {} is not as it was adopted", app.database))
+            .with_hint(format!("put that right first: shareddb create {name}")));
+    }
+    let slots: Vec<RoleName> = app.roles().filter(|role| **role != app.owner).cloned().collect();
+    let slots = slots.into_iter().filter(|role| observed.roles.contains_key(role.as_str())).collect();
+    let login = app.login(Slot::One).clone();
+    let (owner, database) = (app.owner.clone(), app.database.clone());
+    let steps = [
+        Adoption::CloseLogin { login: login.clone(), loses: Vec::new() },
+        Adoption::Dissolve { roles: slots, owner: owner.clone() },
+        Adoption::Reinstate { owner, login: login.clone(), database: database.clone() },
+        Adoption::CarryPassword { login },
+        Adoption::GiveBack { database },
+    ];
+    let secret = format!("Secret {} stays, with the keys that were added to it", app.secret);
+    let demoted = adopted.before.attributes.iter().any(|word| word == "SUPERUSER");
+    let notices = [Some(secret), demoted.then(|| format!("login {} is a superuser again", app.login(Slot::One)))];
+    Ok(Plan {
+        exists: true,
+        steps: steps.into_iter().map(Step::Adopt).collect(),
+        partial: false,
+        notices: notices.into_iter().flatten().collect(),
+        gaps: Vec::new(),
+        goal: Goal::UndoAdopt(name.clone()),
+        app,
+    })
+}

@@ -1,0 +1,72 @@
+//! An adopted app is given back as it was found.
+
+use shareddb_core::Outcome;
+use shareddb_tests::TestServer;
+use shareddb_tests::legacy::{Legacy, OPEN_RULES, filled_by_admin, filled_by_login};
+use shareddb_tests::server::value;
+
+#[tokio::test]
+async fn what_was_adopted_is_given_back_as_it_was() {
+    let server = TestServer::start().await;
+    server.set_access_rules(OPEN_RULES).await;
+    let legacy = Legacy::make(&server, "back").await;
+    legacy.write_secret(&server, &[]);
+    legacy.session(&server).await.batch_execute(filled_by_login()).await.unwrap();
+    server.sql(&legacy.database, &filled_by_admin(&legacy.user)).await;
+    let user = &legacy.user;
+    server
+        .sql(
+            "postgres",
+            &format!(
+                "CREATE ROLE guest LOGIN; GRANT CONNECT ON DATABASE {0} TO guest WITH GRANT OPTION; \
+                 ALTER ROLE {user} CREATEDB CONNECTION LIMIT 30 VALID UNTIL '2098-01-01'; ALTER ROLE {user} SET work_mem = '3MB'; \
+                 ALTER ROLE {user} IN DATABASE {0} SET search_path = public, archive; ALTER DATABASE {0} SET statement_timeout = '9s'; \
+                 CREATE ROLE shareddb_maint; REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC; ALTER DATABASE {0} CONNECTION LIMIT 40",
+                legacy.database
+            ),
+        )
+        .await;
+    let (cluster, owners) = (server.catalog().await, legacy.owners(&server).await);
+    let stored = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{user}'");
+    let verifier = server.value("postgres", &stored).await;
+    let provisioner = server.provisioner().await;
+    let not_yet = provisioner.plan_undo_adopt(&legacy.name).await.unwrap_err();
+    assert_eq!(not_yet.code(), "app_not_found");
+    let mut spec = legacy.spec();
+    spec.adopt.as_mut().unwrap().close_to_others = true;
+    provisioner.create(&spec).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
+
+    let working = legacy.session(&server).await;
+    working.batch_execute("CREATE TABLE made (x int); SET ROLE NONE").await.unwrap();
+    working.batch_execute(&format!("CREATE TABLE public.stray (x int); SET ROLE {}", legacy.database)).await.unwrap();
+    assert!(!provisioner.plan_undo_adopt(&legacy.name).await.unwrap().is_empty());
+    let report =
+        provisioner.undo_adopt(&legacy.name).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
+    assert_eq!(report.outcome, Outcome::Released);
+    working.batch_execute("INSERT INTO made VALUES (1); INSERT INTO stray VALUES (1)").await.unwrap();
+    assert_eq!(value(&working, "SELECT current_user").await, *user);
+    drop(working);
+    let session = legacy.session(&server).await;
+    session.batch_execute("DROP TABLE made, stray").await.unwrap();
+    assert_eq!(value(&session, "SHOW work_mem").await, "3MB");
+    assert_eq!(server.value("postgres", &stored).await, verifier);
+
+    // Roles, database, rights and settings are as they were; what an admin made stays the app's.
+    let outside = |lines: &[String]| -> Vec<String> {
+        let prefix = format!("{}: ", legacy.database);
+        lines.iter().filter(|line| !line.starts_with(&prefix)).cloned().collect()
+    };
+    assert_eq!(outside(&server.catalog().await), outside(&cluster));
+    let theirs = |line: &&String| line.ends_with(&format!(" {user}")) || line.starts_with("schema public ");
+    let now = legacy.owners(&server).await;
+    for line in owners.iter().filter(theirs) {
+        assert!(now.contains(line), "{line}: {now:#?}");
+    }
+    // And once more.
+    let again = provisioner.create(&spec).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
+    assert_eq!(again.outcome, Outcome::Adopted);
+    server.sql("postgres", &format!("ALTER ROLE {user}_2 PASSWORD 'x'")).await;
+    assert_eq!(provisioner.undo_adopt(&legacy.name).await.unwrap_err().code(), "undo_too_late");
+    let made = server.made("made").await;
+    assert_eq!(provisioner.undo_adopt(&made.name).await.unwrap_err().code(), "not_adopted");
+}
