@@ -72,6 +72,11 @@ impl Provisioner {
         Self { server, listener: Listener::default(), lock_patience: LOCK_PATIENCE }
     }
 
+    /// The server that it provisions on.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// Tells `listener` what happens while a plan is carried out.
     #[must_use]
     pub fn on_event(mut self, listener: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {

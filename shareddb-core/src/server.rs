@@ -26,16 +26,22 @@ struct Inner {
     environment: EnvironmentName,
     admin: ConnectionConfig,
     store: Arc<dyn SecretStore>,
-    password_hint: Option<String>,
+    published: (String, u16),
+    place: String,
+    /// What to do when the admin's login fails with a certain code.
+    hints: Vec<(&'static str, String)>,
     ours: bool,
 }
 
 impl Server {
     /// A server that `admin` logs in to, in its maintenance database: as a superuser, or from 16 on as a role with CREATEDB
-    /// and CREATEROLE. Apps reach it at the same host and port. It counts as somebody else's: what others may do there
-    /// is not taken from them unasked. Connects to nothing yet.
+    /// and CREATEROLE. Apps reach it at the same host and port, unless [`with_published`](Self::with_published) says
+    /// otherwise. It counts as somebody else's: what others may do there is not taken from them unasked. Connects to
+    /// nothing yet.
     pub fn new(environment: EnvironmentName, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Self {
-        Self(Arc::new(Inner { environment, admin, store, password_hint: None, ours: false }))
+        let published = (admin.host().to_owned(), admin.port());
+        let place = format!("{}:{}", published.0, published.1);
+        Self(Arc::new(Inner { environment, admin, store, published, place, hints: Vec::new(), ours: false }))
     }
 
     /// The same server, where it was made for shareddb: nobody else has business there, so that it is closed to PUBLIC.
@@ -44,10 +50,20 @@ impl Server {
         self.with(|inner| inner.ours = true)
     }
 
-    /// The same server, where it is known what to do when it rejects the admin's password.
-    #[cfg(feature = "local")]
-    pub(crate) fn with_password_hint(self, hint: String) -> Self {
-        self.with(|inner| inner.password_hint = Some(hint))
+    /// The same server, where apps reach it at another host or port than the admin does from here. That is what Secrets say.
+    #[must_use]
+    pub fn with_published(self, host: impl Into<String>, port: u16) -> Self {
+        self.with(|inner| inner.published = (host.into(), port))
+    }
+
+    /// The same server, where people know it by more than its address.
+    pub(crate) fn with_place(self, place: String) -> Self {
+        self.with(|inner| inner.place = place)
+    }
+
+    /// The same server, where it is known what to do when the admin's login fails with `code`.
+    pub(crate) fn with_hint(self, code: &'static str, hint: String) -> Self {
+        self.with(|inner| inner.hints.push((code, hint)))
     }
 
     fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -64,6 +80,11 @@ impl Server {
     /// How the admin logs in to the maintenance database.
     pub fn admin(&self) -> &ConnectionConfig {
         &self.0.admin
+    }
+
+    /// Where it is, for people: address, and context and namespace where it has them.
+    pub fn place(&self) -> &str {
+        &self.0.place
     }
 
     /// Where Secrets are kept.
@@ -83,6 +104,18 @@ impl Server {
         match admin.hostaddr() {
             Some(address) => config.with_hostaddr(address),
             None => config,
+        }
+    }
+
+    /// How an app logs in from where it runs: what its Secret says.
+    pub(crate) fn published_config(&self, app: &App, login: &RoleName, password: SecretString) -> ConnectionConfig {
+        let (host, port) = &self.0.published;
+        let config = ConnectionConfig::new(host, *port, app.database.as_str(), login.as_str()).with_password(password);
+        let admin = &self.0.admin;
+        match admin.ssl_mode() {
+            SslMode::Disable => config,
+            mode => config
+                .with_tls(mode, admin.root_certificate().map(|root| credentials::mounted(root.clone(), &app.name))),
         }
     }
 
@@ -119,9 +152,9 @@ impl Server {
     }
 
     fn explained(&self, error: Error) -> Error {
-        match &self.0.password_hint {
-            Some(hint) if error.code() == "password_rejected" => error.with_hint(hint),
-            _ => error,
+        match self.0.hints.iter().find(|(code, _)| *code == error.code()) {
+            Some((_, hint)) => error.with_hint(hint),
+            None => error,
         }
     }
 }

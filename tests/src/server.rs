@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use secrecy::ExposeSecret as _;
 use shareddb_core::{
-    App, AppName, AppSpec, ConnectionConfig, Environment, Error, LocalEndpoint, LocalHome, Provisioner, SecretStore,
-    Server, Session,
+    App, AppName, AppSpec, ConnectionConfig, DirectoryStore, Environment, Error, LocalEndpoint, LocalHome, LocalServer,
+    Provisioner, SecretStore, Server, Session,
 };
 use tokio::sync::OnceCell;
 
@@ -65,6 +65,16 @@ impl TestServer {
         &self.environment
     }
 
+    /// The embedded server that it is.
+    pub fn local(&self) -> &LocalServer {
+        self.environment.local_server().expect("it is the embedded one")
+    }
+
+    /// The place of its Secrets.
+    pub fn secrets(&self) -> DirectoryStore {
+        DirectoryStore::new(self.local().home().secrets_dir())
+    }
+
     /// Where it listens and what its programs are.
     pub fn endpoint(&self) -> &LocalEndpoint {
         &self.endpoint
@@ -87,7 +97,7 @@ impl TestServer {
 
     /// How the admin logs in.
     pub fn admin(&self) -> ConnectionConfig {
-        self.environment.local_server().admin().expect("the home is whole").expect("the server runs")
+        self.local().admin().expect("the home is whole").expect("the server runs")
     }
 
     /// A session of the admin.
@@ -121,7 +131,7 @@ impl TestServer {
 
     /// The server's log, from a position on.
     pub fn log_since(&self, position: usize) -> String {
-        let log = fs::read(self.environment.local_server().home().log_file()).expect("the log can be read");
+        let log = fs::read(self.local().home().log_file()).expect("the log can be read");
         String::from_utf8_lossy(&log[position..]).into_owned()
     }
 
@@ -132,7 +142,7 @@ impl TestServer {
 
     /// Puts other rules into `pg_hba.conf` and waits until they count.
     pub async fn set_access_rules(&self, rules: &str) {
-        fs::write(self.environment.local_server().home().access_file(), rules).expect("the file can be written");
+        fs::write(self.local().home().access_file(), rules).expect("the file can be written");
         // A session that begins after the reload is done has the new rules; the postmaster reads them on its own time.
         let lines = rules.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).count();
         let before = self.value("postgres", "SELECT pg_conf_load_time()").await;

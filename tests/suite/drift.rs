@@ -150,7 +150,7 @@ async fn a_deleted_secret_is_issued_anew_and_running_sessions_go_on() {
     let config = server.app(&name).await;
     let app = provisioner.app(&name).await.unwrap();
     let running = config.connect().await.unwrap();
-    let store = server.environment().secrets();
+    let store = server.secrets();
     store.delete(&app.secret).await.unwrap();
 
     let report = provisioner.create(&AppSpec::new(name.clone())).await.unwrap();
@@ -172,7 +172,7 @@ async fn an_edited_secret_is_mended_and_keeps_a_password_that_works() {
     let name = unique("edited");
     let config = server.app(&name).await;
     let app = provisioner.app(&name).await.unwrap();
-    let store = server.environment().secrets();
+    let store = server.secrets();
     let spec = AppSpec::new(name.clone());
 
     // One key: the rest tells that the password is right.
@@ -211,7 +211,7 @@ async fn a_secret_that_cannot_be_read_stops_the_run() {
     let provisioner = server.provisioner().await;
     let name = unique("unreadable");
     let config = server.app(&name).await;
-    let folder = server.environment().local_server().home().secrets_dir().join(format!("{name}-db-secret"));
+    let folder = server.local().home().secrets_dir().join(format!("{name}-db-secret"));
     let file = fs::canonicalize(folder.join("DB_PASSWORD")).unwrap();
     let whole = fs::read(&file).unwrap();
     fs::write(&file, b"\xff\xfe").unwrap();

@@ -3,10 +3,12 @@
 
 mod abroad;
 mod cli;
+mod cluster;
 mod corners;
 mod crash;
 mod create;
 mod drift;
+mod environments;
 mod examples;
 mod extensions;
 mod faults;
@@ -14,6 +16,8 @@ mod forbidden;
 mod foreign;
 mod ground;
 mod isolation;
+mod kubernetes;
+mod kubernetes_store;
 mod loss;
 mod matrix;
 mod names;

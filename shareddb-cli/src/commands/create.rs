@@ -34,13 +34,19 @@ impl View for Done {
 pub(crate) async fn run(args: &Create, context: &Context) -> Result<ExitCode> {
     let spec = spec(args)?;
     let environment = context.environment()?;
-    let state = context.announce(&environment)?;
     if args.dry_run.dry_run {
-        let plan = context.provisioner(&environment).await?.plan(&spec).await?;
+        let plan = context.mutator(&environment).await?.plan(&spec).await?;
         return Preview::of(&plan).show(context, args.dry_run);
     }
-    start(&environment, state, &spec, context).await?;
-    let report = context.provisioner(&environment).await?.create(&spec).await?;
+    let provisioner = match environment.local_server() {
+        Some(local) => {
+            let state = context.announce(&environment, local)?;
+            start(&environment, state, &spec, context).await?;
+            context.provisioner(&environment).await?
+        }
+        None => context.mutator(&environment).await?,
+    };
+    let report = provisioner.create(&spec).await?;
     notes(&report, context);
     let done = Done(report);
     context.output.show(&done)?;
@@ -78,8 +84,9 @@ fn next(report: &Report, context: &Context) {
     let (app, console) = (&report.app, &context.console);
     // Also after a create that was interrupted before there was a Secret.
     if report.steps.iter().any(|step| matches!(step, Step::PublishSecret { replace: false, .. })) {
-        console.progress(&format!("Next: look inside      shareddb psql {}", app.name));
-        console.progress(&format!("      settings         shareddb env {}", app.name));
+        let place = context.flags();
+        console.progress(&format!("Next: look inside      shareddb psql {}{place}", app.name));
+        console.progress(&format!("      settings         shareddb env {}{place}", app.name));
         console.progress(&format!("      in a Deployment  envFrom: [{{secretRef: {{name: {}}}}}]", app.secret));
     }
 }

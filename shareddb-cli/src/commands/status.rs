@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{AppName, AppStatus, Result, SecretStore as _, ServerStatus, Slot, Status as Found};
+use shareddb_core::{AppName, AppStatus, Result, ServerStatus, Slot, Status as Found};
 
 use super::list::{connections, size};
 use crate::args::Status;
@@ -47,9 +47,10 @@ impl View for Report {
 pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
     let app: Option<AppName> = args.app.as_deref().map(str::parse).transpose()?;
     let environment = context.environment()?;
-    let found = context.provisioner(&environment).await?.status(app.as_ref()).await?;
+    let provisioner = context.provisioner(&environment).await?;
+    let found = provisioner.status(app.as_ref()).await?;
     let secret = match (&app, found.apps.as_slice()) {
-        (Some(_), [app]) => Some(environment.secrets().describe(&app.summary.app.secret)),
+        (Some(_), [app]) => Some(provisioner.server().secrets().describe(&app.summary.app.secret)),
         _ => None,
     };
     if found.apps.is_empty() {

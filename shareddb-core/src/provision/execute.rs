@@ -133,7 +133,7 @@ impl<'a> Execution<'a> {
     /// The commit of a create: everything before it is of no use to anybody, everything after it works.
     async fn publish(&mut self, slot: Slot, replace: bool) -> Result<()> {
         self.lock.assert_held().await?;
-        let config = self.server.app_config(self.app, self.app.login(slot), self.password()?).without_hostaddr();
+        let config = self.server.published_config(self.app, self.app.login(slot), self.password()?);
         let data = credentials::write(self.app, &config)?;
         let (store, secret, name) = (self.server.secrets(), &self.app.secret, &self.app.name);
         match (&self.observation.version, replace) {

@@ -9,7 +9,7 @@ use crate::app::{App, AppSpec, Slot};
 use crate::credentials;
 use crate::error::Result;
 use crate::password;
-use crate::postgres::facts::{AbroadFacts, DatabaseFacts, InsideFacts};
+use crate::postgres::facts::{AbroadFacts, DatabaseFacts, InsideFacts, ServerFacts};
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::postgres::{catalog, extensions};
@@ -28,17 +28,43 @@ pub(crate) struct Observation {
     pub(crate) version: Option<SecretVersion>,
 }
 
-/// Reads one app's part of the world. Nothing is written.
+/// What is the same for every app of a server.
+#[derive(Clone)]
+pub(crate) struct Survey {
+    pub(crate) server: ServerFacts,
+    pub(crate) marks: Marks,
+}
+
+impl Survey {
+    pub(crate) async fn of(server: &Server, session: &AdminSession) -> Result<Self> {
+        let (server, marks) = try_join(server.facts(session), Marks::read(session)).await?;
+        Ok(Self { server, marks })
+    }
+}
+
+/// Reads the server and one app's part of it. Nothing is written.
 ///
 /// # Errors
 /// Whatever hinders a complete reading: half of one would make a wrong plan.
 pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppSpec) -> Result<Observation> {
-    let (facts, marks) = try_join(server.facts(session), Marks::read(session)).await?;
-    admission::check_server(&facts)?;
+    observe_app(server, session, Survey::of(server, session).await?, spec).await
+}
+
+/// Reads one app's part, where the rest is known.
+///
+/// # Errors
+/// As [`observe`].
+pub(crate) async fn observe_app(
+    server: &Server,
+    session: &AdminSession,
+    survey: Survey,
+    spec: &AppSpec,
+) -> Result<Observation> {
+    admission::check_server(&survey.server)?;
     let mut observed = Observed {
         environment: server.environment().clone(),
-        server: facts,
-        marks,
+        server: survey.server,
+        marks: survey.marks,
         roles: BTreeMap::new(),
         database: None,
         inside: None,
@@ -112,7 +138,7 @@ impl Observation {
             self.tried(server, app, slot.filter(|_| stored.complete), &stored.password).await?
         };
         let login = app.login(slot.unwrap_or(Slot::One));
-        let config = server.app_config(app, login, stored.password.clone()).without_hostaddr();
+        let config = server.published_config(app, login, stored.password.clone());
         let expected = credentials::write(app, &config);
         self.observed.secret = SecretFacts::Held(HeldSecret {
             slot,

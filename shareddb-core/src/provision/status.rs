@@ -1,17 +1,17 @@
 //! What is there: a line per app, and what ought to be different.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
 use crate::app::{App, AppSpec, Slot};
 use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::catalog;
-use crate::postgres::facts::ServerFacts;
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::provision::budget::Budget;
 use crate::provision::gap::Gap;
-use crate::provision::observe::observe;
+use crate::provision::observe::{Survey, observe_app};
 use crate::provision::observed::SecretFacts;
 use crate::provision::step::Step;
 use crate::provision::walls::{self, Wall};
@@ -119,6 +119,9 @@ pub struct Status {
     pub apps: Vec<AppStatus>,
 }
 
+/// Apps looked into side by side; each takes a session of the admin's in its database.
+const AT_ONCE: usize = 4;
+
 impl Provisioner {
     /// Every app of the server, by name, as it is recorded. That there is none is not an error; a record that cannot be read is
     /// left out, and [`status`](Self::status) tells of it.
@@ -138,17 +141,15 @@ impl Provisioner {
     /// [`AppStatus::drift`] and [`AppStatus::problem`].
     pub async fn status(&self, app: Option<&AppName>) -> Result<Status> {
         let session = self.server.session().await?;
-        let server = self.server.facts(&session).await?;
-        let marks = Marks::read(&session).await?;
-        let summaries = self.summaries(&session, &marks).await?;
+        let survey = Survey::of(&self.server, &session).await?;
+        let summaries = self.summaries(&session, &survey.marks).await?;
         let all: Vec<App> = summaries.iter().map(|summary| summary.app.clone()).collect();
-        let server = self.server_status(&session, &server, &marks, &all).await?;
-        let mut apps = Vec::new();
-        for summary in summaries.into_iter().filter(|summary| app.is_none_or(|app| summary.app.name == *app)) {
-            apps.push(self.app_status(&session, summary).await?);
-        }
+        let server = self.server_status(&session, &survey, &all).await?;
+        let wanted = summaries.into_iter().filter(|summary| app.is_none_or(|app| summary.app.name == *app));
+        let compared = wanted.map(|summary| self.app_status(&session, &survey, summary));
+        let apps: Vec<AppStatus> = stream::iter(compared).buffered(AT_ONCE).try_collect().await?;
         if let (Some(app), true) = (app, apps.is_empty()) {
-            return Err(marks.no_such_app(app, self.server.environment()));
+            return Err(survey.marks.no_such_app(app, self.server.environment()));
         }
         Ok(Status { environment: self.server.environment().to_string(), server, apps })
     }
@@ -156,8 +157,7 @@ impl Provisioner {
     async fn server_status(
         &self,
         session: &AdminSession,
-        server: &ServerFacts,
-        marks: &Marks,
+        Survey { server, marks }: &Survey,
         apps: &[App],
     ) -> Result<ServerStatus> {
         let rules = match catalog::access_rules(session).await {
@@ -194,9 +194,9 @@ impl Provisioner {
             .collect()
     }
 
-    async fn app_status(&self, session: &AdminSession, summary: AppSummary) -> Result<AppStatus> {
+    async fn app_status(&self, session: &AdminSession, survey: &Survey, summary: AppSummary) -> Result<AppStatus> {
         let spec = AppSpec::new(summary.app.name.clone());
-        let observed = match observe(&self.server, session, &spec).await {
+        let observed = match observe_app(&self.server, session, survey.clone(), &spec).await {
             Ok(observation) => observation.observed,
             // The server is gone, which is no matter of this app's.
             Err(error) if error.is_retryable() => return Err(error),
