@@ -49,6 +49,10 @@ async fn the_guides_app_is_taken_over_with_everything() {
     assert!(plan.notices.iter().any(|notice| notice.contains("look()")), "{:?}", plan.notices);
     assert!(plan.notices.iter().any(|notice| notice.contains(&report)), "{:?}", plan.notices);
 
+    let json = serde_json::to_value(&plan).unwrap();
+    assert_eq!((&json["steps"][0]["step"], &json["steps"][0]["change"]), (&"adopt".into(), &"close-login".into()));
+    assert!(json["steps"].as_array().unwrap().iter().any(|step| step["part"]["step"] == "create-login"), "{json}");
+
     let adopted = provisioner.create(&spec).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
     assert_eq!((adopted.outcome, adopted.proof), (Outcome::Adopted, Some(Proof::Complete)));
     assert_eq!(adopted.steps, plan.steps);
@@ -84,7 +88,7 @@ async fn the_guides_app_is_taken_over_with_everything() {
         .collect();
     assert!(
         stays.iter().all(|line| {
-            ["extension hstore postgres", "extension plpgsql postgres"].contains(&line.as_str())
+            ["extension hstore postgres", "extension plpgsql postgres", "publication whole postgres"].contains(&line.as_str())
                 // Constructors of a range belong to the server's first superuser for ever.
                 || line.starts_with("function public.span(") || line.starts_with("function public.span_multirange(")
         }),
