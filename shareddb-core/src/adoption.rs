@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::names::{RoleName, SchemaName};
 
 /// That an app made by hand is to be taken over, and what the caller consents to. Each consent answers a finding that
@@ -65,6 +66,38 @@ pub struct Adopted {
     pub before: Before,
 }
 
+impl Adopted {
+    /// Whether the words that undoing would repeat are words that the server has.
+    ///
+    /// # Errors
+    /// `InvalidInput` when one is not: a record can be changed by hand.
+    pub(crate) fn check(&self) -> Result<()> {
+        let before = &self.before;
+        let rights = before.access.iter().chain(&before.public_access);
+        let unknown = rights
+            .map(|grant| &grant.right)
+            .find(|right| !RIGHTS.contains(&right.as_str()))
+            .or_else(|| before.attributes.iter().find(|word| !is_attribute(word)));
+        match unknown {
+            Some(word) => Err(Error::invalid_input(
+                "adoption_invalid",
+                format!("{word:?} is neither a right nor an attribute that a login could have had"),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+const RIGHTS: [&str; 4] = ["CONNECT", "CREATE", "TEMPORARY", "USAGE"];
+const ATTRIBUTES: [&str; 7] = ["LOGIN", "INHERIT", "SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS"];
+
+fn is_attribute(word: &str) -> bool {
+    match word.strip_prefix("CONNECTION LIMIT ") {
+        Some(limit) => limit.parse::<i32>().is_ok(),
+        None => ATTRIBUTES.contains(&word.strip_prefix("NO").unwrap_or(word)),
+    }
+}
+
 /// What an adoption has changed, as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -109,4 +142,36 @@ pub struct Grant {
     /// Whether the grantee may pass it on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub grantable: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_holds_nothing_that_could_act() {
+        let grant = |right: &str| Grant { to: String::new(), right: right.to_owned(), grantable: false };
+        let adopted = |attributes: &[&str], right: &str| Adopted {
+            schema: "public".parse().unwrap(),
+            guests: BTreeSet::new(),
+            groups: BTreeSet::new(),
+            members: BTreeSet::new(),
+            kept_keys: BTreeSet::new(),
+            host: None,
+            port: None,
+            end_sessions: false,
+            take_from: BTreeSet::new(),
+            before: Before {
+                attributes: attributes.iter().map(|word| (*word).to_owned()).collect(),
+                access: vec![grant(right)],
+                ..Before::default()
+            },
+        };
+        adopted(&["LOGIN", "NOSUPERUSER", "CONNECTION LIMIT -1"], "CONNECT").check().unwrap();
+        for (word, right) in
+            [("LOGIN; DROP ROLE x", "CONNECT"), ("CONNECTION LIMIT 1 SUPERUSER", "CONNECT"), ("LOGIN", "ALL")]
+        {
+            assert_eq!(adopted(&[word], right).check().unwrap_err().code(), "adoption_invalid", "{word} {right}");
+        }
+    }
 }

@@ -209,6 +209,9 @@ impl App {
             return Err(Error::invalid_input("search_path_invalid", "the search path names no schema")
                 .with_hint(format!("the default is {}, public", self.schema)));
         }
+        if let Some(adopted) = &self.adopted {
+            adopted.check()?;
+        }
         if let Some((name, _)) = self.settings.iter().find(|(_, value)| value.contains('\0')) {
             return Err(Error::invalid_input("setting_invalid", format!("the value of {name} contains a NUL byte")));
         }

@@ -212,7 +212,10 @@ impl Provisioner {
                 .await?;
             before = plan.steps;
             observation = observe(&self.server, lock.session(), &goal.spec()).await?;
+            let (exists, notices) = (plan.exists, plan.notices);
             plan = decide(goal, &observation.observed)?;
+            plan.exists = exists;
+            plan.notices.splice(0..0, notices);
         }
         if plan.partial {
             let message = format!("somebody closes database {} while it is worked on", plan.app.database);

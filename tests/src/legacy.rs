@@ -161,7 +161,7 @@ pub fn filled_by_admin(user: &str) -> String {
      CREATE FUNCTION same(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 = $2';
      CREATE OPERATOR === (leftarg = int, rightarg = int, function = same);
      CREATE STATISTICS stats ON id, name FROM customers; CREATE COLLATION german (provider = libc, locale = 'C');
-     CREATE TEXT SEARCH CONFIGURATION words (copy = simple); CREATE PUBLICATION pub FOR TABLE customers;
+     CREATE TEXT SEARCH CONFIGURATION words (copy = simple); CREATE PUBLICATION pub FOR TABLE customers; CREATE PUBLICATION whole FOR TABLES IN SCHEMA archive;
      CREATE EXTENSION hstore; SELECT lo_create(4711);
      CREATE TABLE guarded (id int, owner_id int); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
      INSERT INTO guarded VALUES (1, 1), (2, 2); CREATE POLICY own ON guarded TO USER USING (owner_id = 1);

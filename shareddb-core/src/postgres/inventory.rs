@@ -128,9 +128,11 @@ fn grant(row: &Row) -> Grant {
 pub(crate) async fn inside(session: &AdminSession, role: &str, version: ServerVersion) -> Result<Inventory> {
     let parameter: [(&(dyn ToSql + Sync), Type); 1] = [(&role, Type::TEXT)];
     let multiranges = version.major() < 17;
+    let of_schemas = if version.major() >= 15 { OF_SCHEMAS } else { "false" };
+    let objects = OBJECTS.replace("{of_schemas}", of_schemas);
     let ((objects, triggers, policies, users), (schemas, rights, public, subscriptions)) = try_join(
         try_join4(
-            session.read("list the objects", OBJECTS, &[(&multiranges, Type::BOOL)]),
+            session.read("list the objects", &objects, &[(&multiranges, Type::BOOL)]),
             session.read("list event triggers", EVENT_TRIGGERS, &[]),
             session.read("look for policies on names", POLICIES, &[]),
             session.read("look for uses of role names", NAME_USERS, &parameter),
@@ -190,7 +192,7 @@ const OBJECTS: &str = "WITH o(classid, objid, owner) AS ( \
              AND (p.deptype = 'i' OR p.deptype = 'a' AND o.classid = 'pg_class'::regclass AND p.refobjsubid > 0)), \
        coalesce(c.relrowsecurity AND NOT c.relforcerowsecurity, false), coalesce(f.prosecdef, false), \
        coalesce(NOT l.lanpltrusted AND l.lanname <> 'sql' AND f.prokind <> 'a', false), \
-       EXISTS (SELECT FROM pg_event_trigger e WHERE o.classid = 'pg_proc'::regclass AND e.evtfoid = o.objid), coalesce(b.puballtables, false) \
+       EXISTS (SELECT FROM pg_event_trigger e WHERE o.classid = 'pg_proc'::regclass AND e.evtfoid = o.objid), coalesce(b.puballtables OR {of_schemas}, false) \
      FROM o CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, 0) i LEFT JOIN pg_roles r ON r.oid = o.owner \
        LEFT JOIN pg_class c ON o.classid = 'pg_class'::regclass AND c.oid = o.objid \
        LEFT JOIN pg_type t ON o.classid = 'pg_type'::regclass AND t.oid = o.objid \
@@ -198,6 +200,9 @@ const OBJECTS: &str = "WITH o(classid, objid, owner) AS ( \
        LEFT JOIN pg_publication b ON o.classid = 'pg_publication'::regclass AND b.oid = o.objid \
      WHERE (o.objid >= 16384 OR o.classid = 'pg_namespace'::regclass AND i.identity = 'public') AND coalesce(i.schema, '') !~ '^pg_(toast|temp)' \
      ORDER BY 1, 2";
+
+/// Publications of whole schemas, which 14 does not have.
+const OF_SCHEMAS: &str = "EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = b.oid)";
 
 /// Those whose function somebody can change who is no superuser are what matters.
 const EVENT_TRIGGERS: &str = "SELECT evtname::text, evtenabled <> 'D', pg_get_userbyid(evtowner)::text, \

@@ -139,7 +139,7 @@ pub(crate) struct Object {
     pub(crate) untrusted: bool,
     /// It is the function of an event trigger.
     pub(crate) of_trigger: bool,
-    /// A publication of all tables.
+    /// A publication of all tables, of the database or of schemas.
     pub(crate) all_tables: bool,
 }
 

@@ -93,7 +93,9 @@ impl Marks {
                 .filter(move |fact| fact.bearer == bearer && fact.name == fact.mark.name_of(bearer))
                 .map(|fact| (&fact.mark.app, &fact.mark))
         };
-        of(Bearer::Database).chain(of(Bearer::Role)).collect()
+        // Whoever owns a database can write on it, and what is recorded of an adoption is done when it is undone: that stands on
+        // the owner role since the moment of the adoption.
+        of(Bearer::Database).filter(|(_, mark)| mark.adopted.is_none()).chain(of(Bearer::Role)).collect()
     }
 
     /// Databases that bear an app's mark without being its own.

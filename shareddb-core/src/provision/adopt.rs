@@ -233,6 +233,9 @@ fn notices(adopt: &Adopt, app: &App, login: &RoleFacts, legacy: &Legacy, invento
     let outside = &legacy.outside;
     let mut told = heritage::notices(inventory, name.as_str(), &adopt.take_from);
     let mut tell = |text: Option<String>| told.extend(text);
+    tell((!app.extensions.is_empty()).then(|| {
+        format!("what is to be done about extensions and the Secret is decided when {} is the owner", app.owner)
+    }));
     let guests = app.adopted.iter().flat_map(|adopted| adopted.guests.iter().map(ToString::to_string));
     tell(heritage::listed(guests).map(|list| format!("these go on entering database {}: {list}", app.database)));
     let lost = outside.public_only.iter().filter(|role| !app.is_guest(role)).map(|role| escaped(role));

@@ -331,6 +331,17 @@ fn stale() -> FoundSecret {
 }
 
 #[test]
+fn extensions_are_made_by_a_second_look() {
+    let mut spec = AppSpec::new("my-app".parse().unwrap());
+    spec.adopt = Some(Adopt::default());
+    spec.extensions = Some(["pg_trgm".parse().unwrap()].into());
+    let plan = plan(&spec, &guide()).unwrap();
+    assert!(plan.partial && plan.app.extensions.len() == 1);
+    let later = |step: &Step| matches!(step, Step::Prove { .. } | Step::PublishSecret { .. });
+    assert!(!plan.steps.iter().any(|step| later(step) || step.to_string().contains("extension")), "{plan}");
+}
+
+#[test]
 fn limits_and_settings_are_inherited() {
     let mut observed = guide();
     login(&mut observed).shape.connection_limit = 33;

@@ -4,7 +4,7 @@
 use crate::adoption::Adopt;
 use crate::app::{App, Slot};
 use crate::mark::Progress;
-use crate::postgres::facts::{AbroadFacts, InsideFacts, RoleFacts};
+use crate::postgres::facts::{AbroadFacts, InsideFacts, Installed, RoleFacts};
 use crate::postgres::legacy::{EventTrigger, Inventory};
 use crate::provision::adopt::{Adoption, heir, heritage, refusals};
 use crate::provision::observed::Observed;
@@ -95,7 +95,10 @@ fn after(app: &App, observed: &Observed, login: &RoleFacts, inventory: &Inventor
     }
     // Schemas have steps of their own; here each is as it will be.
     let schemas = inventory.schemas.iter().map(|schema| (schema.clone(), owner.to_owned())).collect();
-    after.inside = Some(InsideFacts { schemas, ..observed.inside.clone().unwrap_or_default() });
+    // Extensions wait for a look from inside, at who could create where they go.
+    let installed = Installed { schema: String::new(), of_superuser: true };
+    let extensions = app.extensions.iter().map(|name| (name.to_string(), installed.clone())).collect();
+    after.inside = Some(InsideFacts { schemas, extensions, ..InsideFacts::default() });
     after
 }
 
