@@ -35,8 +35,8 @@ pub use names::{
     SettingName,
 };
 pub use provision::{
-    Adoption, AppStatus, AppSummary, Budget, Change, Closer, Event, Gap, ObjectKind, ObjectName, Outcome, PasswordSource,
-    Plan, Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall,
+    Adoption, AppStatus, AppSummary, Budget, Change, Closer, Event, Gap, ObjectKind, ObjectName, Outcome,
+    PasswordSource, Plan, Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall,
 };
 #[cfg(feature = "kubernetes")]
 pub use secrets::KubernetesStore;

@@ -23,7 +23,7 @@ use crate::app::{App, AppSpec, DEFAULT_CONNECTIONS, Slot};
 use crate::error::{Error, Result};
 use crate::mark::{Mark, Progress};
 use crate::names::{RoleName, SettingName};
-use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
+use crate::postgres::facts::{Expiry, RoleFacts, RoleShape, ServerFacts};
 use crate::postgres::legacy::{FoundSecret, Inventory, Legacy};
 use crate::postgres::sql::escaped;
 use crate::provision::admission;
@@ -37,6 +37,21 @@ use crate::provision::walls;
 pub use change::Adoption;
 pub(crate) use look::look;
 pub(crate) use undo::plan_undo;
+
+/// Whether this admin can take over anything: what others made is theirs, and their passwords cannot be read.
+///
+/// # Errors
+/// `Refused` for one that is no superuser.
+pub(crate) fn check_admin(server: &ServerFacts) -> Result<()> {
+    if server.superuser {
+        return Ok(());
+    }
+    Err(Error::refused(
+        "adopt_refused",
+        format!("the admin role {:?} is no superuser, which an adoption needs", server.admin),
+    )
+    .with_hint("log in as a superuser for this"))
+}
 
 /// Decides how a hand-made app is taken over.
 ///

@@ -79,7 +79,10 @@ pub(crate) async fn observe_app(
     };
     let record = observed.record(&spec.name)?.cloned();
     let trace = match (&record, &spec.adopt) {
-        (None, Some(_)) => Some(adopt::look(server, spec).await?),
+        (None, Some(_)) => {
+            adopt::check_admin(&observed.server)?;
+            Some(adopt::look(server, spec).await?)
+        }
         _ => None,
     };
     let spec = trace.as_ref().map_or(spec, |trace| &trace.spec);

@@ -89,9 +89,11 @@ impl<'a> Script<'a> {
             | Step::ReassignStrays { .. }
             | Step::DropDatabase { .. }
             | Step::DropRole { .. } => self.of_others(step),
-            Step::SetPassword { .. } | Step::Adopt(_) | Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => {
-                Vec::new()
-            }
+            Step::SetPassword { .. }
+            | Step::Adopt(_)
+            | Step::Prove { .. }
+            | Step::PublishSecret { .. }
+            | Step::DeleteSecret { .. } => Vec::new(),
         }
     }
 

@@ -448,7 +448,7 @@ impl World {
 }
 
 /// The grants of one membership.
-pub(super) fn granted(grantor: &str, grant: Membership) -> Grants {
+pub(in crate::provision) fn granted(grantor: &str, grant: Membership) -> Grants {
     [(grantor.to_owned(), grant)].into()
 }
 
