@@ -47,16 +47,23 @@ has_authorities() {
   return 1
 }
 
-# lacking PROGRAM…: the packages still needed; a program named here comes in the package of its own name.
+has_package() {
+  case $1 in
+    python3-pip) python3 -m pip --version >/dev/null 2>&1 ;;
+    *) type -P "$1" >/dev/null ;;
+  esac
+}
+
+# lacking PACKAGE…: the packages still needed, these and those that are always needed.
 lacking() {
   has_postgres || echo postgresql
   has_c_compiler || printf '%s\n' gcc libc6-dev
   has_authorities || echo ca-certificates
-  local program
-  for program; do type -P "$program" >/dev/null || echo "$program"; done
+  local package
+  for package; do has_package "$package" || echo "$package"; done
 }
 
-# need_packages PROGRAM…
+# need_packages PACKAGE…
 need_packages() {
   local packages as_root=() line log
   mapfile -t packages < <(lacking "$@")
@@ -65,11 +72,11 @@ need_packages() {
     missing "SHAREDDB_PG_BIN=$SHAREDDB_PG_BIN does not hold all of postgres, initdb, pg_ctl, pg_dump, pg_restore, psql of 14 or newer."
   fi
   line="apt-get install -y --no-install-recommends ${packages[*]}"
-  type -P apt-get >/dev/null || missing "Missing here: ${packages[*]} (names as in Debian). Install them with this system's package manager and run ./${0##*/} again."
+  type -P apt-get >/dev/null || missing "Missing here: ${packages[*]} (names as in Debian). Install them with this system's package manager and run $0 again."
   if ! is_root; then
     # sudo that would ask for a password needs a terminal to ask on.
     if ! type -P sudo >/dev/null || { ! sudo -n true 2>/dev/null && ! { : >/dev/tty; } 2>/dev/null; }; then
-      missing "Missing here: ${packages[*]}. This needs root, and there is no sudo that works. As root:" "    apt-get update && $line" "Then run ./${0##*/} again."
+      missing "Missing here: ${packages[*]}. This needs root, and there is no sudo that works. As root:" "    apt-get update && $line" "Then run $0 again."
     fi
     as_root=(sudo)
   fi
@@ -109,14 +116,14 @@ need_rust() {
   fi
   if ! { [ -n "$found" ] && at_least "$wanted" "$found" && type -P cargo >/dev/null; }; then
     echo "Rust $wanted or newer is needed; found here: ${found:-none}. From rustup:" >&2
-    type -P rustup >/dev/null && missing "    rustup update stable && rustup default stable" "Then run ./${0##*/} again."
+    type -P rustup >/dev/null && missing "    rustup update stable && rustup default stable" "Then run $0 again."
     type -P curl >/dev/null || echo "    apt-get update && apt-get install -y curl ca-certificates     (as root)" >&2
     echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" >&2
-    if is_root && [ -n "${SUDO_USER:-}" ]; then echo "Rust of the user $SUDO_USER is not seen through sudo: run ./${0##*/} as that user, it calls sudo where it must." >&2; fi
-    missing "Then run ./${0##*/} again."
+    if is_root && [ -n "${SUDO_USER:-}" ]; then echo "Rust of the user $SUDO_USER is not seen through sudo: run $0 as that user, it calls sudo where it must." >&2; fi
+    missing "Then run $0 again."
   fi
   for component; do cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || lacking+=("$component"); done
-  [ ${#lacking[@]} = 0 ] || missing "This Rust has no ${lacking[*]}:" "    rustup component add ${lacking[*]}" "Then run ./${0##*/} again."
+  [ ${#lacking[@]} = 0 ] || missing "This Rust has no ${lacking[*]}:" "    rustup component add ${lacking[*]}" "Then run $0 again."
 }
 
 # As root, servers run as user postgres, who must get at the folder for temporary files.

@@ -28,6 +28,7 @@ async fn main() -> Result<(), Failure> {
             println!("  {} {step}", step.change().symbol());
         }
     }
-    println!("its credentials: {}", environment.local_server().home().secrets_dir().join("orders-db-secret").display());
+    let secret = provisioner.app(&spec.name).await?.secret;
+    println!("its credentials: {}", provisioner.server().secrets().describe(&secret));
     Ok(())
 }

@@ -182,6 +182,7 @@ class Provisioner:
         extensions: Iterable[str] | None = None,
         settings: dict[str, str] | None = None,
         allow_overcommit: bool = False,
+        secure_server: bool = False,
         adopt: Adopt | None = None,
     ) -> Plan:
         """Decide what `create` would do, and do nothing.
@@ -201,6 +202,7 @@ class Provisioner:
         extensions: Iterable[str] | None = None,
         settings: dict[str, str] | None = None,
         allow_overcommit: bool = False,
+        secure_server: bool = False,
         adopt: Adopt | None = None,
     ) -> Report:
         """Make an app what the arguments say: its database, roles, schema, rights, password and Secret.
@@ -266,6 +268,10 @@ class Plan:
     def notices(self) -> list[str]:
         """What a person should know although nothing will be done about it."""
 
+    @property
+    def gaps(self) -> list[str]:
+        """What ought to be different and is not for the admin to change, each with the statement that changes it."""
+
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
     def __iter__(self) -> Iterator[str]: ...
@@ -294,6 +300,10 @@ class Report:
     @property
     def notices(self) -> list[str]:
         """What a person should know."""
+
+    @property
+    def gaps(self) -> list[str]:
+        """What ought to be different and is not for the admin to change, each with the statement that changes it."""
 
 @final
 class Adopt:

@@ -1,6 +1,7 @@
 //! What was typed. The comments are the help.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
@@ -23,9 +24,18 @@ pub(crate) struct Args {
 
 #[derive(Group, Debug, Default)]
 pub(crate) struct Globals {
-    /// The environment to work on [default: $SHAREDDB_ENV, else local]
+    /// The environment to work on [default: $SHAREDDB_ENV, else that of shareddb.toml, else local]
     #[arg(short, long, global = true, value_name = "NAME", help_heading = GLOBAL)]
     pub(crate) env: Option<String>,
+    /// The Kubernetes namespace, instead of the environment's
+    #[arg(short, long, global = true, value_name = "NAME", help_heading = GLOBAL)]
+    pub(crate) namespace: Option<String>,
+    /// The context of the kubeconfig, instead of the environment's or the current one
+    #[arg(long, global = true, value_name = "NAME", help_heading = GLOBAL)]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig [default: $KUBECONFIG, else ~/.kube/config; in a pod its own account]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// How to print the result; with json an error is one JSON object, too
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = GLOBAL)]
     pub(crate) output: Format,
@@ -138,6 +148,10 @@ pub(crate) struct Create {
     /// Promise more sessions than the server's budget has
     #[arg(long)]
     pub(crate) allow_overcommit: bool,
+    /// On a server that was not made for shareddb: take from PUBLIC what everybody has on the server's own databases. With
+    /// --dry-run it tells who loses access by that
+    #[arg(long)]
+    pub(crate) secure_server: bool,
     #[command(flatten)]
     pub(crate) adoption: Adoption,
     #[command(flatten)]

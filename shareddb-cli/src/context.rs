@@ -1,17 +1,15 @@
 //! From what was typed to what the core takes.
 
-use std::env;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shareddb_core::{Environment, EnvironmentName, Error, LocalHome, LocalState, Provisioner, Result};
+use shareddb_core::{Environment, Environments, LocalServer, LocalState, Provisioner, Result, Server};
 
 use crate::args::Globals;
 use crate::console::Console;
 use crate::output::Output;
-
-const LOCAL: &str = "local";
-const VARIABLE: &str = "SHAREDDB_ENV";
+use crate::quoting::argument;
 
 /// What all commands have in common.
 #[derive(Debug)]
@@ -19,7 +17,16 @@ pub(crate) struct Context {
     pub(crate) console: Arc<Console>,
     pub(crate) output: Output,
     pub(crate) timeout: Duration,
+    place: Place,
+}
+
+/// The flags that say where to act.
+#[derive(Debug)]
+struct Place {
     environment: Option<String>,
+    namespace: Option<String>,
+    context: Option<String>,
+    kubeconfig: Option<PathBuf>,
 }
 
 impl Context {
@@ -28,27 +35,44 @@ impl Context {
             console: Arc::new(Console::new(&globals)),
             output: Output::new(&globals),
             timeout: globals.timeout,
-            environment: globals.env,
+            place: Place {
+                environment: globals.env,
+                namespace: globals.namespace,
+                context: globals.context,
+                kubeconfig: globals.kubeconfig,
+            },
         }
     }
 
     /// The environment that was chosen.
     ///
     /// # Errors
-    /// `InvalidInput` when no environment can have that name, `NotFound` when none has.
+    /// `InvalidInput` when no environment can have that name or a flag means nothing to it, `NotFound` when none has.
     pub(crate) fn environment(&self) -> Result<Environment> {
-        // An empty variable counts as unset. An empty flag is a script's mistake, which must not end up on `local`.
-        let variable = || env::var_os(VARIABLE).filter(|value| !value.is_empty());
-        let chosen = match &self.environment {
-            Some(name) => name.clone(),
-            None => variable().map_or_else(|| LOCAL.to_owned(), |value| value.to_string_lossy().into_owned()),
-        };
-        let name: EnvironmentName = chosen.parse()?;
-        if name.as_str() != LOCAL {
-            return Err(Error::not_found("env_unknown", format!("there is no environment {name}"))
-                .with_hint(format!("there is one, `{LOCAL}`: leave out -e and {VARIABLE}, or say -e {LOCAL}")));
+        let environments = Environments::from_env()?;
+        // An empty variable counts as unset. An empty flag is a script's mistake, which must not end up somewhere else.
+        let name = self.place.environment.as_deref().map_or_else(|| environments.chosen(), str::parse)?;
+        let mut environment = environments.environment(&name)?;
+        if let Some(kubeconfig) = &self.place.kubeconfig {
+            environment = environment.with_kubeconfig(kubeconfig)?;
         }
-        Environment::local(LocalHome::from_env()?)
+        if let Some(context) = &self.place.context {
+            environment = environment.with_context(context)?;
+        }
+        if let Some(namespace) = &self.place.namespace {
+            environment = environment.with_namespace(namespace.parse()?)?;
+        }
+        Ok(environment)
+    }
+
+    /// The flags that chose the environment, as a next command needs them, too.
+    pub(crate) fn flags(&self) -> String {
+        let Place { environment, namespace, context, kubeconfig } = &self.place;
+        let kubeconfig = kubeconfig.as_ref().map(|path| path.display().to_string());
+        [("-e", environment), ("-n", namespace), ("--context", context), ("--kubeconfig", &kubeconfig)]
+            .into_iter()
+            .filter_map(|(flag, value)| Some(format!(" {flag} {}", argument(value.as_ref()?))))
+            .collect()
     }
 
     /// Who provisions in `environment`, telling the console what happens.
@@ -56,16 +80,34 @@ impl Context {
     /// # Errors
     /// `Unavailable` when the server does not run.
     pub(crate) async fn provisioner(&self, environment: &Environment) -> Result<Provisioner> {
+        Ok(self.telling(environment.connect().await?))
+    }
+
+    /// As [`Self::provisioner`], for what changes something: says first where it is about to act.
+    ///
+    /// # Errors
+    /// As [`Self::provisioner`], and when the state of the embedded server cannot be read.
+    pub(crate) async fn mutator(&self, environment: &Environment) -> Result<Provisioner> {
+        if let Some(local) = environment.local_server() {
+            self.announce(environment, local)?;
+            return self.provisioner(environment).await;
+        }
+        let server = environment.connect().await?;
+        self.console.progress(&format!("env {} · {}", environment.name(), server.place()));
+        Ok(self.telling(server))
+    }
+
+    fn telling(&self, server: Server) -> Provisioner {
         let console = Arc::clone(&self.console);
-        Ok(Provisioner::new(environment.connect().await?).on_event(move |event| console.event(event)))
+        Provisioner::new(server).on_event(move |event| console.event(event))
     }
 
     /// Says where a command is about to act.
     ///
     /// # Errors
     /// When the state of the server cannot be read.
-    pub(crate) fn announce(&self, environment: &Environment) -> Result<LocalState> {
-        let state = environment.local_server().state()?;
+    pub(crate) fn announce(&self, environment: &Environment, local: &LocalServer) -> Result<LocalState> {
+        let state = local.state()?;
         let place = match state {
             LocalState::Running { port, .. } => format!("127.0.0.1:{port}"),
             LocalState::Absent | LocalState::Stopped { .. } => "server not running".to_owned(),

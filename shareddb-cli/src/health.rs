@@ -8,14 +8,20 @@ use crate::table::Cell;
 
 /// Whether there is nothing to tell about an app.
 pub(crate) fn is_well(status: &AppStatus) -> bool {
-    !status.summary.dropping && status.problem.is_none() && status.notices.is_empty() && status.drift.is_empty()
+    !status.summary.dropping
+        && status.problem.is_none()
+        && status.notices.is_empty()
+        && status.gaps.is_empty()
+        && status.drift.is_empty()
 }
 
 /// The word.
 pub(crate) fn state(status: &AppStatus) -> Cell {
     if status.summary.dropping {
         Cell::styled("dropping", Style::Warn)
-    } else if status.summary.size.is_none() {
+    } else if status.summary.size.is_none()
+        && status.problem.as_ref().is_none_or(|problem| problem.code != "out_of_reach")
+    {
         Cell::styled("NO DATABASE", Style::Bad)
     } else if !status.drift.is_empty() {
         // That something has begun, and the trial login at the end, only follow from the changes.
@@ -24,6 +30,8 @@ pub(crate) fn state(status: &AppStatus) -> Cell {
         Cell::styled(format!("DRIFT {}", changes.max(1)), Style::Warn)
     } else if status.problem.is_some() {
         Cell::styled("PROBLEM", Style::Bad)
+    } else if !status.gaps.is_empty() {
+        Cell::styled(format!("GAPS {}", status.gaps.len()), Style::Warn)
     } else {
         Cell::styled("OK", Style::Good)
     }
@@ -34,7 +42,8 @@ pub(crate) fn notes(found: &Status, console: &Console) {
     let server = &found.server;
     server.notices.iter().for_each(|notice| console.note(notice));
     for wall in server.walls.iter().filter(|wall| !wall.stands) {
-        console.note(&format!("wall {} is missing: {}", wall.name, wall.detail));
+        let is = if wall.known { "missing" } else { "unknown" };
+        console.note(&format!("wall {} is {is}: {}", wall.name, wall.detail));
     }
     let unwell: Vec<&str> =
         found.apps.iter().filter(|app| !is_well(app)).map(|app| app.summary.app.name.as_str()).collect();

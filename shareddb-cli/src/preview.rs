@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{Change, Plan, Result};
+use shareddb_core::{Change, Gap, Plan, Result};
 
 use crate::args::DryRun;
 use crate::console;
@@ -21,6 +21,7 @@ pub(crate) struct Preview {
     changes: Vec<Line>,
     summary: Summary,
     notices: Vec<String>,
+    gaps: Vec<Gap>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,17 +48,19 @@ impl Preview {
             remove: count(Change::Remove),
             check: count(Change::Check),
         };
-        Self { name: name.into(), changes, summary, notices: Vec::new() }
+        Self { name: name.into(), changes, summary, notices: Vec::new(), gaps: Vec::new() }
     }
 
     pub(crate) fn of(plan: &Plan) -> Self {
         let changes = plan.steps.iter().map(|step| (step.change(), step.to_string()));
-        Self { notices: plan.notices.clone(), ..Self::new(format!("app/{}", plan.app.name), changes) }
+        let (notices, gaps) = (plan.notices.clone(), plan.gaps.clone());
+        Self { notices, gaps, ..Self::new(format!("app/{}", plan.app.name), changes) }
     }
 
     /// Prints it, and says how to exit.
     pub(crate) fn show(&self, context: &Context, options: DryRun) -> Result<ExitCode> {
         self.notices.iter().for_each(|notice| context.console.note(notice));
+        self.gaps.iter().for_each(|gap| context.console.note(&gap.to_string()));
         context.output.show(self)?;
         let differs = options.exit_code && !self.changes.is_empty();
         Ok(if differs { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })

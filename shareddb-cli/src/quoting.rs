@@ -46,6 +46,11 @@ pub(crate) fn shell(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 
+/// The same, without quotes where it needs none.
+pub(crate) fn argument(value: &str) -> String {
+    if is_bare(value) && !value.is_empty() { value.to_owned() } else { shell(value) }
+}
+
 fn is_bare(value: &str) -> bool {
     value.chars().all(|c| c.is_ascii_alphanumeric() || "_-.,:/@%+=".contains(c))
 }

@@ -38,6 +38,9 @@ pub struct AppSpec {
     pub settings: Option<BTreeMap<SettingName, String>>,
     /// Accept more promised sessions than the server's budget has.
     pub allow_overcommit: bool,
+    /// On a server that was not made for shareddb: take from PUBLIC what everybody has on the server's own databases. Other
+    /// roles can lose access by it; the plan names them.
+    pub secure_server: bool,
     /// Take over a database that was made by hand, with its login and its Secret. Without effect on an app that is
     /// recorded already.
     pub adopt: Option<Adopt>,
@@ -55,6 +58,7 @@ impl AppSpec {
             extensions: None,
             settings: None,
             allow_overcommit: false,
+            secure_server: false,
             adopt: None,
         }
     }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::app::App;
-use crate::connection::ConnectionConfig;
+use crate::connection::{ConnectionConfig, RootCertificate, SslMode};
 use crate::error::Result;
+use crate::names::AppName;
 use crate::secrets::SecretData;
 
 /// Writes every key of a Secret: the guide's, those of service binding (servicebinding.io), URIs, and a service file for
@@ -19,7 +20,7 @@ pub(crate) fn write(app: &App, config: &ConnectionConfig) -> Result<SecretData> 
     let uri = config.url()?;
     let service = config.service_section(app.name.as_str())?;
     let plain = |text: &str| SecretString::from(text);
-    let entries = [
+    let mut entries = vec![
         ("DB_HOST", plain(config.host())),
         ("DB_PORT", SecretString::from(config.port().to_string())),
         ("DB_NAME", plain(config.database())),
@@ -37,8 +38,19 @@ pub(crate) fn write(app: &App, config: &ConnectionConfig) -> Result<SecretData> 
         ("uri", uri),
         ("pg_service.conf", service),
     ];
+    if config.ssl_mode() != SslMode::Disable {
+        entries.push(("DB_SSLMODE", plain(config.ssl_mode().as_str())));
+    }
+    if let Some(root) = config.root_certificate() {
+        entries.push(("ca.crt", SecretString::from(root.text()?)));
+    }
     let own = |key: &str| app.adopted.as_ref().is_some_and(|adopted| adopted.kept_keys.contains(key));
     Ok(entries.into_iter().filter(|(key, _)| !own(key)).map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// The same certificate, where an app's pod finds it when its Secret is mounted at the documented path.
+pub(crate) fn mounted(root: RootCertificate, app: &AppName) -> RootCertificate {
+    root.with_path(format!("/etc/shareddb/{app}/ca.crt"))
 }
 
 /// What a Secret in the store says about its login.
@@ -69,6 +81,13 @@ pub(crate) fn read(app: &App, data: &SecretData) -> Stored {
     let port = value("DB_PORT").parse().unwrap_or_default();
     let config =
         ConnectionConfig::new(value("DB_HOST"), port, value("DB_NAME"), user.clone()).with_password(password.clone());
+    let config = match value("DB_SSLMODE").parse() {
+        Ok(mode) => {
+            let root = data.get("ca.crt").map(|pem| RootCertificate::pem(pem.expose_secret()));
+            config.with_tls(mode, root.map(|root| mounted(root, &app.name)))
+        }
+        Err(_) => config,
+    };
     let complete = !password.expose_secret().is_empty()
         && write(app, &config).is_ok_and(|expected| missing(app, data, &expected).is_empty());
     Stored { user, password, complete }

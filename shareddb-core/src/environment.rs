@@ -3,23 +3,48 @@
 use std::sync::Arc;
 
 use crate::app::{App, AppSpec};
-use crate::error::{Error, Result};
+#[cfg(any(feature = "kubernetes", feature = "local"))]
+use crate::error::Error;
+use crate::error::Result;
+#[cfg(feature = "local")]
 use crate::local::{LocalEndpoint, LocalHome, LocalServer};
+#[cfg(feature = "kubernetes")]
+use crate::names::NamespaceName;
 use crate::names::{AppName, EnvironmentName};
-use crate::secrets::{DirectoryStore, SecretData};
+#[cfg(feature = "local")]
+use crate::secrets::DirectoryStore;
+use crate::secrets::{SecretData, SecretStore};
 use crate::server::{self, Server};
+
+mod file;
+mod remote;
+
+pub use file::Environments;
+use remote::Remote;
 
 /// One shared server and its place. A value: it holds no connection.
 #[derive(Clone, Debug)]
 pub struct Environment {
     name: EnvironmentName,
-    local: LocalServer,
+    protected: bool,
+    place: Place,
 }
+
+#[derive(Clone, Debug)]
+enum Place {
+    #[cfg(feature = "local")]
+    Local(LocalServer),
+    Remote(Box<Remote>),
+}
+
+/// The environment of the embedded server.
+const LOCAL: &str = "local";
 
 impl Environment {
     /// The environment `local`: the embedded server, with Secrets in a directory beside it.
+    #[cfg(feature = "local")]
     pub fn local(home: LocalHome) -> Result<Self> {
-        Ok(Self { name: LOCAL.parse()?, local: LocalServer::new(home) })
+        Ok(Self { name: LOCAL.parse()?, protected: false, place: Place::Local(LocalServer::new(home)) })
     }
 
     /// The name.
@@ -27,14 +52,70 @@ impl Environment {
         &self.name
     }
 
-    /// The embedded server.
-    pub fn local_server(&self) -> &LocalServer {
-        &self.local
+    /// Whether what destroys something here has to be confirmed in the command itself.
+    pub fn is_protected(&self) -> bool {
+        self.protected
     }
 
-    /// The place of Secrets.
-    pub fn secrets(&self) -> DirectoryStore {
-        DirectoryStore::new(self.local.home().secrets_dir())
+    /// The embedded server, where this is `local`.
+    #[cfg(feature = "local")]
+    pub fn local_server(&self) -> Option<&LocalServer> {
+        match &self.place {
+            Place::Local(server) => Some(server),
+            Place::Remote(_) => None,
+        }
+    }
+
+    /// The same environment by another kubeconfig.
+    ///
+    /// # Errors
+    /// `InvalidInput` when nothing of it is in Kubernetes, as for [`Self::with_context`] and [`Self::with_namespace`].
+    #[cfg(feature = "kubernetes")]
+    pub fn with_kubeconfig(self, path: impl Into<std::path::PathBuf>) -> Result<Self> {
+        self.in_cluster("a kubeconfig", |remote| {
+            remote.cluster = remote.cluster.clone().with_kubeconfig(path);
+        })
+    }
+
+    /// The same environment by another context of the kubeconfig.
+    #[cfg(feature = "kubernetes")]
+    pub fn with_context(self, context: impl Into<String>) -> Result<Self> {
+        self.in_cluster("a context", |remote| {
+            remote.cluster = remote.cluster.clone().with_context(context);
+        })
+    }
+
+    /// The same environment in another namespace. A server that was not named otherwise is that namespace's.
+    #[cfg(feature = "kubernetes")]
+    pub fn with_namespace(self, namespace: NamespaceName) -> Result<Self> {
+        self.in_cluster("a namespace", |remote| remote.namespace = Some(namespace))
+    }
+
+    #[cfg(feature = "kubernetes")]
+    fn in_cluster(mut self, what: &str, change: impl FnOnce(&mut Remote)) -> Result<Self> {
+        match &mut self.place {
+            Place::Remote(remote) if remote.needs_cluster() => {
+                change(remote);
+                Ok(self)
+            }
+            _ => Err(Error::invalid_input(
+                "not_in_kubernetes",
+                format!("{what} means nothing to environment {}", self.name),
+            )
+            .with_hint("leave it out, or choose an environment whose Secrets are in Kubernetes: -e NAME")),
+        }
+    }
+
+    /// The place of Secrets. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], as far as Secrets are concerned.
+    pub async fn secrets(&self) -> Result<Arc<dyn SecretStore>> {
+        match &self.place {
+            #[cfg(feature = "local")]
+            Place::Local(server) => Ok(Arc::new(DirectoryStore::new(server.home().secrets_dir()))),
+            Place::Remote(remote) => remote.secrets().await,
+        }
     }
 
     /// Every key of an app's Secret. The server need not run.
@@ -44,32 +125,47 @@ impl Environment {
     pub async fn credentials(&self, app: &AppName) -> Result<SecretData> {
         // The Secret's name and the words of its keys do not depend on the app's record.
         let app = App::derive(&AppSpec::new(app.clone()), &self.name, None)?;
-        server::load(&self.secrets(), &app).await.map(|(data, _)| data)
+        server::load(self.secrets().await?.as_ref(), &app).await.map(|(data, _)| data)
     }
 
     /// Makes the server serve: starts it, and makes it the first time. That it serves already is not an error.
     ///
     /// # Errors
-    /// As [`LocalServer::start`].
+    /// As [`LocalServer::start`], and `InvalidInput` when the server is not the embedded one.
+    #[cfg(feature = "local")]
     pub async fn deploy(&self) -> Result<LocalEndpoint> {
-        self.local.start().await
+        match &self.place {
+            Place::Local(server) => server.start().await,
+            Place::Remote(_) => Err(Error::invalid_input(
+                "not_embedded",
+                format!("the server of environment {} is not the embedded one", self.name),
+            )
+            .with_hint("this version deploys the embedded server only: shareddb deploy -e local")),
+        }
     }
 
-    /// Finds the server. It has to run; nobody logs in yet.
+    /// Finds the server. Nobody logs in yet; of a cluster, only the admin's password is read.
     ///
     /// # Errors
-    /// `Unavailable` when it does not run.
+    /// `Unavailable` when the embedded server does not run, or a cluster cannot be reached; `NotFound` and
+    /// `InvalidInput` when the admin's password or the kubeconfig is not where it should be.
     pub async fn connect(&self) -> Result<Server> {
-        let Some(admin) = self.local.admin()? else {
-            return Err(Error::unavailable(
-                "server_not_running",
-                format!("the server of environment {} does not run", self.name),
-            )
-            .with_hint(format!("start it: shareddb deploy -e {}", self.name)));
-        };
-        Ok(Server::new(self.name.clone(), admin, Arc::new(self.secrets()))
-            .with_password_hint(self.local.rejected_hint()))
+        match &self.place {
+            #[cfg(feature = "local")]
+            Place::Local(server) => {
+                let Some(admin) = server.admin()? else {
+                    return Err(Error::unavailable(
+                        "server_not_running",
+                        format!("the server of environment {} does not run", self.name),
+                    )
+                    .with_hint(format!("start it: shareddb deploy -e {}", self.name)));
+                };
+                let secrets = self.secrets().await?;
+                Ok(Server::new(self.name.clone(), admin, secrets)
+                    .ours()
+                    .with_hint("password_rejected", server.rejected_hint()))
+            }
+            Place::Remote(remote) => remote.connect(&self.name).await,
+        }
     }
 }
-
-const LOCAL: &str = "local";

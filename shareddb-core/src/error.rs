@@ -7,8 +7,12 @@ use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod login;
 
+#[cfg(feature = "kubernetes")]
+pub(crate) use kubernetes::ApiRequest;
 pub(crate) use login::LoginAttempt;
 
 /// The result of everything here that can fail.

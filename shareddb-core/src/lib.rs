@@ -4,10 +4,12 @@ mod adoption;
 mod app;
 mod connection;
 mod credentials;
-#[cfg(feature = "local")]
 mod environment;
 mod error;
 mod file;
+mod home;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 #[cfg(feature = "local")]
 mod local;
 mod mark;
@@ -21,19 +23,23 @@ mod server;
 pub use adoption::{Adopt, Adopted, Before, Grant};
 pub use app::{App, AppSpec, Slot};
 pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};
-#[cfg(feature = "local")]
-pub use environment::Environment;
+pub use environment::{Environment, Environments};
 pub use error::{Error, Fault, Result};
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::{Cluster, Namespace};
 #[cfg(feature = "local")]
 pub use local::{Binaries, LocalEndpoint, LocalHome, LocalServer, LocalState};
 pub use mark::{Mark, Progress};
 pub use names::{
-    AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, RoleName, SchemaName, SecretName, SettingName,
+    AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, NamespaceName, RoleName, SchemaName, SecretName,
+    SettingName,
 };
 pub use provision::{
-    Adoption, AppStatus, AppSummary, Budget, Change, Event, ObjectKind, ObjectName, Outcome, PasswordSource, Plan,
-    Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall,
+    Adoption, AppStatus, AppSummary, Budget, Change, Closer, Event, Gap, ObjectKind, ObjectName, Outcome,
+    PasswordSource, Plan, Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall,
 };
+#[cfg(feature = "kubernetes")]
+pub use secrets::KubernetesStore;
 pub use secrets::{DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret};
 pub use server::Server;
 

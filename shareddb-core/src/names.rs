@@ -168,6 +168,17 @@ name_type! {
 }
 
 name_type! {
+    /// A Kubernetes namespace: an RFC 1123 label, which may start with a digit, at most 63 bytes.
+    NamespaceName, |text| {
+        // As other labels, except that a digit may come first.
+        let rest = text.strip_prefix(|c: char| c.is_ascii_digit()).map(|rest| format!("a{rest}"));
+        check_label(rest.as_deref().unwrap_or(text), "namespace", IDENTIFIER_MAX).map_err(|_| {
+            invalid("namespace", text, "only a to z, 0 to 9 and, in between, '-' are allowed, at most 63 bytes")
+        })
+    }
+}
+
+name_type! {
     /// The name of a server setting that an app may have for itself, such as `work_mem` or `app.tenant`.
     SettingName, |text| {
         for part in text.split('.') {
@@ -258,6 +269,7 @@ fn invalid(what: &str, text: &str, reason: &str) -> Error {
         "extension name" => "pg_trgm",
         "schema name" => "my_app",
         "Secret name" => "my-app-db-secret",
+        "namespace" => "production",
         _ => "my_app_prod",
     };
     Error::invalid_input("name_invalid", format!("{what} {} is not valid: {reason}", quoted(text)))
@@ -350,6 +362,16 @@ mod tests {
         assert_eq!("uuid-ossp".parse::<ExtensionName>().unwrap().as_str(), "uuid-ossp");
         let error = "uuid-ossp\"".parse::<ExtensionName>().unwrap_err().to_string();
         assert!(error.contains("uuid-ossp"), "{error}");
+    }
+
+    #[test]
+    fn namespaces_may_start_with_a_digit() {
+        for good in ["a", "7", "2-b", "production", &"1".repeat(63)] {
+            assert!(good.parse::<NamespaceName>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "1-", "A", "a_b", "a/b", &"1".repeat(64)] {
+            assert_eq!(bad.parse::<NamespaceName>().unwrap_err().code(), "name_invalid", "{bad}");
+        }
     }
 
     #[test]

@@ -8,13 +8,16 @@ mod database_steps;
 mod drop_plan;
 mod event;
 mod execute;
+mod gap;
 mod goal;
 mod observe;
 mod observed;
 mod plan;
 mod proof;
+mod reach;
 mod report;
 mod role_steps;
+mod script;
 mod status;
 mod step;
 mod walls;
@@ -29,6 +32,7 @@ pub use crate::postgres::legacy::{ObjectKind, ObjectName};
 pub use adopt::Adoption;
 pub use budget::Budget;
 pub use event::Event;
+pub use gap::{Closer, Gap};
 pub use plan::Plan;
 pub use proof::Proof;
 pub use report::{Outcome, Report};
@@ -70,6 +74,11 @@ impl Provisioner {
     /// A provisioner for `server`. Connects to nothing yet.
     pub fn new(server: Server) -> Self {
         Self { server, listener: Listener::default(), lock_patience: LOCK_PATIENCE }
+    }
+
+    /// The server that it provisions on.
+    pub fn server(&self) -> &Server {
+        &self.server
     }
 
     /// Tells `listener` what happens while a plan is carried out.

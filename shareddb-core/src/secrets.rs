@@ -15,10 +15,14 @@ use crate::names::{AppName, SecretName};
 mod access;
 mod directory;
 mod disk;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod layout;
 mod writer;
 
 pub use directory::DirectoryStore;
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::KubernetesStore;
 
 /// The keys and values of a Secret. Values never show in `Debug`.
 pub type SecretData = BTreeMap<String, SecretString>;

@@ -1,15 +1,19 @@
 //! One environment's server within reach: how the admin logs in, and where Secrets are.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+use futures_util::future::try_join;
 
 use crate::app::App;
 use crate::connection::{ConnectionConfig, SslMode};
 use crate::credentials::{self, Stored};
 use crate::error::{Error, Result};
 use crate::names::{EnvironmentName, RoleName};
+use crate::postgres::facts::ServerFacts;
 use crate::postgres::session::AdminSession;
-use crate::postgres::version::ServerVersion;
+use crate::postgres::{catalog, powers, visitors};
 use crate::secrets::{SecretData, SecretStore};
 use secrecy::SecretString;
 
@@ -17,30 +21,55 @@ use secrecy::SecretString;
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     environment: EnvironmentName,
     admin: ConnectionConfig,
     store: Arc<dyn SecretStore>,
-    password_hint: Option<String>,
+    published: (String, u16),
+    place: String,
+    /// What to do when the admin's login fails with a certain code.
+    hints: Vec<(&'static str, String)>,
+    ours: bool,
 }
 
 impl Server {
-    /// A server that `admin` logs in to as a superuser, in its maintenance database; apps reach it at the same host and
-    /// port. Connects to nothing yet.
+    /// A server that `admin` logs in to, in its maintenance database: as a superuser, or from 16 on as a role with CREATEDB
+    /// and CREATEROLE. Apps reach it at the same host and port, unless [`with_published`](Self::with_published) says
+    /// otherwise. It counts as somebody else's: what others may do there is not taken from them unasked. Connects to
+    /// nothing yet.
     pub fn new(environment: EnvironmentName, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Self {
-        Self(Arc::new(Inner { environment, admin, store, password_hint: None }))
+        let published = (admin.host().to_owned(), admin.port());
+        let place = format!("{}:{}", published.0, published.1);
+        Self(Arc::new(Inner { environment, admin, store, published, place, hints: Vec::new(), ours: false }))
     }
 
-    /// The same server, where it is known what to do when it rejects the admin's password.
-    #[cfg(feature = "local")]
-    pub(crate) fn with_password_hint(self, hint: String) -> Self {
-        let Inner { environment, admin, store, .. } = &*self.0;
-        Self(Arc::new(Inner {
-            environment: environment.clone(),
-            admin: admin.clone(),
-            store: Arc::clone(store),
-            password_hint: Some(hint),
-        }))
+    /// The same server, where it was made for shareddb: nobody else has business there, so that it is closed to PUBLIC.
+    #[must_use]
+    pub fn ours(self) -> Self {
+        self.with(|inner| inner.ours = true)
+    }
+
+    /// The same server, where apps reach it at another host or port than the admin does from here. That is what Secrets say.
+    #[must_use]
+    pub fn with_published(self, host: impl Into<String>, port: u16) -> Self {
+        self.with(|inner| inner.published = (host.into(), port))
+    }
+
+    /// The same server, where people know it by more than its address.
+    pub(crate) fn with_place(self, place: String) -> Self {
+        self.with(|inner| inner.place = place)
+    }
+
+    /// The same server, where it is known what to do when the admin's login fails with `code`.
+    pub(crate) fn with_hint(self, code: &'static str, hint: String) -> Self {
+        self.with(|inner| inner.hints.push((code, hint)))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        change(&mut inner);
+        Self(Arc::new(inner))
     }
 
     /// The environment's name.
@@ -51,6 +80,11 @@ impl Server {
     /// How the admin logs in to the maintenance database.
     pub fn admin(&self) -> &ConnectionConfig {
         &self.0.admin
+    }
+
+    /// Where it is, for people: address, and context and namespace where it has them.
+    pub fn place(&self) -> &str {
+        &self.0.place
     }
 
     /// Where Secrets are kept.
@@ -73,6 +107,18 @@ impl Server {
         }
     }
 
+    /// How an app logs in from where it runs: what its Secret says.
+    pub(crate) fn published_config(&self, app: &App, login: &RoleName, password: SecretString) -> ConnectionConfig {
+        let (host, port) = &self.0.published;
+        let config = ConnectionConfig::new(host, *port, app.database.as_str(), login.as_str()).with_password(password);
+        let admin = &self.0.admin;
+        match admin.ssl_mode() {
+            SslMode::Disable => config,
+            mode => config
+                .with_tls(mode, admin.root_certificate().map(|root| credentials::mounted(root.clone(), &app.name))),
+        }
+    }
+
     /// How the app in a Secret logs in, over the route in use from here.
     ///
     /// # Errors
@@ -84,7 +130,7 @@ impl Server {
 
     /// How an app logs in, as its Secret has it. An adopted app may know the server by another name.
     pub(crate) fn secret_config(&self, app: &App, login: &RoleName, password: SecretString) -> ConnectionConfig {
-        let config = self.app_config(app, login, password).without_hostaddr();
+        let config = self.published_config(app, login, password);
         let Some(adopted) = &app.adopted else { return config };
         let config = adopted.host.iter().fold(config, |config, host| config.with_host(host));
         adopted.port.into_iter().fold(config, ConnectionConfig::with_port)
@@ -96,16 +142,27 @@ impl Server {
         AdminSession::open(&admin).await.map_err(|error| self.explained(error))
     }
 
+    /// What the server is and what the admin may do there: one round trip for a superuser, two for others.
+    pub(crate) async fn facts(&self, session: &AdminSession) -> Result<ServerFacts> {
+        let visitors = async { if self.0.ours { Ok(BTreeMap::new()) } else { visitors::visitors(session).await } };
+        let (mut facts, visitors) = try_join(catalog::server(session), visitors).await?;
+        (facts.ours, facts.visitors) = (self.0.ours, visitors);
+        if !facts.superuser && facts.version.has_plain_admins() {
+            facts.powers = powers::powers(session).await?;
+        }
+        Ok(facts)
+    }
+
     /// A session of the admin in a tenant's database.
-    pub(crate) async fn tenant_session(&self, database: &str, version: ServerVersion) -> Result<AdminSession> {
+    pub(crate) async fn tenant_session(&self, database: &str, server: &ServerFacts) -> Result<AdminSession> {
         let admin = self.0.admin.clone().with_application_name(application_name());
-        AdminSession::open_tenant(&admin, database, version).await.map_err(|error| self.explained(error))
+        AdminSession::open_tenant(&admin, database, server).await.map_err(|error| self.explained(error))
     }
 
     fn explained(&self, error: Error) -> Error {
-        match &self.0.password_hint {
-            Some(hint) if error.code() == "password_rejected" => error.with_hint(hint),
-            _ => error,
+        match self.0.hints.iter().find(|(code, _)| *code == error.code()) {
+            Some((_, hint)) => error.with_hint(hint),
+            None => error,
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
-use shareddb_core::{Environment as Core, LocalEndpoint as CoreEndpoint, LocalHome, Server as CoreServer};
+use shareddb_core::{
+    Environment as Core, Environments, Error, LocalEndpoint as CoreEndpoint, LocalHome, Server as CoreServer,
+};
 
 use crate::errors::raise;
 use crate::runtime::wait;
@@ -33,16 +35,37 @@ impl Environment {
         environment.map(Self).map_err(|error| raise(py, &error))
     }
 
+    /// An environment of `shareddb.toml`, or one of `production`, `stage` and `local`, which exist without it. By default
+    /// the one that `SHAREDDB_ENV` or the file chooses. The other arguments are for environments in Kubernetes.
+    #[staticmethod]
+    #[pyo3(signature = (name=None, *, namespace=None, context=None, kubeconfig=None))]
+    fn named(
+        py: Python<'_>,
+        name: Option<&str>,
+        namespace: Option<&str>,
+        context: Option<&str>,
+        kubeconfig: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let environment = || {
+            let known = Environments::from_env()?;
+            let environment = known.environment(&name.map_or_else(|| known.chosen(), str::parse)?)?;
+            let environment = kubeconfig.into_iter().try_fold(environment, Core::with_kubeconfig)?;
+            let environment = context.into_iter().try_fold(environment, Core::with_context)?;
+            namespace.into_iter().try_fold(environment, |environment, name| environment.with_namespace(name.parse()?))
+        };
+        environment().map(Self).map_err(|error: Error| raise(py, &error))
+    }
+
     /// The name.
     #[getter]
     fn name(&self) -> &str {
         self.0.name().as_str()
     }
 
-    /// The folder of the embedded server.
+    /// The folder of the embedded server; `None` for another.
     #[getter]
-    fn path(&self) -> PathBuf {
-        self.0.local_server().home().path().to_owned()
+    fn path(&self) -> Option<PathBuf> {
+        self.0.local_server().map(|server| server.home().path().to_owned())
     }
 
     /// Start the server, make it the first time. That it runs already is not an error. It outlives this process.
@@ -50,9 +73,9 @@ impl Environment {
         wait(py, self.0.deploy()).map(LocalEndpoint)
     }
 
-    /// End the server and keep its data. `False` when it was not running.
+    /// End the embedded server and keep its data. `False` when it was not running, or is another.
     fn stop(&self, py: Python<'_>) -> PyResult<bool> {
-        wait(py, self.0.local_server().stop())
+        self.0.local_server().map_or(Ok(false), |server| wait(py, server.stop()))
     }
 
     /// Find the running server. Nobody logs in yet.

@@ -49,6 +49,12 @@ impl Plan {
         self.0.notices.clone()
     }
 
+    /// What ought to be different and is not for the admin to change, each with the statement that changes it.
+    #[getter]
+    fn gaps(&self) -> Vec<String> {
+        self.0.gaps.iter().map(ToString::to_string).collect()
+    }
+
     fn __len__(&self) -> usize {
         self.0.steps.len()
     }
@@ -111,6 +117,12 @@ impl Report {
     #[getter]
     fn notices(&self) -> Vec<String> {
         self.0.notices.clone()
+    }
+
+    /// What ought to be different and is not for the admin to change, each with the statement that changes it.
+    #[getter]
+    fn gaps(&self) -> Vec<String> {
+        self.0.gaps.iter().map(ToString::to_string).collect()
     }
 
     fn __str__(&self) -> String {

@@ -31,7 +31,7 @@ impl Provisioner {
 
     /// Decide what `create` would do, and do nothing.
     #[pyo3(signature = (app, *, database=None, user=None, connections=None, search_path=None, extensions=None,
-                        settings=None, allow_overcommit=false, adopt=None))]
+                        settings=None, allow_overcommit=false, secure_server=false, adopt=None))]
     fn plan(
         &self,
         py: Python<'_>,
@@ -43,16 +43,18 @@ impl Provisioner {
         extensions: Option<Names>,
         settings: Option<BTreeMap<String, String>>,
         allow_overcommit: bool,
+        secure_server: bool,
         adopt: Option<Adopt>,
     ) -> PyResult<Plan> {
-        let spec = spec(app, database, user, connections, search_path, extensions, settings, allow_overcommit, adopt)
+        let flags = (allow_overcommit, secure_server);
+        let spec = spec(app, database, user, connections, search_path, extensions, settings, flags, adopt)
             .map_err(|error| raise(py, &error))?;
         wait(py, self.0.plan(&spec)).map(Plan::new)
     }
 
     /// Make an app what the arguments say; one left out means "as recorded, else the default".
     #[pyo3(signature = (app, *, database=None, user=None, connections=None, search_path=None, extensions=None,
-                        settings=None, allow_overcommit=false, adopt=None))]
+                        settings=None, allow_overcommit=false, secure_server=false, adopt=None))]
     fn create(
         &self,
         py: Python<'_>,
@@ -64,9 +66,11 @@ impl Provisioner {
         extensions: Option<Names>,
         settings: Option<BTreeMap<String, String>>,
         allow_overcommit: bool,
+        secure_server: bool,
         adopt: Option<Adopt>,
     ) -> PyResult<Report> {
-        let spec = spec(app, database, user, connections, search_path, extensions, settings, allow_overcommit, adopt)
+        let flags = (allow_overcommit, secure_server);
+        let spec = spec(app, database, user, connections, search_path, extensions, settings, flags, adopt)
             .map_err(|error| raise(py, &error))?;
         wait(py, self.0.create(&spec)).map(Report::new)
     }
@@ -133,7 +137,7 @@ fn spec(
     search_path: Option<Names>,
     extensions: Option<Names>,
     settings: Option<BTreeMap<String, String>>,
-    allow_overcommit: bool,
+    (allow_overcommit, secure_server): (bool, bool),
     adopt: Option<Adopt>,
 ) -> Result<AppSpec> {
     let mut spec = AppSpec::new(app.parse()?);
@@ -150,6 +154,7 @@ fn spec(
         .map(|settings| settings.into_iter().map(|(name, value)| Ok((name.parse()?, value))).collect::<Result<_>>())
         .transpose()?;
     spec.allow_overcommit = allow_overcommit;
+    spec.secure_server = secure_server;
     Ok(spec)
 }
 

@@ -128,6 +128,7 @@ class Provisioning(unittest.TestCase):
             extensions={"pg_trgm"},
             settings={"statement_timeout": "5s"},
             allow_overcommit=True,
+            secure_server=True,
         )
         app = report.app
         self.assertEqual((app.database, app.logins[0]), ("their_data", "their_login"))

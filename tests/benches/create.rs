@@ -8,13 +8,10 @@
     reason = "a benchmark that cannot run has failed"
 )]
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures_util::future::join_all;
-use secrecy::ExposeSecret as _;
-use shareddb_core::{AppName, AppSpec, Outcome, Provisioner};
 use shareddb_tests::TestServer;
+use shareddb_tests::measure::{again, by_workers, create, guide_statements, line, median, name, script, time};
 use shareddb_tests::server::temporary_home;
 
 const APPS: usize = 50;
@@ -42,17 +39,7 @@ async fn main() {
         create(&provisioner, &name("single", app)).await;
     }
     let one_by_one = one_by_one.elapsed();
-    let together = Instant::now();
-    join_all((0..WORKERS).map(|worker| {
-        let provisioner = provisioner.clone();
-        async move {
-            for app in (worker..APPS).step_by(WORKERS) {
-                create(&provisioner, &name("shared", app)).await;
-            }
-        }
-    }))
-    .await;
-    let together = together.elapsed();
+    let together = by_workers(&provisioner, "shared", APPS, WORKERS).await;
 
     let [guide, same, cold, second] = [guide, same, cold, second].map(median);
     println!("PostgreSQL {}, medians of {rounds} rounds", server.endpoint().version);
@@ -62,75 +49,6 @@ async fn main() {
     println!("create again, unchanged                      {}", line(second, cold));
     println!("{APPS} creates one after the other              {}", line(one_by_one, together));
     println!("{APPS} creates by {WORKERS} workers                     {}", line(together, together));
-}
-
-fn line(duration: Duration, reference: Duration) -> String {
-    let ratio = duration.as_secs_f64() / reference.as_secs_f64();
-    format!("{:9.1} ms   {ratio:5.2} of ours", duration.as_secs_f64() * 1000.0)
-}
-
-fn median(mut durations: Vec<Duration>) -> Duration {
-    durations.sort();
-    durations[durations.len() / 2]
-}
-
-fn time(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
-fn name(stem: &str, number: usize) -> AppName {
-    format!("{stem}-{number}").parse().expect("a name")
-}
-
-async fn create(provisioner: &Provisioner, name: &AppName) -> Duration {
-    let mut spec = AppSpec::new(name.clone());
-    spec.allow_overcommit = true;
-    let start = Instant::now();
-    let report = provisioner.create(&spec).await.expect("a create");
-    let duration = start.elapsed();
-    assert_eq!(report.outcome, Outcome::Created);
-    duration
-}
-
-async fn again(provisioner: &Provisioner, name: &AppName) -> Duration {
-    let start = Instant::now();
-    let report = provisioner.create(&AppSpec::new(name.clone())).await.expect("a create");
-    let duration = start.elapsed();
-    assert_eq!(report.outcome, Outcome::Unchanged);
-    duration
-}
-
-/// Each statement in a psql of its own, as a shell script does it.
-fn script(server: &TestServer, statements: &[(String, String)]) {
-    let admin = server.admin();
-    let password = admin.password().expect("a password").expose_secret();
-    for (database, statement) in statements {
-        let status = Command::new(server.endpoint().binaries.program("psql"))
-            .env_clear()
-            .env("PGHOST", admin.host())
-            .env("PGPORT", admin.port().to_string())
-            .env("PGUSER", admin.user())
-            .env("PGPASSWORD", password)
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement])
-            .stdout(Stdio::null())
-            .status()
-            .expect("psql");
-        assert!(status.success(), "{statement}");
-    }
-}
-
-/// What the guide's script does: a database, a user, rights, a schema.
-fn guide_statements(app: &str) -> Vec<(String, String)> {
-    let (postgres, database) = ("postgres".to_owned(), format!("{app}_db"));
-    vec![
-        (postgres.clone(), format!("CREATE DATABASE {app}_db")),
-        (postgres.clone(), format!("CREATE USER {app}_user WITH PASSWORD 'benchmark'")),
-        (postgres, format!("GRANT ALL PRIVILEGES ON DATABASE {app}_db TO {app}_user")),
-        (database.clone(), format!("CREATE SCHEMA {app} AUTHORIZATION {app}_user")),
-        (database, format!("GRANT ALL ON SCHEMA public TO {app}_user")),
-    ]
 }
 
 /// The objects that `create` makes, without proof, lock and Secret.

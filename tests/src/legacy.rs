@@ -67,7 +67,7 @@ impl Legacy {
 
     /// Where its Secret is.
     pub fn folder(&self, server: &TestServer) -> PathBuf {
-        let home = server.environment().local_server().home().secrets_dir();
+        let home = server.local().home().secrets_dir();
         home.join(format!("{}-db-secret", self.name))
     }
 

@@ -3,14 +3,28 @@
 //! Everything here panics when it cannot do its part: a test that cannot run has failed.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot run has failed")]
 
+pub mod access;
+pub mod api_proxy;
+pub mod archive;
+pub mod certificates;
+pub mod cluster;
 pub mod command;
 pub mod conformance;
+pub mod daemon;
+pub mod kubeconfig;
 pub mod legacy;
+pub mod majors;
+pub mod measure;
+pub mod mount;
 pub mod proxy;
 pub mod reaper;
 pub mod refusal;
 pub mod server;
+pub mod token;
 pub mod watch;
 
+pub use api_proxy::ApiProxy;
+pub use cluster::Cluster;
 pub use command::{Output, shareddb};
+pub use majors::ForeignServer;
 pub use server::TestServer;

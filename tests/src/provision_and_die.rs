@@ -1,4 +1,5 @@
-//! Creates or drops an app and kills itself with SIGKILL at one event: `provision-and-die HOME APP create|adopt|drop NUMBER`.
+//! Creates, adopts or drops an app and kills itself with SIGKILL at one event: `provision-and-die APP create|adopt|drop NUMBER`,
+//! in the environment that the environment's variables choose.
 //!
 //! Exits with 0 when there were fewer events than NUMBER.
 #![allow(clippy::expect_used, reason = "a helper of tests")]
@@ -6,14 +7,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Signal, getpid, kill_process};
-use shareddb_core::{Adopt, AppName, AppSpec, Environment, LocalHome, Provisioner};
+use shareddb_core::{Adopt, AppName, AppSpec, Environments, Provisioner};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, home, app, verb, number] = arguments.as_slice() else { panic!("HOME APP create|adopt|drop NUMBER") };
+    let [_, app, verb, number] = arguments.as_slice() else { panic!("APP create|adopt|drop NUMBER") };
     let (app, number): (AppName, usize) = (app.parse().expect("APP"), number.parse().expect("NUMBER"));
-    let environment = Environment::local(LocalHome::at(format!("{home}/local"))).expect("HOME");
+    let environments = Environments::from_env().expect("a file without faults");
+    let environment = environments.chosen().and_then(|name| environments.environment(&name)).expect("an environment");
     let events = AtomicUsize::new(0);
     let provisioner = Provisioner::new(environment.connect().await.expect("a server")).on_event(move |_| {
         if events.fetch_add(1, Ordering::Relaxed) == number {

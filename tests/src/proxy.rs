@@ -29,6 +29,9 @@ struct Plan {
     seen: usize,
     loss: Option<(usize, Loss)>,
     struck: bool,
+    /// Statements that wait for their answer, on all connections.
+    in_flight: usize,
+    rounds: usize,
 }
 
 impl Proxy {
@@ -59,7 +62,17 @@ impl Proxy {
 
     /// Counts from zero again, and loses request `number` of all connections together.
     pub fn arm(&self, number: usize, loss: Loss) {
-        *lock(&self.plan) = Plan { seen: 0, loss: Some((number, loss)), struck: false };
+        *lock(&self.plan) = Plan { loss: Some((number, loss)), ..Plan::default() };
+    }
+
+    /// Counts from zero again, and loses nothing.
+    pub fn watch(&self) {
+        *lock(&self.plan) = Plan::default();
+    }
+
+    /// How often somebody waited for the server, logins left out: statements that are under way together are one time.
+    pub fn rounds(&self) -> usize {
+        lock(&self.plan).rounds
     }
 
     /// Loses nothing any more. Whether it had.
@@ -95,6 +108,7 @@ impl Road {
         // Messages of a request that is not whole yet.
         let mut held = Vec::new();
         let mut open_requests = 0_usize;
+        let mut open_statements = 0_usize;
         let mut silent = false;
         loop {
             tokio::select! {
@@ -104,6 +118,10 @@ impl Road {
                     }
                     while let Some(message) = take_message(&mut asked, !greeted) {
                         let kind = Kind::of(&message, greeted);
+                        if greeted && matches!(message[0], b'Q' | b'S') {
+                            open_statements += 1;
+                            self.depart();
+                        }
                         greeted = true;
                         held.extend(message);
                         let loss = if kind == Kind::Request && !silent { self.count() } else { None };
@@ -128,6 +146,11 @@ impl Road {
                     }
                     while let Some(message) = take_message(&mut answered, false) {
                         open_requests = open_requests.saturating_sub(usize::from(ends_answer(&message)));
+                        // The first one ends the login.
+                        if message[0] == b'Z' && open_statements > 0 {
+                            open_statements -= 1;
+                            lock(&self.plan).in_flight -= 1;
+                        }
                         if !silent {
                             self.client.write_all(&message).await?;
                         }
@@ -138,6 +161,13 @@ impl Road {
                 }
             }
         }
+    }
+
+    /// A statement is on its way: somebody begins to wait, unless somebody did already.
+    fn depart(&self) {
+        let mut plan = lock(&self.plan);
+        plan.rounds += usize::from(plan.in_flight == 0);
+        plan.in_flight += 1;
     }
 
     fn count(&self) -> Option<Loss> {

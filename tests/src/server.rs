@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use secrecy::ExposeSecret as _;
 use shareddb_core::{
-    App, AppName, AppSpec, ConnectionConfig, Environment, Error, LocalEndpoint, LocalHome, Provisioner, SecretStore,
-    Server, Session,
+    App, AppName, AppSpec, ConnectionConfig, DirectoryStore, Environment, Error, LocalEndpoint, LocalHome, LocalServer,
+    Provisioner, SecretStore, Server, Session,
 };
 use tokio::sync::OnceCell;
 
@@ -65,6 +65,16 @@ impl TestServer {
         &self.environment
     }
 
+    /// The embedded server that it is.
+    pub fn local(&self) -> &LocalServer {
+        self.environment.local_server().expect("it is the embedded one")
+    }
+
+    /// The place of its Secrets.
+    pub fn secrets(&self) -> DirectoryStore {
+        DirectoryStore::new(self.local().home().secrets_dir())
+    }
+
     /// Where it listens and what its programs are.
     pub fn endpoint(&self) -> &LocalEndpoint {
         &self.endpoint
@@ -77,7 +87,7 @@ impl TestServer {
 
     /// The same server with another store of Secrets, or reached through another port.
     pub fn server_with(&self, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Server {
-        Server::new(self.environment.name().clone(), admin, store)
+        Server::new(self.environment.name().clone(), admin, store).ours()
     }
 
     /// A provisioner.
@@ -87,18 +97,17 @@ impl TestServer {
 
     /// How the admin logs in.
     pub fn admin(&self) -> ConnectionConfig {
-        self.environment.local_server().admin().expect("the home is whole").expect("the server runs")
+        self.local().admin().expect("the home is whole").expect("the server runs")
     }
 
     /// A session of the admin.
     pub async fn session(&self, database: &str) -> Session {
-        self.admin().with_database(database).connect().await.unwrap_or_else(|error| panic!("{error}"))
+        session(&self.admin(), database).await
     }
 
     /// Runs statements as the admin; several of one text are one transaction.
     pub async fn sql(&self, database: &str, sql: &str) {
-        let result = self.session(database).await.simple_query(sql).await;
-        result.unwrap_or_else(|error| panic!("{sql}: {error}: {:?}", error.as_db_error()));
+        self::sql(&self.admin(), database, sql).await;
     }
 
     /// The first column of a query's first row, as text.
@@ -122,7 +131,7 @@ impl TestServer {
 
     /// The server's log, from a position on.
     pub fn log_since(&self, position: usize) -> String {
-        let log = fs::read(self.environment.local_server().home().log_file()).expect("the log can be read");
+        let log = fs::read(self.local().home().log_file()).expect("the log can be read");
         String::from_utf8_lossy(&log[position..]).into_owned()
     }
 
@@ -133,7 +142,7 @@ impl TestServer {
 
     /// Puts other rules into `pg_hba.conf` and waits until they count.
     pub async fn set_access_rules(&self, rules: &str) {
-        fs::write(self.environment.local_server().home().access_file(), rules).expect("the file can be written");
+        fs::write(self.local().home().access_file(), rules).expect("the file can be written");
         // A session that begins after the reload is done has the new rules; the postmaster reads them on its own time.
         let lines = rules.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).count();
         let before = self.value("postgres", "SELECT pg_conf_load_time()").await;
@@ -152,14 +161,7 @@ impl TestServer {
     /// Everything on the server that provisioning could change, one object a line, without what differs between equals
     /// (object ids, salts).
     pub async fn catalog(&self) -> Vec<String> {
-        let session = self.session("postgres").await;
-        let mut lines = rows(&session, CLUSTER_CATALOG).await;
-        let databases = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1";
-        for database in rows(&session, databases).await {
-            let inside = self.session(&database).await;
-            lines.extend(rows(&inside, DATABASE_CATALOG).await.into_iter().map(|line| format!("{database}: {line}")));
-        }
-        lines
+        catalog(&self.admin()).await
     }
 }
 
@@ -184,6 +186,29 @@ const DATABASE_CATALOG: &str = "
       FROM pg_class c WHERE c.oid >= 16384
     UNION ALL SELECT concat_ws(' ', 'extension', extname, extnamespace::regnamespace) FROM pg_extension
     ORDER BY 1";
+
+/// A session of an admin's in any database.
+pub async fn session(admin: &ConnectionConfig, database: &str) -> Session {
+    admin.clone().with_database(database).connect().await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs statements as an admin; several of one text are one transaction.
+pub async fn sql(admin: &ConnectionConfig, database: &str, sql: &str) {
+    let result = session(admin, database).await.simple_query(sql).await;
+    result.unwrap_or_else(|error| panic!("{sql}: {error}: {:?}", error.as_db_error()));
+}
+
+/// Everything on a server that provisioning could change, as a superuser sees it, one object a line.
+pub async fn catalog(admin: &ConnectionConfig) -> Vec<String> {
+    let outside = session(admin, "postgres").await;
+    let mut lines = rows(&outside, CLUSTER_CATALOG).await;
+    let databases = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1";
+    for database in rows(&outside, databases).await {
+        let inside = session(admin, &database).await;
+        lines.extend(rows(&inside, DATABASE_CATALOG).await.into_iter().map(|line| format!("{database}: {line}")));
+    }
+    lines
+}
 
 /// The first column of every row.
 pub async fn rows(session: &Session, sql: &str) -> Vec<String> {

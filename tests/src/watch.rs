@@ -1,12 +1,14 @@
 //! What holds at every moment, whatever was interrupted, and ways to wait.
 
-use std::sync::Mutex;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use shareddb_core::{App, ConnectionConfig, Event, SecretStore as _, SecretVersion};
+use shareddb_core::{App, ConnectionConfig, Event, SecretStore, SecretVersion};
 
 use crate::TestServer;
+use crate::mount::mounted;
 use crate::server::value;
 
 /// Longer than anything here takes, crash recovery included.
@@ -17,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Watch<'a> {
     server: &'a TestServer,
     app: App,
+    store: Arc<dyn SecretStore>,
+    /// Where the Secret is already as in a pod.
+    folder: Option<PathBuf>,
     /// The state in which the test itself has damaged the Secret.
     pub damaged: Option<SecretVersion>,
 }
@@ -24,7 +29,13 @@ pub struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// Over an app that need not exist.
     pub fn over(server: &'a TestServer, app: App) -> Self {
-        Self { server, app, damaged: None }
+        let folder = server.local().home().secrets_dir().join(app.secret.as_str());
+        Self { folder: Some(folder), ..Self::with_store(server, app, Arc::new(server.secrets())) }
+    }
+
+    /// Over an app whose Secret is elsewhere than beside the server.
+    pub fn with_store(server: &'a TestServer, app: App, store: Arc<dyn SecretStore>) -> Self {
+        Self { server, app, store, folder: None, damaged: None }
     }
 
     /// The app.
@@ -55,9 +66,11 @@ impl<'a> Watch<'a> {
 
     /// Panics unless the Secret, read as an app reads it, logs in and works as the owner.
     pub async fn assert_works(&self, when: &str) {
-        let folder = self.server.environment().local_server().home().secrets_dir().join(self.app.secret.as_str());
+        let loaded = self.store.load(&self.app.secret).await.expect("the store can be read");
+        let pod = mounted(&loaded.unwrap_or_else(|| panic!("{when}: there is no Secret")).data);
+        let folder = self.folder.as_deref().unwrap_or(pod.path());
         let config =
-            ConnectionConfig::from_directory(&folder).unwrap_or_else(|error| panic!("{when}: the Secret: {error}"));
+            ConnectionConfig::from_directory(folder).unwrap_or_else(|error| panic!("{when}: the Secret: {error}"));
         assert_eq!(config.database(), self.app.database.as_str(), "{when}");
         let session = config.connect().await.unwrap_or_else(|error| panic!("{when}: a Secret exists, and {error}"));
         assert_eq!(value(&session, "SELECT current_user").await, self.app.owner.as_str(), "{when}");
@@ -65,8 +78,7 @@ impl<'a> Watch<'a> {
 
     /// The state of the Secret, if there is one.
     pub async fn secret(&self) -> Option<SecretVersion> {
-        let store = self.server.environment().secrets();
-        store.load(&self.app.secret).await.expect("the folder can be read").map(|secret| secret.version)
+        self.store.load(&self.app.secret).await.expect("the store can be read").map(|secret| secret.version)
     }
 
     /// Whether the record says that a drop has begun.

@@ -110,7 +110,7 @@ async fn the_guides_app_is_taken_over_with_everything() {
         assert!(again.is_empty(), "{again}");
     }
     assert_eq!(provisioner.create(&spec).await.unwrap().outcome, Outcome::Unchanged);
-    let store = server.environment().secrets();
+    let store = server.secrets();
     let secret = store.load(&app.secret).await.unwrap().unwrap();
     assert_eq!(secret.app, Some(legacy.name.clone()));
     // As any app from here on.

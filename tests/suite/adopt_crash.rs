@@ -13,7 +13,8 @@ use shareddb_tests::server::value;
 /// Adopts in a process that kills itself at an event. Whether it came to its end before.
 fn outlives(server: &TestServer, legacy: &Legacy, event: usize) -> bool {
     let mut command = Command::new(program("provision-and-die"));
-    let output = run(command.arg(server.home()).args([legacy.name.as_str(), "adopt", &event.to_string()]));
+    let output =
+        run(command.env("SHAREDDB_HOME", server.home()).args([legacy.name.as_str(), "adopt", &event.to_string()]));
     match output.code {
         Some(0) => true,
         None => false,
@@ -100,7 +101,7 @@ async fn an_adoption_that_loses_any_answer_is_finished_by_the_next_run() {
     server.set_access_rules(OPEN_RULES).await;
     let proxy = Proxy::to(server.admin().port()).await;
     let admin = server.admin().with_port(proxy.port());
-    let provisioner = Provisioner::new(server.server_with(admin, Arc::new(server.environment().secrets())));
+    let provisioner = Provisioner::new(server.server_with(admin, Arc::new(server.secrets())));
     let mut lost_swap = 0;
     for number in 0.. {
         let legacy = make(&server).await;

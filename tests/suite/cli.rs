@@ -214,8 +214,8 @@ async fn a_damaged_secret_is_not_used_and_create_mends_it() {
     let home = server.home();
     let app = unique("damaged");
     let password = password(&server.app(&app).await);
-    let secret = server.environment().secrets().describe(&format!("{app}-db-secret").parse().unwrap());
-    let folder = server.environment().local_server().home().secrets_dir().join(format!("{app}-db-secret"));
+    let secret = server.secrets().describe(&format!("{app}-db-secret").parse().unwrap());
+    let folder = server.local().home().secrets_dir().join(format!("{app}-db-secret"));
     fs::write(folder.join("DB_PASSWORD"), "0ther-Text").unwrap();
     for args in [&["env", app.as_str()] as &[&str], &["env", app.as_str(), "--key", "DB_HOST"], &["psql", app.as_str()]]
     {

@@ -17,7 +17,7 @@ use shareddb_tests::watch::{Gate, Watch, back};
 /// Runs one verb in a process that kills itself at an event. Whether it came to its end before.
 fn outlives(server: &TestServer, app: &AppName, verb: &str, event: usize) -> bool {
     let mut command = Command::new(program("provision-and-die"));
-    let output = run(command.arg(server.home()).args([app.as_str(), verb, &event.to_string()]));
+    let output = run(command.env("SHAREDDB_HOME", server.home()).args([app.as_str(), verb, &event.to_string()]));
     match output.code {
         Some(0) => true,
         None => false,
@@ -109,7 +109,7 @@ async fn disturb(server: &TestServer, app: &App) -> SecretVersion {
             ),
         )
         .await;
-    let store = server.environment().secrets();
+    let store = server.secrets();
     let stored = store.load(&app.secret).await.unwrap().unwrap();
     let edited = [("DB_PASSWORD".to_owned(), SecretString::from("wrong"))].into();
     store.replace(&app.secret, &app.name, &edited, &stored.version).await.unwrap()
@@ -309,7 +309,7 @@ async fn killed(
 }
 
 fn base(server: &TestServer) -> PathBuf {
-    server.environment().local_server().home().data_dir().join("base")
+    server.local().home().data_dir().join("base")
 }
 
 fn folders(server: &TestServer) -> Vec<PathBuf> {

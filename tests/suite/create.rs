@@ -36,7 +36,7 @@ async fn the_secret_has_every_key_and_each_form_logs_in_through_libpq() {
     let server = TestServer::shared().await;
     let name = unique("secret");
     server.app(&name).await;
-    let store = server.environment().secrets();
+    let store = server.secrets();
     let secret = store.load(&format!("{name}-db-secret").parse().unwrap()).await.unwrap().unwrap();
     let keys: BTreeSet<&str> = secret.data.keys().map(String::as_str).collect();
     let expected = [
@@ -62,7 +62,7 @@ async fn the_secret_has_every_key_and_each_form_logs_in_through_libpq() {
     for key in ["DATABASE_URL", "uri"] {
         psql(server, &[secret.data[key].expose_secret()], &[]).expect_code(0);
     }
-    let folder = server.environment().local_server().home().secrets_dir().join(format!("{name}-db-secret"));
+    let folder = server.local().home().secrets_dir().join(format!("{name}-db-secret"));
     let service_file = folder.join("pg_service.conf");
     let service = [("PGSERVICEFILE", service_file.to_str().unwrap())];
     psql(server, &[&format!("service={name}")], &service).expect_code(0);
@@ -88,7 +88,7 @@ async fn the_folder_of_secrets_is_a_service_binding_root() {
     let server = TestServer::start().await;
     let name = unique("binding");
     server.app(&name).await;
-    let root = server.environment().local_server().home().secrets_dir();
+    let root = server.local().home().secrets_dir();
     let config = shareddb_core::ConnectionConfig::from_vars(|variable| {
         (variable == "SERVICE_BINDING_ROOT").then(|| root.to_str().unwrap().to_owned())
     });
@@ -136,7 +136,7 @@ async fn a_second_run_writes_nothing() {
     let name = unique("twice");
     server.app(&name).await;
     let catalog = server.catalog().await;
-    let folder = server.environment().local_server().home().secrets_dir();
+    let folder = server.local().home().secrets_dir();
     let before = tree(&folder);
     let position = server.log_position();
 
@@ -270,7 +270,7 @@ async fn drop_takes_everything_and_nothing_else() {
     assert_eq!(provisioner.drop(&name, name.as_str()).await.unwrap().outcome, Outcome::Dropped);
     assert_eq!(server.catalog().await, before);
     let secret = format!("{name}-db-secret").parse().unwrap();
-    assert!(server.environment().secrets().load(&secret).await.unwrap().is_none());
+    assert!(server.secrets().load(&secret).await.unwrap().is_none());
     assert!(config.connect().await.is_err());
     assert_eq!(provisioner.drop(&name, name.as_str()).await.unwrap_err().code(), "app_not_found");
 }
@@ -291,7 +291,7 @@ async fn a_secret_that_is_not_the_apps_is_left_alone() {
     let server = TestServer::shared().await;
     let name = unique("foreign");
     let secret = format!("{name}-db-secret").parse().unwrap();
-    let store: DirectoryStore = server.environment().secrets();
+    let store: DirectoryStore = server.secrets();
     let data = [("MINE".to_owned(), "x".to_owned().into())].into();
     store.create(&secret, &"somebody".parse().unwrap(), &data).await.unwrap();
     let error = server.provisioner().await.create(&AppSpec::new(name.clone())).await.unwrap_err();

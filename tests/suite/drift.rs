@@ -8,11 +8,11 @@ use shareddb_tests::TestServer;
 use shareddb_tests::server::{password, unique, value};
 
 /// What is done to an app, as statements of the admin with its names for `{…}`, and how a step of the repair is known.
-struct Drift {
-    what: &'static str,
+pub(crate) struct Drift {
+    pub(crate) what: &'static str,
     /// In the maintenance database, or in the app's own.
-    inside: bool,
-    sql: &'static str,
+    pub(crate) inside: bool,
+    pub(crate) sql: &'static str,
     repaired_by: fn(&Step) -> bool,
 }
 
@@ -25,7 +25,7 @@ macro_rules! drift {
     };
 }
 
-fn drifts() -> Vec<Drift> {
+pub(crate) fn drifts() -> Vec<Drift> {
     vec![
         drift!("password changed", "ALTER ROLE {user} PASSWORD 'other'", Step::SetPassword { .. }),
         drift!("password removed", "ALTER ROLE {user} PASSWORD NULL", Step::SetPassword { .. }),
@@ -99,7 +99,7 @@ fn drifts() -> Vec<Drift> {
     ]
 }
 
-fn fill(sql: &str, app: &App) -> String {
+pub(crate) fn fill(sql: &str, app: &App) -> String {
     sql.replace("{db}", app.database.as_str())
         .replace("{user}", app.login(Slot::One).as_str())
         .replace("{user2}", app.login(Slot::Two).as_str())
@@ -150,7 +150,7 @@ async fn a_deleted_secret_is_issued_anew_and_running_sessions_go_on() {
     let config = server.app(&name).await;
     let app = provisioner.app(&name).await.unwrap();
     let running = config.connect().await.unwrap();
-    let store = server.environment().secrets();
+    let store = server.secrets();
     store.delete(&app.secret).await.unwrap();
 
     let report = provisioner.create(&AppSpec::new(name.clone())).await.unwrap();
@@ -172,7 +172,7 @@ async fn an_edited_secret_is_mended_and_keeps_a_password_that_works() {
     let name = unique("edited");
     let config = server.app(&name).await;
     let app = provisioner.app(&name).await.unwrap();
-    let store = server.environment().secrets();
+    let store = server.secrets();
     let spec = AppSpec::new(name.clone());
 
     // One key: the rest tells that the password is right.
@@ -211,7 +211,7 @@ async fn a_secret_that_cannot_be_read_stops_the_run() {
     let provisioner = server.provisioner().await;
     let name = unique("unreadable");
     let config = server.app(&name).await;
-    let folder = server.environment().local_server().home().secrets_dir().join(format!("{name}-db-secret"));
+    let folder = server.local().home().secrets_dir().join(format!("{name}-db-secret"));
     let file = fs::canonicalize(folder.join("DB_PASSWORD")).unwrap();
     let whole = fs::read(&file).unwrap();
     fs::write(&file, b"\xff\xfe").unwrap();

@@ -12,7 +12,7 @@ fn example(name: &str, argument: &str) -> Output {
 #[tokio::test]
 async fn each_example_runs() {
     let server = TestServer::start().await;
-    let local = server.environment().local_server().home().path().to_str().unwrap().to_owned();
+    let local = server.local().home().path().to_str().unwrap().to_owned();
     let create = || example("create_app", &local);
     assert!(create().stdout.contains("orders created"));
     assert!(create().stdout.contains("orders unchanged"));

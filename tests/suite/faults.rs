@@ -90,7 +90,7 @@ const FAREWELL: usize = 1;
 async fn behind_proxy(server: &TestServer) -> (Proxy, Provisioner) {
     let proxy = Proxy::to(server.admin().port()).await;
     let admin = server.admin().with_port(proxy.port());
-    let provisioner = Provisioner::new(server.server_with(admin, Arc::new(server.environment().secrets())));
+    let provisioner = Provisioner::new(server.server_with(admin, Arc::new(server.secrets())));
     (proxy, provisioner)
 }
 
@@ -226,7 +226,7 @@ impl SecretStore for Flaky {
 #[tokio::test]
 async fn every_call_of_the_store_may_fail() {
     let server = TestServer::start().await;
-    let store = Flaky::new(server.environment().secrets());
+    let store = Flaky::new(server.secrets());
     let provisioner = Provisioner::new(server.server_with(server.admin(), Arc::<Flaky>::clone(&store)));
     let mut rounds = Rounds::of(&server, provisioner).await;
     let mut met = Vec::new();
@@ -275,7 +275,7 @@ async fn every_call_of_the_store_may_fail() {
 
 /// Edits the Secret so that it has to be written again.
 async fn damage(rounds: &Rounds<'_>) -> SecretVersion {
-    let (store, app) = (rounds.server.environment().secrets(), rounds.watch.app());
+    let (store, app) = (rounds.server.secrets(), rounds.watch.app());
     let stored = store.load(&app.secret).await.unwrap().unwrap();
     let edited = [("DB_HOST".to_owned(), SecretString::from("elsewhere"))].into();
     store.replace(&app.secret, &app.name, &edited, &stored.version).await.unwrap()
@@ -286,7 +286,7 @@ async fn no_server_is_told_at_once() {
     let server = TestServer::start().await;
     // Bound and given back: nobody listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let store = Arc::new(server.environment().secrets());
+    let store = Arc::new(server.secrets());
     let provisioner = Provisioner::new(server.server_with(server.admin().with_port(port), store));
     let begun = Instant::now();
     let (spec, name) = (spec(), app_name());

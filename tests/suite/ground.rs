@@ -141,7 +141,7 @@ async fn nobody_listens_where_the_server_should_be() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let server = TestServer::shared().await;
     let nowhere = ConnectionConfig::new("127.0.0.1", port, "postgres", "postgres");
-    let store = std::sync::Arc::new(server.environment().secrets());
+    let store = std::sync::Arc::new(server.secrets());
     let provisioner = Provisioner::new(server.server_with(nowhere, store.clone()));
     let name = unique("nowhere");
     let error = provisioner.create(&AppSpec::new(name.clone())).await.unwrap_err();
@@ -162,7 +162,7 @@ async fn the_admin_is_no_superuser() {
     // Our pg_hba.conf lets nobody into that database but the admin.
     server.set_access_rules("host all all 127.0.0.1/32 scram-sha-256\n").await;
     let clerk = server.admin().with_user("clerk").with_password("x".into());
-    let store = std::sync::Arc::new(server.environment().secrets());
+    let store = std::sync::Arc::new(server.secrets());
     let before = server.catalog().await;
     let error =
         Provisioner::new(server.server_with(clerk, store)).create(&AppSpec::new(unique("clerk"))).await.unwrap_err();

@@ -34,7 +34,7 @@ impl Tenant {
         let app = provisioner.app(name).await.unwrap();
         // A Secret that is lost while its login is in use is made anew for the other one.
         let busy = first.connect().await.unwrap();
-        server.environment().secrets().delete(&app.secret).await.unwrap();
+        server.secrets().delete(&app.secret).await.unwrap();
         provisioner.create(&AppSpec::new(name.clone())).await.unwrap();
         let second = provisioner.connection(name).await.unwrap();
         drop(busy);

@@ -43,7 +43,7 @@ impl Ordinary {
 
     /// The other login, issued as after the loss of a Secret.
     async fn second_login(&self) -> ConnectionConfig {
-        self.server.environment().secrets().delete(&self.app.secret).await.unwrap();
+        self.server.secrets().delete(&self.app.secret).await.unwrap();
         let provisioner = self.server.provisioner().await;
         provisioner.create(&AppSpec::new(self.app.name.clone())).await.unwrap();
         let config = provisioner.connection(&self.app.name).await.unwrap();

@@ -84,7 +84,7 @@ fn secret_with(app: &App, slot: Slot, config: &ConnectionConfig, password: &str)
 async fn choose_password(server: &TestServer, name: &AppName, password: &str) -> App {
     let provisioner = server.provisioner().await;
     let (app, config) = (provisioner.app(name).await.unwrap(), provisioner.connection(name).await.unwrap());
-    let store = server.environment().secrets();
+    let store = server.secrets();
     let slot = app.slot_of(config.user()).unwrap();
     let version = store.load(&app.secret).await.unwrap().unwrap().version;
     store.replace(&app.secret, name, &secret_with(&app, slot, &config, password), &version).await.unwrap();
@@ -93,7 +93,7 @@ async fn choose_password(server: &TestServer, name: &AppName, password: &str) ->
 
 /// Every password that the Secret of an app has at this moment.
 async fn passwords_of(server: &TestServer, app: &App) -> BTreeSet<String> {
-    let secret = server.environment().secrets().load(&app.secret).await.unwrap().unwrap();
+    let secret = server.secrets().load(&app.secret).await.unwrap().unwrap();
     ["DB_PASSWORD", "password"].map(|key| secret.data[key].expose_secret().to_owned()).into()
 }
 
@@ -132,7 +132,7 @@ async fn no_password_gets_into_the_servers_log() {
     provisioner.create(&spec).await.unwrap();
     let app = provisioner.app(&name).await.unwrap();
     passwords.extend(passwords_of(&server, &app).await);
-    let store = server.environment().secrets();
+    let store = server.secrets();
     store.delete(&app.secret).await.unwrap();
     provisioner.create(&spec).await.unwrap();
     passwords.extend(passwords_of(&server, &app).await);
@@ -240,7 +240,7 @@ async fn no_value_shows_a_password() {
     let config = provisioner.connection(&name).await.unwrap();
     assert_eq!(password(&config), MARKER);
     let session = config.connect().await.unwrap();
-    let stored = server.environment().secrets().load(&app.secret).await.unwrap().unwrap();
+    let stored = server.secrets().load(&app.secret).await.unwrap().unwrap();
 
     let mut shown = vec![
         serde_json::to_string(&plan).unwrap(),
@@ -254,8 +254,8 @@ async fn no_value_shows_a_password() {
         &server.admin(),
         &server.server().await,
         server.environment(),
-        server.environment().local_server(),
-        &server.environment().secrets(),
+        server.local(),
+        &server.secrets(),
         server.endpoint(),
         &provisioner,
         &plan,
@@ -276,7 +276,7 @@ async fn no_value_shows_a_password() {
     let displayed: Vec<&dyn Display> = report.steps.iter().map(|step| step as &dyn Display).collect();
     shown.extend(displayed.iter().map(ToString::to_string));
     shown.push(config.jdbc().unwrap().url);
-    shown.push(server.environment().secrets().describe(&app.secret));
+    shown.push(server.secrets().describe(&app.secret));
     for text in &shown {
         shows_nothing(text, &secrets);
     }
@@ -336,7 +336,7 @@ async fn no_error_shows_a_password() {
     assert_eq!(error.code(), "login_rejected", "{error}");
     shows_nothing(&error_text(&error), &secrets);
     server.provisioner().await.create(&spec).await.unwrap();
-    let folder = server.environment().local_server().home().secrets_dir().join(app.secret.as_str());
+    let folder = server.local().home().secrets_dir().join(app.secret.as_str());
     let file = fs::canonicalize(folder.join("uri")).unwrap();
     fs::write(&file, [MARKER.as_bytes(), b"\xff"].concat()).unwrap();
     let error = server.provisioner().await.create(&spec).await.unwrap_err();
@@ -364,8 +364,8 @@ async fn a_chosen_password_of_any_characters_is_taken_over_and_logs_in_everywher
     assert!(provisioner.plan(&spec).await.unwrap().is_empty());
 
     // By every form in the Secret, through our reader and through libpq.
-    let folder = server.environment().local_server().home().secrets_dir().join(app.secret.as_str());
-    let stored = server.environment().secrets().load(&app.secret).await.unwrap().unwrap();
+    let folder = server.local().home().secrets_dir().join(app.secret.as_str());
+    let stored = server.secrets().load(&app.secret).await.unwrap().unwrap();
     for key in ["uri", "DATABASE_URL"] {
         let read = ConnectionConfig::from_url(stored.data[key].expose_secret()).unwrap();
         assert_eq!(password(&read), AWKWARD);

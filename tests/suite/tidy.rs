@@ -55,11 +55,13 @@ fn core() -> Vec<(String, String)> {
 #[test]
 fn the_decision_and_what_it_stands_on_touch_nothing() {
     /// Files and folders that act; every other one is pure.
-    const ACTING: [&str; 22] = [
+    const ACTING: [&str; 27] = [
         "lib.rs",
         "error.rs",
         "error/",
         "file.rs",
+        "home.rs",
+        "kubernetes.rs",
         "password.rs",
         "connection.rs",
         "connection/",
@@ -71,9 +73,12 @@ fn the_decision_and_what_it_stands_on_touch_nothing() {
         "postgres/inventory.rs",
         "postgres/marks.rs",
         "postgres/lock.rs",
+        "postgres/powers.rs",
+        "postgres/visitors.rs",
         "local",
         "server.rs",
         "environment.rs",
+        "environment/",
         "provision.rs",
         "provision/adopt/look.rs",
         "provision/observe.rs",
@@ -124,11 +129,20 @@ fn sql_stands_under_postgres_only() {
 }
 
 #[test]
+fn the_cluster_is_spoken_to_in_three_places() {
+    for (path, text) in core().into_iter().filter(|(path, _)| !path.ends_with("kubernetes.rs")) {
+        for line in lines(&text) {
+            assert!(!line.contains("kube::") && !line.contains("k8s_openapi"), "{path}: {line}");
+        }
+    }
+}
+
+#[test]
 fn arrows_point_down() {
     /// Layer by layer; a file may use its own layer and those before.
     const LAYERS: [&[&str]; 4] = [
-        &["error", "names", "adoption", "app", "mark", "password", "file"],
-        &["connection", "secrets", "credentials", "postgres", "local"],
+        &["error", "names", "adoption", "app", "mark", "password", "file", "home"],
+        &["connection", "kubernetes", "secrets", "credentials", "postgres", "local"],
         &["server", "environment"],
         &["provision"],
     ];
@@ -151,8 +165,8 @@ fn arrows_point_down() {
 
 #[test]
 fn the_library_neither_prints_nor_reads_the_environment() {
-    /// What stands behind `ConnectionConfig::from_env` and `LocalHome::from_env`.
-    const FROM_ENV: [&str; 2] = ["connection/environment.rs", "local/home.rs"];
+    /// What stands behind `ConnectionConfig::from_env`, `Environments::from_env` and `LocalHome::from_env`.
+    const FROM_ENV: [&str; 4] = ["connection/environment.rs", "environment/file.rs", "home.rs", "local/home.rs"];
     for (path, text) in core() {
         for line in lines(&text) {
             for word in ["println!", "eprintln!", "dbg!", "static mut", "unsafe "] {

@@ -37,16 +37,22 @@ impl View for Done {
 pub(crate) async fn run(args: &Create, context: &Context) -> Result<ExitCode> {
     let spec = spec(args)?;
     let environment = context.environment()?;
-    let state = context.announce(&environment)?;
     if args.adoption.undo_adopt {
         return undo(args, &spec, &environment, context).await;
     }
     if args.dry_run.dry_run {
-        let plan = context.provisioner(&environment).await?.plan(&spec).await?;
+        let plan = context.mutator(&environment).await?.plan(&spec).await?;
         return Preview::of(&plan).show(context, args.dry_run);
     }
-    start(&environment, state, &spec, context).await?;
-    let report = context.provisioner(&environment).await?.create(&spec).await?;
+    let provisioner = match environment.local_server() {
+        Some(local) => {
+            let state = context.announce(&environment, local)?;
+            start(&environment, state, &spec, context).await?;
+            context.provisioner(&environment).await?
+        }
+        None => context.mutator(&environment).await?,
+    };
+    let report = provisioner.create(&spec).await?;
     notes(&report, context);
     let done = Done(report);
     context.output.show(&done)?;
@@ -55,7 +61,7 @@ pub(crate) async fn run(args: &Create, context: &Context) -> Result<ExitCode> {
 }
 
 async fn undo(args: &Create, spec: &AppSpec, environment: &Environment, context: &Context) -> Result<ExitCode> {
-    let provisioner = context.provisioner(environment).await?;
+    let provisioner = context.mutator(environment).await?;
     if args.dry_run.dry_run {
         return Preview::of(&provisioner.plan_undo_adopt(&spec.name).await?).show(context, args.dry_run);
     }
@@ -82,6 +88,7 @@ async fn start(environment: &Environment, state: LocalState, spec: &AppSpec, con
 pub(super) fn notes(report: &Report, context: &Context) {
     let (app, console) = (&report.app, &context.console);
     report.notices.iter().for_each(|notice| console.note(notice));
+    report.gaps.iter().for_each(|gap| console.note(&gap.to_string()));
     if report.proof == Some(Proof::Incomplete) {
         console.note(&format!(
             "no session was left for {}: its password was checked, its rights were not tried; the next create tries them",
@@ -94,8 +101,9 @@ fn next(report: &Report, context: &Context) {
     let (app, console) = (&report.app, &context.console);
     // Also after a create that was interrupted before there was a Secret.
     if report.steps.iter().any(|step| matches!(step, Step::PublishSecret { replace: false, .. })) {
-        console.progress(&format!("Next: look inside      shareddb psql {}", app.name));
-        console.progress(&format!("      settings         shareddb env {}", app.name));
+        let place = context.flags();
+        console.progress(&format!("Next: look inside      shareddb psql {}{place}", app.name));
+        console.progress(&format!("      settings         shareddb env {}{place}", app.name));
         console.progress(&format!("      in a Deployment  envFrom: [{{secretRef: {{name: {}}}}}]", app.secret));
     }
 }
@@ -114,6 +122,7 @@ fn spec(args: &Create) -> Result<AppSpec> {
     spec.extensions = args.extension.as_deref().map(|list| parsed(chosen(list, "--extension")?)).transpose()?;
     spec.settings = args.set.as_deref().map(|list| settings(chosen(list, "--set")?)).transpose()?;
     spec.allow_overcommit = args.allow_overcommit;
+    spec.secure_server = args.secure_server;
     Ok(spec)
 }
 
@@ -181,7 +190,10 @@ mod tests {
 
     #[test]
     fn what_is_left_out_stays_as_recorded() {
-        assert_eq!(spec_of("shareddb create a").unwrap(), AppSpec::new("a".parse().unwrap()));
+        let mut spec = AppSpec::new("a".parse().unwrap());
+        assert_eq!(spec_of("shareddb create a").unwrap(), spec);
+        spec.secure_server = true;
+        assert_eq!(spec_of("shareddb create a --secure-server").unwrap(), spec);
     }
 
     #[test]

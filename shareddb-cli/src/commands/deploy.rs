@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{Change, Environment, LocalState, Result};
+use shareddb_core::{Change, Environment, Error, LocalServer, LocalState, Result};
 
 use crate::args::Deploy;
 use crate::context::Context;
@@ -46,11 +46,19 @@ impl View for Deployed {
 
 pub(crate) async fn run(args: &Deploy, context: &Context) -> Result<ExitCode> {
     let environment = context.environment()?;
-    let state = context.announce(&environment)?;
+    let Some(local) = environment.local_server() else {
+        let message = format!("the server of environment {} is not the embedded one", environment.name());
+        return Err(Error::invalid_input("not_embedded", message)
+            .with_hint("this version deploys the embedded server only: shareddb deploy -e local"));
+    };
+    let state = context.announce(&environment, local)?;
     if args.dry_run.dry_run {
-        return preview(args, &environment, state).show(context, args.dry_run);
+        return preview(args, &environment, local, state).show(context, args.dry_run);
     }
-    let deployed = if args.stop { stop(&environment, context).await? } else { start(&environment, context).await? };
+    let deployed = match args.stop {
+        true => stop(&environment, local, context).await?,
+        false => start(&environment, context).await?,
+    };
     context.output.show(&deployed)?;
     if deployed.outcome == CREATED {
         context.console.progress("Next: give an app its database   shareddb create myapp");
@@ -96,14 +104,14 @@ async fn start(environment: &Environment, context: &Context) -> Result<Deployed>
     })
 }
 
-async fn stop(environment: &Environment, context: &Context) -> Result<Deployed> {
+async fn stop(environment: &Environment, local: &LocalServer, context: &Context) -> Result<Deployed> {
     context.console.awaits("the local server's end");
-    let outcome = if environment.local_server().stop().await? { "stopped" } else { "unchanged" };
+    let outcome = if local.stop().await? { "stopped" } else { "unchanged" };
     Ok(Deployed { name: environment.name().to_string(), outcome, server: None })
 }
 
-fn preview(args: &Deploy, environment: &Environment, state: LocalState) -> Preview {
-    let home = environment.local_server().home();
+fn preview(args: &Deploy, environment: &Environment, local: &LocalServer, state: LocalState) -> Preview {
+    let home = local.home();
     let changes = match (args.stop, state) {
         (false, LocalState::Absent) => vec![
             (Change::Add, format!("data directory {}", home.data_dir().display())),

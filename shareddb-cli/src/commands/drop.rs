@@ -13,8 +13,7 @@ use crate::units;
 pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
     let app: AppName = args.app.parse()?;
     let environment = context.environment()?;
-    context.announce(&environment)?;
-    let provisioner = context.provisioner(&environment).await?;
+    let provisioner = context.mutator(&environment).await?;
     // Before anything is asked for: of an app that is not there, nothing else matters.
     let plan = provisioner.plan_drop(&app).await?;
     if args.dry_run.dry_run {
@@ -29,6 +28,10 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
     }
     let confirmed = match &args.confirm {
         Some(name) => name.clone(),
+        None if environment.is_protected() => {
+            return Err(Error::refused("env_protected", format!("environment {} is protected", environment.name()))
+                .with_hint(format!("say in the command itself what is to go: --confirm {app}")));
+        }
         None => ask(&provisioner, &app, context).await?,
     };
     let report = provisioner.drop(&app, &confirmed).await?;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use shareddb_core::{
-    App, AppName, AppSpec, ConnectionConfig, Environment, Error, LocalState, Result, SecretData, SecretName,
+    App, AppName, AppSpec, ConnectionConfig, Environment, Error, LocalServer, LocalState, Result, SecretData,
+    SecretName,
 };
 
 use crate::args::{Env, EnvFormat};
@@ -39,7 +40,8 @@ pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
             let secret = App::derive(&AppSpec::new(app.clone()), environment.name(), None)?.secret;
             let settings = Settings::stored(&environment.credentials(&app).await?, &secret);
             let config = || ConnectionConfig::from_vars(|key| settings.values.get(key).cloned());
-            if !matches!(environment.local_server().state(), Ok(LocalState::Running { .. })) {
+            let stopped = |local: &LocalServer| !matches!(local.state(), Ok(LocalState::Running { .. }));
+            if environment.local_server().is_some_and(stopped) {
                 let name = environment.name();
                 context.console.progress(&format!("the server of env {name} does not run: shareddb deploy -e {name}"));
             }

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 
 use secrecy::ExposeSecret as _;
-use shareddb_core::{AppName, Binaries, ConnectionConfig, Environment, Error, LocalState, Result};
+use shareddb_core::{AppName, Binaries, ConnectionConfig, Environment, Error, LocalHome, LocalState, Result};
 use tokio::process::Command;
 
 use crate::args::Psql;
@@ -33,12 +33,7 @@ pub(crate) async fn run(args: &Psql, context: &Context) -> Result<ExitCode> {
 
 /// psql with its connection in the environment, as everybody may read the arguments of a process.
 fn command(args: &Psql, environment: &Environment, config: &ConnectionConfig) -> Result<Command> {
-    let local = environment.local_server();
-    let explicit = local.home().binaries_override();
-    let binaries = match local.state()? {
-        LocalState::Running { major, .. } | LocalState::Stopped { major } => Binaries::of_major(major, explicit)?,
-        _ => Binaries::find(explicit)?,
-    };
+    let binaries = binaries(environment)?;
     let mut command = Command::new(binaries.program("psql"));
     command.args(&args.args).kill_on_drop(true);
     // libpq would mix them with ours.
@@ -49,6 +44,18 @@ fn command(args: &Psql, environment: &Environment, config: &ConnectionConfig) ->
         command.env(name, value.expose_secret());
     }
     Ok(command)
+}
+
+/// The programs that fit the embedded server; any that are here for another.
+fn binaries(environment: &Environment) -> Result<Binaries> {
+    let Some(local) = environment.local_server() else {
+        return Binaries::find(LocalHome::from_env()?.binaries_override());
+    };
+    let explicit = local.home().binaries_override();
+    match local.state()? {
+        LocalState::Running { major, .. } | LocalState::Stopped { major } => Binaries::of_major(major, explicit),
+        _ => Binaries::find(explicit),
+    }
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{AppName, AppStatus, Result, SecretStore as _, ServerStatus, Slot, Status as Found};
+use shareddb_core::{AppName, AppStatus, Result, ServerStatus, Slot, Status as Found};
 
 use super::list::{connections, size};
 use crate::args::Status;
@@ -47,9 +47,10 @@ impl View for Report {
 pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
     let app: Option<AppName> = args.app.as_deref().map(str::parse).transpose()?;
     let environment = context.environment()?;
-    let found = context.provisioner(&environment).await?.status(app.as_ref()).await?;
+    let provisioner = context.provisioner(&environment).await?;
+    let found = provisioner.status(app.as_ref()).await?;
     let secret = match (&app, found.apps.as_slice()) {
-        (Some(_), [app]) => Some(environment.secrets().describe(&app.summary.app.secret)),
+        (Some(_), [app]) => Some(provisioner.server().secrets().describe(&app.summary.app.secret)),
         _ => None,
     };
     if found.apps.is_empty() {
@@ -71,7 +72,11 @@ fn head<'a>(environment: &str, server: &'a ServerStatus) -> Vec<(&'a str, Cell)>
         ),
     ];
     for wall in &server.walls {
-        let (word, style) = if wall.stands { ("OK", Style::Good) } else { ("MISSING", Style::Bad) };
+        let (word, style) = match (wall.known, wall.stands) {
+            (false, _) => ("UNKNOWN", Style::Warn),
+            (true, true) => ("OK", Style::Good),
+            (true, false) => ("MISSING", Style::Bad),
+        };
         head.push(("Wall", Cell::led(word, style, &format!("{}: {}", wall.name, wall.detail))));
     }
     head.extend(server.notices.iter().map(|notice| ("Note", notice.as_str().into())));
@@ -129,12 +134,13 @@ fn trouble(status: &AppStatus, paint: Paint) -> String {
         [format!("  {}\n", printable(&problem.message))].into_iter().chain(hint)
     });
     let notices = status.notices.iter().map(|notice| format!("  note: {}\n", printable(notice)));
+    let gaps = status.gaps.iter().map(|gap| format!("  gap: {}\n", printable(&gap.to_string())));
     let drift = status.drift.iter().map(|step| console::change(step.change(), step, paint) + "\n");
     let finish = format!("  finish: shareddb drop {name} --no-backup --confirm {name}\n");
     let repair = format!("  fix: shareddb create {name}\n");
     // A problem has its own way out.
     let finish = (status.summary.dropping && status.problem.is_none()).then_some(finish);
     let repair = (!status.drift.is_empty()).then_some(repair);
-    let lines = problem.chain(notices).chain(drift).chain(finish).chain(repair);
+    let lines = problem.chain(notices).chain(gaps).chain(drift).chain(finish).chain(repair);
     format!("\n{name}:\n{}", lines.collect::<String>())
 }

@@ -13,6 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::verifier::Verifier;
 use crate::error::{Error, Result};
+use crate::file;
 
 /// How far a connection is encrypted, in libpq's words.
 ///
@@ -110,28 +111,38 @@ impl RootCertificate {
         self.path.as_deref()
     }
 
-    fn store(&self) -> Result<RootCertStore> {
+    /// The certificate itself, from its file where it is only named.
+    ///
+    /// # Errors
+    /// Those of reading the file; `InvalidInput` when it is no text.
+    pub(crate) fn text(&self) -> Result<String> {
         let pem = match (&self.pem, &self.path) {
             (Some(pem), _) => pem.to_vec(),
-            (None, Some(path)) => std::fs::read(path).map_err(|source| {
+            (None, Some(path)) => file::read(path).map_err(|source| {
                 Error::from_io(format!("cannot read the root certificate {}", path.display()), source)
             })?,
             (None, None) => Vec::new(),
         };
-        let fault = |reason: &str| {
-            Error::invalid_input("root_certificate_invalid", format!("the root certificate cannot be used: {reason}"))
-                .with_hint("it must be PEM text with one or more BEGIN CERTIFICATE blocks")
-        };
+        String::from_utf8(pem).map_err(|_| unfit("it is no text"))
+    }
+
+    fn store(&self) -> Result<RootCertStore> {
+        let pem = self.text()?;
         let mut store = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|source| fault("it is not PEM").with_source(source))?;
-            store.add(certificate).map_err(|source| fault("it is not an X.509 authority").with_source(source))?;
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate.map_err(|source| unfit("it is not PEM").with_source(source))?;
+            store.add(certificate).map_err(|source| unfit("it is not an X.509 authority").with_source(source))?;
         }
         if store.is_empty() {
-            return Err(fault("it holds no certificate"));
+            return Err(unfit("it holds no certificate"));
         }
         Ok(store)
     }
+}
+
+fn unfit(reason: &str) -> Error {
+    Error::invalid_input("root_certificate_invalid", format!("the root certificate cannot be used: {reason}"))
+        .with_hint("it must be PEM text with one or more BEGIN CERTIFICATE blocks")
 }
 
 impl fmt::Debug for RootCertificate {

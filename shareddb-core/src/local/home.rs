@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::account::Account;
 use crate::error::{Error, Result};
 use crate::file::{self, own_uid};
+use crate::home;
 
 /// The folder of one local server, and which programs run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,20 +31,8 @@ impl LocalHome {
     /// # Errors
     /// `InvalidInput` (`home_unknown`) when no variable says where the user's files are.
     pub fn from_env() -> Result<Self> {
-        let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        // The XDG specification has relative paths ignored.
-        let data_home = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
-        let data_home = data_home.or_else(|| Some(variable("HOME")?.join(".local/share")));
-        let root = match (variable("SHAREDDB_HOME"), data_home) {
-            (Some(home), _) => home.join("local"),
-            (None, _) if own_uid() == 0 => "/var/lib/shareddb/local".into(),
-            (None, Some(data_home)) => data_home.join("shareddb/local"),
-            (None, None) => {
-                return Err(Error::invalid_input("home_unknown", "HOME is not set, so there is no place for data")
-                    .with_hint("set SHAREDDB_HOME to the folder that shareddb may use"));
-            }
-        };
-        Ok(Self { root, binaries: variable("SHAREDDB_PG_BIN") })
+        let binaries = env::var_os("SHAREDDB_PG_BIN").filter(|value| !value.is_empty()).map(PathBuf::from);
+        Ok(Self { root: home::from_env()?.join("local"), binaries })
     }
 
     /// Uses the programs in `dir` and no others.

@@ -9,14 +9,14 @@ use crate::error::{Error, Result};
 use crate::names::SettingName;
 use crate::postgres::extensions;
 use crate::postgres::facts::{
-    AbroadFacts, Access, AccessRule, DatabaseFacts, Expiry, InsideFacts, Installed, Membership, RoleFacts, RoleShape,
-    ServerFacts,
+    AbroadFacts, Access, AccessRule, DatabaseFacts, Expiry, InsideFacts, Installed, Membership, Powers, RoleFacts,
+    RoleShape, ServerFacts,
 };
 use crate::postgres::session::AdminSession;
-use crate::postgres::statements::MAINTENANCE_GROUP;
+use crate::postgres::statements::{self, MAINTENANCE_GROUP};
 use crate::postgres::version::ServerVersion;
 
-/// The server as a whole.
+/// The server as a whole, as far as it takes one round trip.
 pub(crate) async fn server(session: &AdminSession) -> Result<ServerFacts> {
     let sql = "SELECT current_setting('server_version_num')::int4, current_user::text, \
          (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), current_setting('max_connections')::int4, \
@@ -28,37 +28,51 @@ pub(crate) async fn server(session: &AdminSession) -> Result<ServerFacts> {
     let open: Vec<String> = row.get(5);
     Ok(ServerFacts {
         version: ServerVersion::new(row.get::<_, i32>(0).unsigned_abs()),
+        ours: false,
         admin: row.get(1),
         superuser: row.get(2),
+        powers: Powers::default(),
         max_connections: row.get::<_, i32>(3).unsigned_abs(),
         maintenance_group: row.get(4),
         open_to_public: open.into_iter().collect(),
+        visitors: BTreeMap::new(),
     })
 }
 
 /// What a trial login calls itself. It is no use of a login: one that a killed run left behind must not be taken for one.
 pub(crate) const PROOF: &str = "shareddb proof";
 
-/// The roles of these names that exist, and their stored passwords by role.
+/// The roles of these names that exist, and their stored passwords by role, as far as the admin may see them.
 pub(crate) async fn roles(
     session: &AdminSession,
+    server: &ServerFacts,
     names: &[String],
     database: &str,
 ) -> Result<(BTreeMap<String, RoleFacts>, BTreeMap<String, String>)> {
-    let roles_sql = "SELECT rolname::text, rolcanlogin, rolinherit, rolsuper, rolcreatedb, rolcreaterole, rolreplication, \
-         rolbypassrls, rolconnlimit, rolpassword, coalesce(rolvaliduntil, 'infinity') = 'infinity', rolvaliduntil <= now(), \
-         (SELECT count(*)::int4 FROM pg_stat_activity a WHERE a.usesysid = r.oid AND a.application_name <> $2) \
-         FROM pg_authid r WHERE rolname = ANY ($1) ORDER BY 1";
+    let (table, password, administered, settable) = if server.superuser {
+        ("pg_authid", "rolpassword", "true", "true")
+    } else {
+        let has = |how: &str| format!("pg_has_role(current_user, r.oid, '{how}')");
+        ("pg_roles", "NULL", &*has("MEMBER WITH ADMIN OPTION"), &*has("SET"))
+    };
+    let roles_sql = format!(
+        "SELECT rolname::text, rolcanlogin, rolinherit, rolsuper, rolcreatedb, rolcreaterole, rolreplication, \
+         rolbypassrls, rolconnlimit, {password}::text, coalesce(rolvaliduntil, 'infinity') = 'infinity', rolvaliduntil <= now(), \
+         (SELECT count(*)::int4 FROM pg_stat_activity a WHERE a.usesysid = r.oid AND a.application_name <> $2), \
+         {administered}, {settable} \
+         FROM {table} r WHERE rolname = ANY ($1) ORDER BY 1"
+    );
     // Options of memberships have columns of their own from 16 on; reading the row as JSON asks for them on any version.
     let members_sql = "SELECT g.rolname::text, m.rolname::text, x.admin_option, \
-         coalesce((to_jsonb(x) ->> 'inherit_option')::bool, true) AND coalesce((to_jsonb(x) ->> 'set_option')::bool, true) \
+         coalesce((to_jsonb(x) ->> 'inherit_option')::bool, true) AND coalesce((to_jsonb(x) ->> 'set_option')::bool, true), \
+         CASE WHEN to_jsonb(x) ? 'set_option' THEN pg_get_userbyid(x.grantor)::text ELSE '' END \
          FROM pg_auth_members x JOIN pg_roles g ON g.oid = x.roleid JOIN pg_roles m ON m.oid = x.member \
          WHERE g.rolname = ANY ($1) OR m.rolname = ANY ($1)";
     let settings_sql = "SELECT r.rolname::text, d.datname IS NOT NULL, unnest(s.setconfig) \
          FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase \
          WHERE r.rolname = ANY ($1) AND (s.setdatabase = 0 OR d.datname = $2)";
     let (roles, members, settings) = futures_util::future::try_join3(
-        session.read("read roles", roles_sql, &[(&names, Type::TEXT_ARRAY), (&PROOF, Type::TEXT)]),
+        session.read("read roles", &roles_sql, &[(&names, Type::TEXT_ARRAY), (&PROOF, Type::TEXT)]),
         session.read("read memberships", members_sql, &[(&names, Type::TEXT_ARRAY)]),
         session.read("read role settings", settings_sql, &[(&names, Type::TEXT_ARRAY), (&database, Type::TEXT)]),
     )
@@ -85,7 +99,9 @@ pub(crate) async fn roles(
                 (false, Some(true)) => Expiry::Past,
                 (false, _) => Expiry::Future,
             },
-            has_password: verifier.is_some(),
+            has_password: if server.superuser { verifier.is_some() } else { row.get(1) },
+            administered: row.get(13),
+            settable: row.get(14),
             groups: BTreeMap::new(),
             members: BTreeMap::new(),
             settings: BTreeMap::new(),
@@ -98,11 +114,12 @@ pub(crate) async fn roles(
     for row in members {
         let (group, member): (String, String) = (row.get(0), row.get(1));
         let membership = Membership { admin: row.get(2), usable: row.get(3) };
+        let grantor: String = row.get(4);
         if let Some(role) = facts.get_mut(&member) {
-            role.groups.insert(group.clone(), membership);
+            role.groups.entry(group.clone()).or_default().insert(grantor.clone(), membership);
         }
         if let Some(role) = facts.get_mut(&group) {
-            role.members.insert(member, membership);
+            role.members.entry(member).or_default().insert(grantor, membership);
         }
     }
     for row in settings {
@@ -197,7 +214,7 @@ const INVALID_DATABASE: i32 = -2;
 pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFacts> {
     let schemas_sql =
         "SELECT nspname::text, pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_t%'";
-    let extensions_sql = "SELECT e.extname::text, n.nspname::text, r.rolsuper FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace \
+    let extensions_sql = "SELECT e.extname::text, n.nspname::text, r.rolsuper OR r.rolname = current_user FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace \
          JOIN pg_roles r ON r.oid = e.extowner";
     // Default privileges and user mappings are about a role, and REASSIGN OWNED passes over them.
     let strays_sql = "SELECT DISTINCT pg_get_userbyid(refobjid)::text FROM pg_shdepend \
@@ -229,8 +246,13 @@ pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFa
 /// Tries the settings on the admin's own session, and takes them back.
 ///
 /// # Errors
-/// `InvalidInput` naming the first setting that the server does not know or whose value it does not accept.
-pub(crate) async fn check_settings(session: &AdminSession, settings: &BTreeMap<SettingName, String>) -> Result<()> {
+/// `InvalidInput` naming the first setting that the server does not know or whose value it does not accept,
+/// `PermissionDenied` for one that the admin may not set.
+pub(crate) async fn check_settings(
+    session: &AdminSession,
+    admin: &str,
+    settings: &BTreeMap<SettingName, String>,
+) -> Result<()> {
     // A local change ends with the statement's own transaction. Old names, such as sort_mem, are taken by SET and listed
     // nowhere; what is stored has the present one.
     let sql =
@@ -250,6 +272,11 @@ pub(crate) async fn check_settings(session: &AdminSession, settings: &BTreeMap<S
             }
             // The server is gone, which says nothing about the setting.
             Err(error) if error.is_retryable() => return Err(error),
+            Err(error) if error.code() == "permission_denied" => {
+                return Err(Error::permission_denied("setting_forbidden", format!("the admin may not set {name}"))
+                    .with_hint(format!("as a superuser: {}", statements::grant_setting(name, admin)))
+                    .with_source(error));
+            }
             Err(error) => {
                 return Err(refused(format!("the server does not accept {name} = {value:?}")).with_source(error));
             }
@@ -267,7 +294,8 @@ pub(crate) struct Usage {
 
 /// Size and sessions by database.
 pub(crate) async fn usage(session: &AdminSession, databases: &[String]) -> Result<BTreeMap<String, Usage>> {
-    let sql = "SELECT datname::text, CASE WHEN datconnlimit = $2 THEN NULL ELSE pg_database_size(oid) END, \
+    let sql = "SELECT datname::text, CASE WHEN datconnlimit <> $2 AND (has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')) \
+         THEN pg_database_size(oid) END, \
          (SELECT count(*)::int4 FROM pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend') \
          FROM pg_database d WHERE datname = ANY ($1)";
     let rows =
@@ -289,10 +317,15 @@ pub(crate) async fn access_rules(session: &AdminSession) -> Result<(Vec<AccessRu
     };
     let stale_sql =
         "SELECT coalesce((pg_stat_file(current_setting('hba_file'), true)).modification > pg_conf_load_time(), false)";
-    let (rules, stale) = futures_util::future::try_join(
+    let (rules, stale) = futures_util::future::join(
         session.read("read pg_hba.conf", sql, &[]),
         session.read("look at pg_hba.conf", stale_sql, &[]),
     )
-    .await?;
-    Ok((rules.iter().map(rule).collect(), stale.first().is_some_and(|row| row.get(0))))
+    .await;
+    let stale = match stale {
+        // Who was given the rules need not have been given the file.
+        Err(error) if error.code() == "permission_denied" => Vec::new(),
+        stale => stale?,
+    };
+    Ok((rules?.iter().map(rule).collect(), stale.first().is_some_and(|row| row.get(0))))
 }

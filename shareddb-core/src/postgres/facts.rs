@@ -11,14 +11,38 @@ use crate::postgres::version::ServerVersion;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerFacts {
     pub(crate) version: ServerVersion,
+    /// It was made for shareddb: what everybody has there, shareddb may take.
+    pub(crate) ours: bool,
     /// The role that is logged in.
     pub(crate) admin: String,
     pub(crate) superuser: bool,
+    /// What it may do without being a superuser; of no meaning otherwise.
+    pub(crate) powers: Powers,
     pub(crate) max_connections: u32,
     /// Whether the group of maintenance logins exists.
     pub(crate) maintenance_group: bool,
     /// Those of `postgres` and `template1` on which PUBLIC has any right.
     pub(crate) open_to_public: BTreeSet<String>,
+    /// Every database that PUBLIC may enter, and the logins that no other right admits there. Read only where the server
+    /// is not ours.
+    pub(crate) visitors: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// What an admin may do who is no superuser.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Powers {
+    pub(crate) createdb: bool,
+    pub(crate) createrole: bool,
+    pub(crate) replication: bool,
+    pub(crate) bypassrls: bool,
+    /// May end the session of any role that is no superuser.
+    pub(crate) signal: bool,
+    /// May make roles members of the group of maintenance logins, if that exists.
+    pub(crate) maintenance: bool,
+    /// Databases that it owns.
+    pub(crate) owned: BTreeSet<String>,
+    /// Settings, of those that are stored for any role or wanted for an app's, that it may not touch.
+    pub(crate) forbidden: BTreeSet<String>,
 }
 
 /// One role.
@@ -26,11 +50,16 @@ pub(crate) struct ServerFacts {
 pub(crate) struct RoleFacts {
     pub(crate) shape: RoleShape,
     pub(crate) expiry: Expiry,
+    /// It has one, or, where that cannot be seen, it can log in and so may have one.
     pub(crate) has_password: bool,
+    /// The admin may change it, drop it, and make others members of it.
+    pub(crate) administered: bool,
+    /// The admin may act as it.
+    pub(crate) settable: bool,
     /// Groups that it is a member of.
-    pub(crate) groups: BTreeMap<String, Membership>,
+    pub(crate) groups: BTreeMap<String, Grants>,
     /// Its members.
-    pub(crate) members: BTreeMap<String, Membership>,
+    pub(crate) members: BTreeMap<String, Grants>,
     /// Settings in every database.
     pub(crate) settings: BTreeMap<String, String>,
     /// Settings in the app's database.
@@ -98,7 +127,11 @@ pub(crate) enum Expiry {
     Future,
 }
 
-/// How one role is a member of another.
+/// How one role is a member of another, by who granted it. Before 16 there is one grant at most, and who granted it counts
+/// for nothing: that name is empty.
+pub(crate) type Grants = BTreeMap<String, Membership>;
+
+/// One grant of a membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Membership {
     /// May pass it on.
@@ -136,7 +169,7 @@ pub(crate) const OWNER_ACCESS: [&str; 3] = ["CONNECT", "CREATE", "TEMPORARY"];
 pub(crate) struct InsideFacts {
     /// Schemas to owners.
     pub(crate) schemas: BTreeMap<String, String>,
-    /// Schemas of superusers in which nobody else may create or has anything. Read only when an extension is to be made.
+    /// Schemas of superusers or the admin in which nobody else may create or has anything. Read only when an extension is to be made.
     pub(crate) safe_schemas: BTreeSet<String>,
     /// Extensions by name.
     pub(crate) extensions: BTreeMap<String, Installed>,
@@ -185,7 +218,7 @@ impl InsideFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Installed {
     pub(crate) schema: String,
-    /// It belongs to a superuser. Whoever owns it may put it somewhere else at any moment.
+    /// It belongs to a superuser or to the admin. Whoever owns it may put it somewhere else at any moment.
     pub(crate) of_superuser: bool,
 }
 
@@ -196,6 +229,8 @@ pub(crate) struct ExtensionFacts {
     pub(crate) schema: Option<String>,
     /// What any of its versions needs: a new one may be made by way of an old one.
     pub(crate) requires: Vec<String>,
+    /// Only a superuser can make it.
+    pub(crate) superuser_only: bool,
 }
 
 /// What an app's roles have outside its own database.

@@ -5,8 +5,8 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 
 use crate::connection::{ConnectionConfig, Session};
 use crate::error::{Error, Result};
-use crate::postgres::statements::{LOCK_TIMEOUT, SILENCE_LOG};
-use crate::postgres::version::ServerVersion;
+use crate::postgres::facts::ServerFacts;
+use crate::postgres::statements::LOCK_TIMEOUT;
 
 /// Settings pinned in the start-up packet, where they beat whatever ALTER DATABASE or ALTER ROLE says. Without the
 /// search path, a tenant's function would run with the admin's rights by having the right name (CVE-2018-1058).
@@ -45,10 +45,10 @@ impl AdminSession {
         Self::connect(&pinned(admin.clone())).await
     }
 
-    /// Opens a session in a tenant's database.
-    pub(crate) async fn open_tenant(admin: &ConnectionConfig, database: &str, version: ServerVersion) -> Result<Self> {
+    /// Opens a session in a tenant's database. Only a superuser can make event triggers, and only one can switch them off.
+    pub(crate) async fn open_tenant(admin: &ConnectionConfig, database: &str, server: &ServerFacts) -> Result<Self> {
         let mut config = pinned(admin.clone().with_database(database));
-        if version.major() >= 17 {
+        if server.superuser && server.version.major() >= 17 {
             config = config.with_option("event_triggers", "off");
         }
         Self::connect(&config).await
@@ -137,9 +137,9 @@ impl AdminSession {
     }
 
     /// As [`run_transaction`](Self::run_transaction), for statements that must not appear in the server's log. That is
-    /// switched off by a message of its own: the log gets a whole message before any of it is run.
-    pub(crate) async fn run_silently(&self, what: &str, statements: &[String]) -> Result<()> {
-        self.in_transaction(what, SILENCE_LOG, statements).await
+    /// switched off by a message of its own, `silence`: the log gets a whole message before any of it is run.
+    pub(crate) async fn run_silently(&self, what: &str, silence: &str, statements: &[String]) -> Result<()> {
+        self.in_transaction(what, silence, statements).await
     }
 
     /// Runs one statement and returns the first column of its first row.

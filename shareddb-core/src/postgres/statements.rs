@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::mark::Mark;
 use crate::password::Verifier;
-use crate::postgres::facts::{OWNER_ACCESS, RoleShape};
+use crate::postgres::facts::{OWNER_ACCESS, Powers, RoleShape, ServerFacts};
 use crate::postgres::sql::{identifier, identifiers, literal};
+use crate::postgres::version::ServerVersion;
 
 /// The group of all maintenance logins, for a line in `pg_hba.conf`.
 pub(crate) const MAINTENANCE_GROUP: &str = "shareddb_maint";
@@ -13,10 +14,21 @@ pub(crate) const MAINTENANCE_GROUP: &str = "shareddb_maint";
 /// How long an admin's statement waits for a lock.
 pub(crate) const LOCK_TIMEOUT: &str = "2s";
 
-/// Keeps what follows in the transaction out of the server's log, even when it fails. From 16 on, printed trees show the
-/// values of utility statements, too.
-pub(crate) const SILENCE_LOG: &str = "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'; \
+/// Keeps what follows in the transaction out of the server's log, even when it fails, as far as the admin may.
+pub(crate) fn silence_log(server: &ServerFacts) -> &'static str {
+    if server.superuser { SILENCE_LOG } else { SILENCE_WHAT_MAY_BE }
+}
+
+/// From 16 on, printed trees show the values of utility statements, too.
+const SILENCE_LOG: &str = "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'; \
      SET LOCAL log_min_duration_statement = -1; SET LOCAL log_min_duration_sample = -1; \
+     SELECT set_config(name, 'off', true) FROM pg_settings WHERE name LIKE 'debug\\_print\\_%'";
+
+/// The same without being a superuser; from 16 on. Whoever may not silence a log has its server log a verifier at most:
+/// clear text is never sent.
+const SILENCE_WHAT_MAY_BE: &str = "SELECT set_config(name, value, true) FROM (VALUES ('log_statement', 'none'), \
+     ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1'), ('log_min_duration_sample', '-1')) s (name, value) \
+     WHERE has_parameter_privilege(name, 'SET'); \
      SELECT set_config(name, 'off', true) FROM pg_settings WHERE name LIKE 'debug\\_print\\_%'";
 
 pub(crate) fn create_maintenance_group() -> String {
@@ -29,11 +41,63 @@ pub(crate) fn close_to_public(database: &str) -> String {
 
 /// As whoever granted it: a revoke of a superuser's takes only what the owner has granted, and says nothing of the rest.
 pub(crate) fn revoke_access(database: &str, role: &str, grantor: &str) -> [String; 3] {
-    [
-        format!("SET LOCAL ROLE {}", identifier(grantor)),
-        format!("REVOKE ALL ON DATABASE {} FROM {} CASCADE", identifier(database), identifier(role)),
-        "SET LOCAL ROLE none".to_owned(),
-    ]
+    acting_as(grantor, format!("REVOKE ALL ON DATABASE {} FROM {} CASCADE", identifier(database), identifier(role)))
+}
+
+/// Statements of one step for somebody who types them: one by one they would not be one transaction.
+pub(crate) fn typed(statements: &[String]) -> String {
+    match statements {
+        [only] => only.clone(),
+        several => format!("BEGIN; {}; COMMIT", several.join("; ")),
+    }
+}
+
+/// A statement with the rights of a role, in a transaction.
+pub(crate) fn acting_as(role: &str, statement: String) -> [String; 3] {
+    [format!("SET LOCAL ROLE {}", identifier(role)), statement, "SET LOCAL ROLE none".to_owned()]
+}
+
+/// Lets logins into a database by name.
+pub(crate) fn grant_connect<'a>(database: &str, roles: impl IntoIterator<Item = &'a str>) -> String {
+    format!("GRANT CONNECT ON DATABASE {} TO {}", identifier(database), identifiers(roles))
+}
+
+/// Lets an admin who is no superuser set what otherwise only superusers set.
+pub(crate) fn grant_setting(name: &str, admin: &str) -> String {
+    format!("GRANT SET ON PARAMETER {} TO {}", setting(name), identifier(admin))
+}
+
+/// Lets an admin read the rules of `pg_hba.conf`.
+pub(crate) fn grant_access_rules(admin: &str) -> String {
+    let admin = identifier(admin);
+    format!("GRANT SELECT ON pg_hba_file_rules TO {admin}; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO {admin}")
+}
+
+/// Gives an admin who is no superuser what it needs to look after roles that others have made.
+pub(crate) fn grant_administration<'a>(roles: impl IntoIterator<Item = &'a str>, admin: &str) -> String {
+    format!("GRANT {} TO {} WITH ADMIN OPTION", identifiers(roles), identifier(admin))
+}
+
+/// Lets an admin who is no superuser act as a role, and have none of its rights otherwise: what it reads by mistake is
+/// nothing of a tenant's.
+pub(crate) fn act_as(role: &str, admin: &str) -> String {
+    format!("GRANT {} TO {} WITH SET TRUE, INHERIT FALSE", identifier(role), identifier(admin))
+}
+
+/// Gives an admin the right to be an admin.
+pub(crate) fn empower(admin: &str, attributes: &[&str]) -> String {
+    format!("ALTER ROLE {} {}", identifier(admin), attributes.join(" "))
+}
+
+/// Makes an extension that only a superuser can make, where the app can use it and not create. What is there stays.
+pub(crate) fn extension_by_superuser(extension: &str, schema: &str, owner: &str, admin: &str) -> String {
+    let schema = identifier(schema);
+    format!(
+        "CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {}; GRANT USAGE ON SCHEMA {schema} TO {}; CREATE EXTENSION {} SCHEMA {schema}",
+        identifier(admin),
+        identifier(owner),
+        identifier(extension)
+    )
 }
 
 /// Takes from roles every right in the session's database, and what they own there.
@@ -53,6 +117,19 @@ pub(crate) fn alter_role(role: &str, shape: &RoleShape) -> String {
     format!("ALTER ROLE {} {}", identifier(role), attributes(shape))
 }
 
+/// The same by an admin who is no superuser: to name an attribute that it has not is refused, even to take it away.
+pub(crate) fn alter_role_within(role: &str, shape: &RoleShape, powers: &Powers) -> String {
+    let forbidden = |attribute: &&str| match attribute.trim_start_matches("NO") {
+        "SUPERUSER" => true,
+        "REPLICATION" => !powers.replication,
+        "BYPASSRLS" => !powers.bypassrls,
+        _ => false,
+    };
+    let attributes = attributes(shape);
+    let rest: Vec<&str> = attributes.split(' ').filter(|attribute| !forbidden(attribute)).collect();
+    format!("ALTER ROLE {} {}", identifier(role), rest.join(" "))
+}
+
 fn attributes(shape: &RoleShape) -> String {
     shape.words().join(" ")
 }
@@ -69,12 +146,16 @@ pub(crate) fn set_password(role: &str, verifier: &Verifier) -> String {
     format!("ALTER ROLE {} PASSWORD {}", identifier(role), literal(verifier.as_str()))
 }
 
-pub(crate) fn grant_membership(group: &str, member: &str) -> String {
-    format!("GRANT {} TO {}", identifier(group), identifier(member))
+/// From 16 on a membership has options, and what they are by default depends on the member.
+pub(crate) fn grant_membership(group: &str, member: &str, version: ServerVersion) -> String {
+    let options = if version.has_grantors() { " WITH INHERIT TRUE, SET TRUE" } else { "" };
+    format!("GRANT {} TO {}{options}", identifier(group), identifier(member))
 }
 
-pub(crate) fn revoke_membership(group: &str, member: &str) -> String {
-    format!("REVOKE {} FROM {} CASCADE", identifier(group), identifier(member))
+/// From 16 on each grant of a membership is one of its own, and whoever says nothing takes back only what it granted.
+pub(crate) fn revoke_membership(group: &str, member: &str, grantor: Option<&str>) -> String {
+    let by = grantor.map(|grantor| format!(" GRANTED BY {}", identifier(grantor))).unwrap_or_default();
+    format!("REVOKE {} FROM {}{by} CASCADE", identifier(group), identifier(member))
 }
 
 /// A setting whose value is one constant.
@@ -131,6 +212,11 @@ pub(crate) fn create_database(database: &str, connection_limit: u16) -> String {
 
 pub(crate) fn drop_database(database: &str) -> String {
     format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(database))
+}
+
+/// The same by an admin who may not end every session there: the server waits five seconds for the last ones.
+pub(crate) fn drop_deserted_database(database: &str) -> String {
+    format!("DROP DATABASE IF EXISTS {}", identifier(database))
 }
 
 pub(crate) fn own_database(database: &str, admin: &str) -> String {
@@ -192,11 +278,12 @@ fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     format!("ARRAY[{}]::name[]", names.into_iter().map(literal).collect::<Vec<_>>().join(", "))
 }
 
-/// Hands `public` to the app, and takes it from everybody else.
+/// Takes `public` from everybody, and hands it to the app: in this order, since afterwards an admin who is no superuser
+/// may take nothing any more.
 pub(crate) fn own_public_schema(owner: &str) -> [String; 2] {
     [
-        format!("ALTER SCHEMA public OWNER TO {}", identifier(owner)),
         "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(),
+        format!("ALTER SCHEMA public OWNER TO {}", identifier(owner)),
     ]
 }
 
@@ -231,13 +318,18 @@ pub(crate) fn reassign_owned(login: &str, owner: &str) -> String {
 /// What still hangs on a role outside its own database goes first. Its objects there are dropped and never handed over: a
 /// function of an app's that came to belong to the admin would run with the admin's rights. After that, only whole
 /// databases are left to hand over, and they run nothing.
-pub(crate) fn drop_role(role: &str, admin: &str) -> [String; 3] {
-    let role = identifier(role);
+pub(crate) fn drop_role(role_name: &str, admin: &str) -> [String; 3] {
+    let role = identifier(role_name);
     [
         format!("DROP OWNED BY {role}"),
         format!("REASSIGN OWNED BY {role} TO {}", identifier(admin)),
-        format!("DROP ROLE {role}"),
+        drop_empty_role(role_name),
     ]
+}
+
+/// The same for a role on which nothing hangs any more but what goes with it.
+pub(crate) fn drop_empty_role(role: &str) -> String {
+    format!("DROP ROLE {}", identifier(role))
 }
 
 /// Waits for the app's lock and for the lock over what all apps share, at most `patience` each; the pinned lock timeout is
@@ -301,7 +393,8 @@ mod tests {
         let hostile = "x\"; DROP ROLE y; --";
         for statement in [
             create_role(hostile, &RoleShape::CLOSED),
-            grant_membership(hostile, hostile),
+            grant_membership(hostile, hostile, ServerVersion::new(180_000)),
+            revoke_membership(hostile, hostile, Some(hostile)),
             set_for_role(hostile, Some(hostile), hostile, "it's"),
             drop_database(hostile),
             set_access(hostile, hostile, [hostile]).join("; "),

@@ -38,6 +38,16 @@ impl ServerVersion {
         self.0 / 10_000
     }
 
+    /// Whether a membership is a grant of its own for each role that granted it, with options.
+    pub(crate) fn has_grantors(self) -> bool {
+        self.major() >= 16
+    }
+
+    /// Whether a role can be an admin without being a superuser: before, CREATEROLE gave it every role, and no way to tell.
+    pub(crate) fn has_plain_admins(self) -> bool {
+        self.major() >= 16
+    }
+
     /// The minor version, such as 18.
     pub(crate) fn minor(self) -> u32 {
         self.0 % 10_000

@@ -9,6 +9,7 @@ use crate::postgres::marks::Bearer;
 use crate::postgres::statements;
 use crate::provision::budget::Budget;
 use crate::provision::observed::{Observed, SecretFacts};
+use crate::provision::reach;
 
 /// Every reason to stop before the first write.
 pub(crate) fn check(spec: &AppSpec, app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
@@ -20,6 +21,7 @@ pub(crate) fn check(spec: &AppSpec, app: &App, record: Option<&Mark>, observed: 
     check_database(app, record, observed)?;
     check_secret(app, observed)?;
     check_extensions(app, observed)?;
+    reach::check(app, observed)?;
     if spec.allow_overcommit || record.is_some_and(|mark| mark.connections >= app.connections) {
         return Ok(());
     }
@@ -75,8 +77,19 @@ pub(crate) fn check_server(server: &ServerFacts) -> Result<()> {
     if server.superuser {
         return Ok(());
     }
-    Err(Error::refused("admin_unfit", format!("the admin role {:?} is no superuser", server.admin))
-        .with_hint("log in as a superuser of the server"))
+    let (admin, major) = (&server.admin, server.version.major());
+    let unfit = |message| Error::refused("admin_unfit", message);
+    if !server.version.has_plain_admins() {
+        return Err(unfit(format!("the admin role {admin:?} is no superuser, and PostgreSQL {major} needs one"))
+            .with_hint("log in as a superuser of the server; from 16 on, CREATEDB and CREATEROLE are enough"));
+    }
+    let has = [("CREATEDB", server.powers.createdb), ("CREATEROLE", server.powers.createrole)];
+    let missing: Vec<&str> = has.into_iter().filter(|(_, has)| !has).map(|(attribute, _)| attribute).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the admin role {admin:?} is neither a superuser nor has {}", missing.join(" and "));
+    Err(unfit(message).with_hint(format!("as a superuser: {}", statements::empower(admin, &missing))))
 }
 
 /// Data that are gone are not replaced by an empty database, unless they never were whole. A drop that has not reached them
@@ -186,7 +199,10 @@ fn check_extensions(app: &App, observed: &Observed) -> Result<()> {
                 return Err(unsafe_extension(name, &found.schema));
             }
             (Some(_), _) => {}
-            (None, true) => check_schema(name, observed.extension_schema(name), inside)?,
+            (None, true) => {
+                check_schema(name, observed.extension_schema(name), inside)?;
+                check_maker(name, app, observed)?;
+            }
             (None, false) => {
                 let message = format!("the server does not have extension {name}{why}");
                 return Err(Error::not_found("extension_missing", message).with_hint(
@@ -196,6 +212,21 @@ fn check_extensions(app: &App, observed: &Observed) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// An admin who is no superuser makes only extensions that the server calls trusted.
+fn check_maker(extension: &str, app: &App, observed: &Observed) -> Result<()> {
+    let superuser_only = observed.available.get(extension).is_some_and(|facts| facts.superuser_only);
+    if observed.server.superuser || !superuser_only {
+        return Ok(());
+    }
+    let (admin, database) = (&observed.server.admin, &app.database);
+    let statement =
+        statements::extension_by_superuser(extension, observed.extension_schema(extension), app.owner.as_str(), admin);
+    let first = if observed.database.is_none() { "create the app without it first; then, " } else { "" };
+    let message = format!("only a superuser makes extension {extension}, and {admin} is none");
+    Err(Error::refused("extension_forbidden", message)
+        .with_hint(format!("{first}as a superuser in database {database}: {statement}")))
 }
 
 fn unsafe_extension(name: &str, schema: &str) -> Error {

@@ -28,10 +28,12 @@ use crate::postgres::legacy::{FoundSecret, Inventory, Legacy};
 use crate::postgres::sql::escaped;
 use crate::provision::admission;
 use crate::provision::credential::Credential;
+use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::observed::Observed;
 use crate::provision::plan::{self, Plan};
 use crate::provision::step::{PasswordSource, Step};
+use crate::provision::walls;
 
 pub use change::Adoption;
 pub(crate) use look::look;
@@ -58,26 +60,42 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
     app.adopted = Some(adopted);
 
     let credential = credential(login, &legacy.secret);
+    let (walls, gaps, open) = walls(spec, &app, observed);
     let mut steps = swap::steps(&app, adopt, observed, login, inventory);
-    steps.extend(plan::server_steps(observed).into_iter().filter(|step| *step != Step::CreateMaintenanceGroup));
+    steps.extend(walls);
     steps.extend(sessions(&app, observed, true));
     steps.extend(heritage::taken(inventory, &app, app.login(Slot::One).as_str(), &adopt.take_from));
     // Where they go is decided by a second look, from within.
     let partial = !app.extensions.is_empty();
     if !partial {
         steps.extend(plan::password_steps(&app, &credential));
-        steps.push(Step::Prove { login: app.login(credential.slot).clone() });
+        steps.push(Step::Prove { login: app.login(credential.slot).clone(), open });
         let replace = legacy.secret != FoundSecret::Absent;
         steps.push(Step::PublishSecret { secret: app.secret.clone(), slot: credential.slot, replace });
     }
     Ok(Plan {
-        notices: notices(adopt, &app, login, legacy, inventory),
+        notices: notices(adopt, &app, login, legacy, inventory)
+            .into_iter()
+            .chain(walls::losers(&steps, observed))
+            .collect(),
+        gaps,
         exists: false,
         goal: Goal::Create(spec.clone()),
         app,
         steps,
         partial,
     })
+}
+
+/// What is to be done about the walls of all apps, what is not for us to do, and what stays open. The app's own database is
+/// closed by the swap.
+fn walls(spec: &AppSpec, app: &App, observed: &Observed) -> (Vec<Step>, Vec<Gap>, Vec<String>) {
+    let mut others = observed.clone();
+    others.server.visitors.remove(app.database.as_str());
+    let (mut steps, gaps) = walls::steps(spec, &others);
+    let open = walls::left_open(&others, &steps);
+    steps.retain(|step| *step != Step::CreateMaintenanceGroup);
+    (steps, gaps, open)
 }
 
 /// What is left of an adoption that has passed its swap.

@@ -5,15 +5,16 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::app::Slot;
+use crate::app::{AppSpec, Slot};
 use crate::mark::Progress;
-use crate::postgres::facts::{Access, DatabaseFacts, Expiry, InsideFacts, Membership, RoleShape};
+use crate::postgres::facts::{Access, DatabaseFacts, Expiry, InsideFacts, Membership, RoleFacts, RoleShape};
 use crate::postgres::marks::Bearer;
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::provision::drop_plan::plan_drop;
+use crate::provision::gap::Closer;
 use crate::provision::observed::{HeldSecret, SecretFacts};
 use crate::provision::plan::plan;
-use crate::provision::simulation::{ADMIN, APP, FINE, SPEC, World};
+use crate::provision::simulation::{ADMIN, APP, FINE, SPEC, World, granted};
 use crate::provision::step::Step;
 
 type Disturb = fn(&mut World);
@@ -30,8 +31,12 @@ fn rest() -> Vec<Disturb> {
     rests(|_| {})
 }
 
+/// Whoever made a grant by hand. The plain admin's superuser has this name, too.
+const BY_OTHERS: &str = ADMIN;
+
 const SECRETS: usize = 5;
 const USES: usize = 6;
+const REST: usize = 7;
 
 fn owners(fine: Disturb) -> Vec<Disturb> {
     vec![
@@ -44,8 +49,8 @@ fn owners(fine: Disturb) -> Vec<Disturb> {
         },
         |world| {
             let owner = world.role("my_app_db");
-            owner.groups.insert("pg_read_all_data".into(), Membership::PLAIN);
-            owner.members.insert("stranger".into(), Membership::PLAIN);
+            owner.groups.insert("pg_read_all_data".into(), granted(BY_OTHERS, Membership::PLAIN));
+            owner.members.insert("stranger".into(), granted(BY_OTHERS, Membership::PLAIN));
         },
         |world| {
             world.mark(Bearer::Role, "my_app_db", &APP.mark().while_in(Progress::Dropping));
@@ -62,7 +67,7 @@ fn firsts(fine: Disturb) -> Vec<Disturb> {
         |world| {
             let login = world.role("my_app_user");
             login.shape = RoleShape { createrole: true, login: false, ..RoleShape::CLOSED };
-            login.members.insert("stranger".into(), Membership::PLAIN);
+            login.members.insert("stranger".into(), granted(BY_OTHERS, Membership::PLAIN));
         },
         |world| {
             world.role("my_app_user").groups.clear();
@@ -71,9 +76,11 @@ fn firsts(fine: Disturb) -> Vec<Disturb> {
             }
         },
         |world| {
+            let grants = world.role("my_app_user").groups.values().next().cloned().unwrap_or_default();
+            let wrong = grants.into_keys().map(|grantor| (grantor, Membership { admin: true, usable: false }));
             let login = world.role("my_app_user");
-            login.groups.insert("my_app_db".into(), Membership { admin: true, usable: false });
-            login.groups.insert("pg_monitor".into(), Membership::PLAIN);
+            login.groups.insert("my_app_db".into(), wrong.collect());
+            login.groups.insert("pg_monitor".into(), granted(BY_OTHERS, Membership::PLAIN));
         },
         |world| {
             let login = world.role("my_app_user");
@@ -98,7 +105,7 @@ fn databases(fine: Disturb) -> Vec<Disturb> {
         |world| world.drop_database("my_app_db"),
         |world| {
             world.drop_database("my_app_db");
-            world.observed.database = Some(DatabaseFacts::fresh(ADMIN, 14));
+            world.observed.database = Some(DatabaseFacts::fresh(&world.admin(), 14));
             world.inside = InsideFacts::fresh();
         },
         |world| {
@@ -163,6 +170,20 @@ fn rests(fine: Disturb) -> Vec<Disturb> {
             world.observed.server.maintenance_group = false;
             world.role("my_app_maint").groups.remove(MAINTENANCE_GROUP);
         },
+        World::be_foreign,
+        World::be_plain,
+        |world| {
+            world.be_foreign();
+            world.be_plain();
+            world.inside.schemas.insert("public".into(), "my_app_user".into());
+            world.inside.strays.insert("my_app_user".into());
+            world.observed.abroad.sessions = true;
+            world.role("my_app_user_2").settable = false;
+            let maintenance = world.role("my_app_maint");
+            maintenance.shape.bypassrls = true;
+            maintenance.groups.remove(MAINTENANCE_GROUP);
+            world.observed.server.powers.maintenance = false;
+        },
     ]
 }
 
@@ -219,6 +240,7 @@ fn consistent(mut world: World) -> World {
     world.inside.strays.retain(|role| roles.contains_key(role));
     world.look_inside();
     world.number_passwords();
+    world.look_at_passwords();
     world
 }
 
@@ -311,29 +333,53 @@ fn expected_refusal(world: &World) -> Option<&'static str> {
     };
     let Some(facts) = database.filter(|facts| !facts.invalid) else {
         return match record.progress {
-            Some(Progress::Creating) => None,
+            Some(Progress::Creating) => out_of_reach(world).then_some("out_of_reach"),
             Some(Progress::Dropping) => Some("drop_unfinished"),
             _ => Some("database_lost"),
         };
     };
     // A create that was killed leaves one that nobody can enter.
-    let left_behind = !facts.allows_connections && facts.owner == ADMIN;
-    (marked.is_none() && !left_behind).then_some("mark_lost")
+    let left_behind = !facts.allows_connections && facts.owner == world.admin();
+    if marked.is_none() && !left_behind {
+        return Some("mark_lost");
+    }
+    out_of_reach(world).then_some("out_of_reach")
+}
+
+/// What a superuser has to put right first.
+fn out_of_reach(world: &World) -> bool {
+    let superuser = |role: &RoleFacts| role.shape.superuser;
+    let observed = &world.observed;
+    !observed.server.superuser
+        && (observed.roles.values().any(superuser)
+            || observed.database.as_ref().is_some_and(|facts| facts.owner != observed.server.admin))
 }
 
 #[test]
 fn a_new_app_from_every_crash_point() {
-    let crashes = crash_everywhere(&World::empty(), &mut random());
-    assert!(crashes > 20, "{crashes}");
+    let (mut foreign, mut plain) = (World::empty(), World::empty());
+    foreign.be_foreign();
+    plain.be_plain();
+    for start in [World::empty(), foreign, plain] {
+        let crashes = crash_everywhere(&start, &mut random());
+        assert!(crashes > 20, "{crashes}");
+    }
 }
 
 #[test]
 fn a_drop_killed_anywhere_is_finished_by_the_next() {
+    drop_everywhere(&FINE, &World::empty());
+    let (mut plain, mut gone) = (FINE.clone(), World::empty());
+    plain.be_plain();
+    gone.be_plain();
+    drop_everywhere(&plain, &gone);
+}
+
+fn drop_everywhere(start: &World, gone: &World) {
     let name = "my-app".parse().unwrap();
-    let start = FINE.clone();
     let steps = plan_drop(&name, &start.observed).unwrap().steps;
     let end = start.after(&steps);
-    assert_eq!(end, World::empty());
+    assert_eq!(&end, gone);
     assert_eq!(plan_drop(&name, &end.observed).unwrap_err().code(), "app_not_found");
     for crash in 0..steps.len() {
         let crashed = start.after(&steps[..crash]);
@@ -358,14 +404,36 @@ fn create_brings_back_a_drop_that_has_not_reached_the_data() {
 }
 
 #[test]
+fn on_a_server_of_somebody_elses_nothing_is_taken_unasked() {
+    let closes = |step: &Step| matches!(step, Step::CloseToPublic { .. });
+    let told = |world: &World, spec: &AppSpec| {
+        let plan = plan(spec, &world.observed).unwrap();
+        let closers = plan.gaps.iter().filter(|gap| gap.server).map(|gap| gap.closer).collect::<Vec<_>>();
+        (plan.steps.iter().filter(|step| closes(step)).count(), closers)
+    };
+    let mut secure = SPEC.clone();
+    secure.secure_server = true;
+    let mut foreign = World::empty();
+    foreign.be_foreign();
+    // postgres and template1, and a database of others, which nobody of ours closes.
+    assert_eq!(told(&foreign, &SPEC), (0, vec![Closer::Consent, Closer::Consent, Closer::Superuser]));
+    assert_eq!(told(&foreign, &secure), (2, vec![Closer::Superuser]));
+    foreign.be_plain();
+    assert_eq!(told(&foreign, &secure), (0, vec![Closer::Superuser; 3]));
+    foreign.observed.server.powers.owned.insert("template1".to_owned());
+    assert_eq!(told(&foreign, &secure).0, 1);
+}
+
+#[test]
 fn every_disturbance_is_drift() {
     for (factor, disturbances) in factors().into_iter().chain([rest()]).enumerate() {
         for (variant, disturb) in disturbances.iter().enumerate().skip(1) {
             let mut world = FINE.clone();
             disturb(&mut world);
             let world = consistent(world);
-            // The Secret may name either login, and the other one's password may end.
-            let harmless = matches!((factor, variant), (SECRETS, 6) | (USES, 1 | 3));
+            // The Secret may name either login, and the other one's password may end. What is open on somebody else's server
+            // and what an admin must not do is told, and is no drift.
+            let harmless = matches!((factor, variant), (SECRETS, 6) | (USES, 1 | 3) | (REST, 4 | 5));
             match plan(&SPEC, &world.observed) {
                 Ok(plan) => assert_eq!(plan.is_empty(), harmless, "factor {factor}, variant {variant}:\n{plan}"),
                 Err(error) => assert_eq!(Some(error.code()), expected_refusal(&world)),

@@ -11,6 +11,7 @@ use crate::provision::admission;
 use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::plan::Plan;
+use crate::provision::reach;
 use crate::provision::step::Step;
 
 /// Decides the steps.
@@ -21,6 +22,7 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
     let record = observed.record(name)?.ok_or_else(|| observed.marks.no_such_app(name, &observed.environment))?;
     let app = App::recorded(record)?;
     admission::check_claims(&app, observed)?;
+    reach::check_drop(&app, observed)?;
     check_elsewhere(&app, observed)?;
     let database = observed.database.as_ref().filter(|_| observed.owns_database(&app));
     let mut steps = mark(&app, observed);
@@ -29,7 +31,10 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
         steps.push(Step::CloseDatabase { database: app.database.clone() });
     }
     let roles: Vec<RoleName> = app.roles().filter(|role| observed.roles.contains_key(role.as_str())).cloned().collect();
-    if roles.iter().any(|role| observed.roles.get(role.as_str()).is_some_and(|facts| facts.sessions > 0)) {
+    // Whoever may not end every session has to have ended those of the app when the database goes.
+    let thorough = !observed.server.superuser && database.is_some();
+    let busy = |role: &RoleName| observed.roles.get(role.as_str()).is_some_and(|facts| facts.sessions > 0);
+    if thorough || roles.iter().any(busy) {
         steps.push(Step::EndSessions { roles: roles.clone() });
     }
     if matches!(observed.secret, SecretFacts::Held(_)) {
@@ -46,7 +51,7 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
         .other_databases(&app)
         .map(|other| format!("database {other} bears the record of app {name} and stays: it is not the app's own"))
         .collect();
-    Ok(Plan { app, exists: true, steps, partial: false, notices, goal: Goal::Drop(name.clone()) })
+    Ok(Plan { app, exists: true, steps, partial: false, notices, gaps: Vec::new(), goal: Goal::Drop(name.clone()) })
 }
 
 /// Roles with objects in another database cannot be dropped: that is found out before the data are.

@@ -19,6 +19,7 @@ use crate::provision::event::{Event, Listener};
 use crate::provision::observe::Observation;
 use crate::provision::plan::Plan;
 use crate::provision::proof::{self, Proof};
+use crate::provision::script::Script;
 use crate::provision::step::{PasswordSource, Phase, Step};
 use crate::server::Server;
 
@@ -60,7 +61,7 @@ impl<'a> Execution<'a> {
             }
             group.iter().for_each(|step| self.listener.tell(Event::Begun(step)));
             match group {
-                [Step::Prove { login }] => self.prove(login).await?,
+                [Step::Prove { login, open }] => self.prove(login, open).await?,
                 [Step::PublishSecret { slot, replace, .. }] => self.publish(*slot, *replace).await?,
                 [Step::DeleteSecret { secret }] => self.server.secrets().delete(secret).await?,
                 [step @ Step::TakeRights { database, .. }] => self.elsewhere(database, step).await?,
@@ -85,7 +86,10 @@ impl<'a> Execution<'a> {
         let session = self.lock.session();
         match phase {
             Phase::Inside => self.inside().await?.run_transaction(&what, &statements).await,
-            Phase::Password => session.run_silently(&what, &statements).await,
+            Phase::Password => {
+                let silence = sql::silence_log(&self.observation.observed.server);
+                session.run_silently(&what, silence, &statements).await
+            }
             phase if phase.is_transaction() => session.run_transaction(&what, &statements).await,
             _ => {
                 for statement in &statements {
@@ -105,7 +109,7 @@ impl<'a> Execution<'a> {
     }
 
     pub(in crate::provision) async fn tenant_session(&self, database: &str) -> Result<AdminSession> {
-        self.server.tenant_session(database, self.observation.observed.server.version).await
+        self.server.tenant_session(database, &self.observation.observed.server).await
     }
 
     async fn elsewhere(&mut self, database: &str, step: &Step) -> Result<()> {
@@ -113,7 +117,7 @@ impl<'a> Execution<'a> {
         self.tenant_session(database).await?.run_transaction(&format!("do: {step}"), &statements).await
     }
 
-    async fn prove(&mut self, login: &RoleName) -> Result<()> {
+    async fn prove(&mut self, login: &RoleName, open: &[String]) -> Result<()> {
         // A session of ours inside would count against nobody, but has no use any more.
         self.inside = None;
         let config = self
@@ -123,7 +127,7 @@ impl<'a> Execution<'a> {
             // What is proven is who may do what, not how fast; only locks are not waited for.
             .with_option("statement_timeout", "0")
             .with_option("lock_timeout", "10s");
-        let proof = proof::prove(&config, self.app, &self.forbidden()).await?;
+        let proof = proof::prove(&config, self.app, &self.forbidden(open)).await?;
         let mark = match proof {
             Proof::Complete => self.app.mark(),
             // It goes into service all the same: from here on it has something to lose.
@@ -157,8 +161,8 @@ impl<'a> Execution<'a> {
             .ok_or_else(|| Error::failed("internal", "the plan uses a password that it does not have"))
     }
 
-    /// Databases that the app must not get into: those of the server, and one of another app.
-    fn forbidden(&self) -> Vec<String> {
+    /// Databases that the app must not get into: those of the server that are not open to everybody, and one of another app.
+    fn forbidden(&self, open: &[String]) -> Vec<String> {
         let observed = &self.observation.observed;
         let neighbour = observed
             .marks
@@ -166,11 +170,8 @@ impl<'a> Execution<'a> {
             .iter()
             .find(|fact| fact.bearer == Bearer::Database && fact.mark.app != self.app.name)
             .map(|fact| fact.name.clone());
-        [self.server.admin().database().to_owned(), "template1".to_owned()].into_iter().chain(neighbour).collect()
-    }
-
-    fn mark_owner(&self, role: &RoleName, progress: Progress) -> String {
-        sql::mark_role(role.as_str(), &self.app.mark().while_in(progress))
+        let of_server = [self.server.admin().database().to_owned(), "template1".to_owned()];
+        of_server.into_iter().filter(|database| !open.contains(database)).chain(neighbour).collect()
     }
 
     fn verifier(&mut self, source: PasswordSource) -> Result<Verifier> {
@@ -181,67 +182,13 @@ impl<'a> Execution<'a> {
     }
 
     pub(in crate::provision) fn sql(&mut self, step: &Step) -> Result<Vec<String>> {
-        let admin = &self.observation.observed.server.admin;
-        Ok(match step {
-            Step::CreateMaintenanceGroup => vec![sql::create_maintenance_group()],
-            Step::CloseToPublic { database } => vec![sql::close_to_public(database)],
-            Step::CreateOwner { role, shape, progress } => {
-                vec![sql::create_role(role.as_str(), shape), self.mark_owner(role, *progress)]
+        match step {
+            Step::SetPassword { login, source } => {
+                Ok(vec![sql::set_password(login.as_str(), &self.verifier(*source)?)])
             }
-            Step::CreateLogin { role, shape } => vec![sql::create_role(role.as_str(), shape)],
-            Step::AlterRole { role, shape } => vec![sql::alter_role(role.as_str(), shape)],
-            Step::ClearPassword { role } => vec![sql::clear_password(role.as_str())],
-            Step::RevokeMembership { group, member } => vec![sql::revoke_membership(group, member)],
-            Step::GrantMembership { group, member } => vec![sql::grant_membership(group, member.as_str())],
-            Step::SetForRole { role, database, name, value } => {
-                vec![sql::set_for_role(role.as_str(), database.as_ref().map(AsRef::as_ref), name, value)]
-            }
-            Step::SetSearchPath { role, database, path } => {
-                vec![sql::set_search_path(role.as_str(), database.as_str(), path)]
-            }
-            Step::ResetForRole { role, database, name } => {
-                vec![sql::reset_for_role(role.as_str(), database.as_ref().map(AsRef::as_ref), name)]
-            }
-            Step::RevokeAccess { database, role, grantor } => sql::revoke_access(database, role, grantor).into(),
-            Step::MarkOwner { role, progress } => vec![self.mark_owner(role, *progress)],
-            Step::DropDatabase { database } => vec![sql::drop_database(database.as_str())],
-            Step::CreateDatabase { database, connections } => {
-                vec![sql::create_database(database.as_str(), *connections)]
-            }
-            Step::MarkDatabase { database, dropping } => {
-                let mark = self.app.mark();
-                let mark = if *dropping { mark.while_in(Progress::Dropping) } else { mark };
-                vec![sql::mark_database(database.as_str(), &mark)]
-            }
-            Step::OwnDatabase { database } => vec![sql::own_database(database.as_str(), admin)],
-            Step::SetAccess { database, owner, revoke } => {
-                sql::set_access(database.as_str(), owner.as_str(), revoke.iter().map(String::as_str))
-            }
-            Step::LimitDatabase { database, connections } => vec![sql::limit_database(database.as_str(), *connections)],
-            Step::ResetForDatabase { database, name } => vec![sql::reset_for_database(database.as_str(), name)],
-            Step::EndSessions { roles } => vec![sql::end_sessions(roles.iter().map(AsRef::as_ref))],
-            Step::EndStrangers { database, own } => {
-                vec![sql::end_strangers(database.as_str(), own.iter().map(AsRef::as_ref))]
-            }
-            Step::EndAbroad { own } => {
-                vec![sql::end_abroad(self.app.database.as_str(), own.iter().map(AsRef::as_ref))]
-            }
-            Step::OpenDatabase { database } => vec![sql::allow_connections(database.as_str(), true)],
-            Step::CloseDatabase { database } => vec![sql::allow_connections(database.as_str(), false)],
-            Step::OwnPublicSchema { owner } => sql::own_public_schema(owner.as_str()).into(),
-            Step::CreateSchema { schema, owner } => sql::create_schema(schema.as_str(), owner.as_str()).into(),
-            Step::CreateExtensionSchema { schema, owner } => {
-                sql::create_extension_schema(schema, owner.as_str()).into()
-            }
-            Step::CreateExtension { extension, schema } => vec![sql::create_extension(extension, schema)],
-            Step::ReassignStrays { login, owner } => vec![sql::reassign_owned(login.as_str(), owner.as_str())],
-            Step::SetPassword { login, source } => vec![sql::set_password(login.as_str(), &self.verifier(*source)?)],
-            Step::EndExpiry { login } => vec![sql::end_expiry(login.as_str())],
-            Step::DropRole { role } => sql::drop_role(role.as_str(), admin).into(),
-            Step::TakeRights { roles, .. } => vec![sql::drop_owned(roles.iter().map(AsRef::as_ref))],
-            Step::Adopt(adoption) => self.adoption_sql(adoption)?,
-            Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => Vec::new(),
-        })
+            Step::Adopt(adoption) => self.adoption_sql(adoption),
+            step => Ok(Script::of_admin(self.app, &self.observation.observed.server).statements(step)),
+        }
     }
 }
 

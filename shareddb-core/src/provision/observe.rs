@@ -10,13 +10,13 @@ use crate::credentials;
 use crate::error::Result;
 use crate::mark::Progress;
 use crate::password;
-use crate::postgres::facts::{AbroadFacts, DatabaseFacts, InsideFacts};
+use crate::postgres::facts::{AbroadFacts, DatabaseFacts, InsideFacts, ServerFacts};
 use crate::postgres::legacy::Inventory;
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::postgres::{catalog, extensions, inventory};
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
-use crate::provision::{admission, adopt};
+use crate::provision::{admission, adopt, proof};
 use crate::secrets::{SecretData, SecretVersion, StoredSecret};
 use crate::server::Server;
 
@@ -31,17 +31,43 @@ pub(crate) struct Observation {
     pub(crate) stored: Option<SecretData>,
 }
 
-/// Reads one app's part of the world. Nothing is written.
+/// What is the same for every app of a server.
+#[derive(Clone)]
+pub(crate) struct Survey {
+    pub(crate) server: ServerFacts,
+    pub(crate) marks: Marks,
+}
+
+impl Survey {
+    pub(crate) async fn of(server: &Server, session: &AdminSession) -> Result<Self> {
+        let (server, marks) = try_join(server.facts(session), Marks::read(session)).await?;
+        Ok(Self { server, marks })
+    }
+}
+
+/// Reads the server and one app's part of it. Nothing is written.
 ///
 /// # Errors
 /// Whatever hinders a complete reading: half of one would make a wrong plan.
 pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppSpec) -> Result<Observation> {
-    let (facts, marks) = try_join(catalog::server(session), Marks::read(session)).await?;
-    admission::check_server(&facts)?;
+    observe_app(server, session, Survey::of(server, session).await?, spec).await
+}
+
+/// Reads one app's part, where the rest is known.
+///
+/// # Errors
+/// As [`observe`].
+pub(crate) async fn observe_app(
+    server: &Server,
+    session: &AdminSession,
+    survey: Survey,
+    spec: &AppSpec,
+) -> Result<Observation> {
+    admission::check_server(&survey.server)?;
     let mut observed = Observed {
         environment: server.environment().clone(),
-        server: facts,
-        marks,
+        server: survey.server,
+        marks: survey.marks,
         roles: BTreeMap::new(),
         database: None,
         inside: None,
@@ -53,7 +79,7 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
     };
     let record = observed.record(&spec.name)?.cloned();
     let trace = match (&record, &spec.adopt) {
-        (None, Some(_)) => Some(adopt::look(server, spec).await?),
+        (None, Some(_)) => Some(adopt::look(server, &observed.server, spec).await?),
         _ => None,
     };
     let spec = trace.as_ref().map_or(spec, |trace| &trace.spec);
@@ -63,7 +89,7 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
     let residents: Vec<String> = app.residents().map(ToString::to_string).collect();
     let own = app.database.as_str();
     let ((roles, verifiers), database, abroad, secret) = try_join4(
-        catalog::roles(session, &residents, own),
+        catalog::roles(session, &observed.server, &residents, own),
         catalog::database(session, own, &residents),
         catalog::abroad(session, own, &roles),
         server.secrets().load(&app.secret),
@@ -80,7 +106,7 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
     };
     observed.available = extensions::available(session, &wanted).await?;
     if record.is_none_or(|mark| mark.settings != app.settings) {
-        catalog::check_settings(session, &app.settings).await?;
+        catalog::check_settings(session, &observed.server.admin, &app.settings).await?;
     }
 
     if let Some(trace) = trace {
@@ -91,7 +117,7 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppS
     }
     let mut observation = Observation { observed, password: None, version: None, stored: None };
     if let Some(secret) = secret {
-        observation.take_secret(server, &app, &verifiers, secret)?;
+        observation.take_secret(server, &app, &verifiers, secret).await?;
     }
     Ok(observation)
 }
@@ -102,13 +128,14 @@ async fn inside(
     observed: &Observed,
     adopting: bool,
 ) -> Result<(Option<InsideFacts>, Option<Box<Inventory>>)> {
-    let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid;
+    let admitted = |facts: &DatabaseFacts| observed.server.superuser || facts.owner == observed.server.admin;
+    let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid && admitted(facts);
     if !(observed.owns_database(app) && observed.database.as_ref().is_some_and(enterable)) {
         return Ok((None, None));
     }
-    let version = observed.server.version;
-    let session = server.tenant_session(app.database.as_str(), version).await?;
+    let session = server.tenant_session(app.database.as_str(), &observed.server).await?;
     let facts = catalog::inside(&session, app).await?;
+    let version = observed.server.version;
     let inventory = match adopting {
         true => Some(Box::new(inventory::inside(&session, app.owner.as_str(), version).await?)),
         false => None,
@@ -117,7 +144,7 @@ async fn inside(
 }
 
 impl Observation {
-    fn take_secret(
+    async fn take_secret(
         &mut self,
         server: &Server,
         app: &App,
@@ -134,12 +161,16 @@ impl Observation {
             true => credentials::Stored::by_hand(&secret.data),
             false => credentials::read(app, &secret.data),
         };
-        let works = Slot::ALL.map(|slot| {
-            verifiers
-                .get(app.login(slot).as_str())
-                .is_some_and(|verifier| password::accepts(verifier, app.login(slot).as_str(), &stored.password))
-        });
         let slot = app.slot_of(&stored.user);
+        let works = if self.observed.server.superuser {
+            Slot::ALL.map(|slot| {
+                verifiers
+                    .get(app.login(slot).as_str())
+                    .is_some_and(|verifier| password::accepts(verifier, app.login(slot).as_str(), &stored.password))
+            })
+        } else {
+            self.tried(server, app, slot.filter(|_| stored.complete), &stored.password).await?
+        };
         let login = app.login(slot.unwrap_or(Slot::One));
         let config = server.secret_config(app, login, stored.password.clone());
         let expected = credentials::write(app, &config);
@@ -154,5 +185,24 @@ impl Observation {
         self.version = Some(secret.version);
         self.stored = Some(secret.data);
         Ok(())
+    }
+
+    /// Whether a password works, where verifiers cannot be read: found out by logging in, with the login that the Secret
+    /// names, or with both when it does not say which.
+    async fn tried(
+        &self,
+        server: &Server,
+        app: &App,
+        named: Option<Slot>,
+        password: &SecretString,
+    ) -> Result<[bool; 2]> {
+        let mut works = [false; 2];
+        for slot in Slot::ALL.into_iter().filter(|slot| named.is_none_or(|named| named == *slot)) {
+            let login = app.login(slot);
+            if self.observed.roles.get(login.as_str()).is_some_and(|facts| facts.shape.login) {
+                works[slot as usize] = proof::accepts(&server.app_config(app, login, password.clone())).await?;
+            }
+        }
+        Ok(works)
     }
 }

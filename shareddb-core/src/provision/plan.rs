@@ -9,10 +9,11 @@ use crate::error::Result;
 use crate::mark::{Mark, Progress};
 use crate::postgres::marks::Bearer;
 use crate::provision::credential::{self, Credential};
+use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::step::{PasswordSource, Step};
-use crate::provision::{admission, adopt, database_steps, role_steps};
+use crate::provision::{admission, adopt, database_steps, reach, role_steps, walls};
 
 /// What would be done for one app, in order. Empty: everything is as it should be.
 ///
@@ -31,6 +32,8 @@ pub struct Plan {
     pub partial: bool,
     /// What a person should know although nothing will be done about it.
     pub notices: Vec<String>,
+    /// What ought to be different and is not for the admin to change, or not without being told to.
+    pub gaps: Vec<Gap>,
     #[serde(skip)]
     pub(crate) goal: Goal,
 }
@@ -64,7 +67,8 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let app = App::derive(spec, &observed.environment, record)?;
     admission::check(spec, &app, record, observed)?;
 
-    let mut changes = server_steps(observed);
+    let (mut changes, mut gaps) = walls::steps(spec, observed);
+    let open = walls::left_open(observed, &changes);
     let progress = progress(record);
     changes.extend(role_steps::roles(&app, observed, progress));
     if observed.abroad.sessions || !observed.abroad.access.is_empty() {
@@ -72,6 +76,8 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     }
     changes.extend(database_steps::database(&app, observed));
     changes.extend(adopt::rest(&app, record, observed));
+    let (changes, beyond) = reach::part(&app, observed, changes);
+    gaps.extend(beyond);
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
     let whole = record == Some(&app.mark()) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
     let credential = credential::choose(&app, observed);
@@ -83,12 +89,13 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
         steps.extend(changes);
         if !partial {
             steps.extend(password);
-            steps.push(Step::Prove { login: app.login(credential.slot).clone() });
+            steps.push(Step::Prove { login: app.login(credential.slot).clone(), open });
             steps.extend(publish);
         }
     }
     Ok(Plan {
-        notices: notices(&app, record, observed, partial),
+        notices: notices(&app, record, observed, partial).into_iter().chain(walls::losers(&steps, observed)).collect(),
+        gaps,
         exists: record.is_some(),
         goal: Goal::Create(spec.clone()),
         app,
@@ -116,13 +123,6 @@ fn begin(app: &App, observed: &Observed, progress: Progress) -> Option<Step> {
     let role = app.owner.clone();
     let begun = observed.marks.on(Bearer::Role, role.as_str()) == Some(&app.mark().while_in(progress));
     (observed.roles.contains_key(role.as_str()) && !begun).then_some(Step::MarkOwner { role, progress })
-}
-
-/// The walls that all apps share.
-pub(crate) fn server_steps(observed: &Observed) -> Vec<Step> {
-    let group = (!observed.server.maintenance_group).then_some(Step::CreateMaintenanceGroup);
-    let open = observed.server.open_to_public.iter().map(|database| Step::CloseToPublic { database: database.clone() });
-    group.into_iter().chain(open).collect()
 }
 
 pub(crate) fn password_steps(app: &App, credential: &Credential) -> Vec<Step> {

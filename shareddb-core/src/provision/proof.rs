@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::connection::{ConnectionConfig, Session};
 use crate::error::{Error, Result};
+use crate::postgres::catalog::PROOF;
 use crate::postgres::statements as sql;
 
 /// What became of the proof.
@@ -14,7 +15,8 @@ use crate::postgres::statements as sql;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Proof {
-    /// The login works, makes the owner's objects, and was refused by other databases.
+    /// The login works, makes the owner's objects, and was refused by other databases, but for those that everybody may
+    /// enter and that the plan says are open.
     Complete,
     /// The password is right, but every session that the app may have is in use.
     Incomplete,
@@ -61,6 +63,22 @@ pub(crate) async fn prove(config: &ConnectionConfig, app: &App, others: &[String
     let table = format!("shareddb_proof_{:08x}", rand::random::<u32>());
     session.simple_query(&sql::try_table(app.schema.as_str(), &table)).await.map_err(wrap)?;
     Ok(Proof::Complete)
+}
+
+/// Whether the server takes a login's password, whatever it says of the rest.
+///
+/// # Errors
+/// Whatever leaves that open.
+pub(crate) async fn accepts(config: &ConnectionConfig) -> Result<bool> {
+    /// What is found out after the password: that the database or its rights do not admit the login, or no slot is left.
+    const AFTERWARDS: [&str; 4] =
+        ["permission_denied", "database_not_found", "database_closed", "connection_limit_reached"];
+    match config.clone().with_application_name(PROOF).connect().await {
+        Ok(_) => Ok(true),
+        Err(error) if AFTERWARDS.contains(&error.code()) => Ok(true),
+        Err(error) if ["password_rejected", "login_rejected"].contains(&error.code()) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 async fn log_in(config: &ConnectionConfig) -> Result<Option<Session>> {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::app::App;
+use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::plan::Plan;
 use crate::provision::proof::Proof;
@@ -56,6 +57,8 @@ pub struct Report {
     pub proof: Option<Proof>,
     /// What a person should know.
     pub notices: Vec<String>,
+    /// What ought to be different and is not for the admin to change, or not without being told to.
+    pub gaps: Vec<Gap>,
 }
 
 impl Report {
@@ -68,6 +71,6 @@ impl Report {
             Goal::Create(_) if plan.exists => Outcome::Configured,
             Goal::Create(_) => Outcome::Created,
         };
-        Self { app: plan.app, outcome, steps: plan.steps, proof, notices: plan.notices }
+        Self { app: plan.app, outcome, steps: plan.steps, proof, notices: plan.notices, gaps: plan.gaps }
     }
 }

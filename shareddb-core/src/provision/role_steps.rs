@@ -6,7 +6,7 @@ use crate::adoption::Adopted;
 use crate::app::{App, MAINTENANCE_CONNECTIONS};
 use crate::mark::Progress;
 use crate::names::RoleName;
-use crate::postgres::facts::{Access, Membership, RoleFacts, RoleShape};
+use crate::postgres::facts::{Access, Grants, Membership, RoleFacts, RoleShape};
 use crate::postgres::statements::MAINTENANCE_GROUP;
 use crate::provision::adopt::Adoption;
 use crate::provision::observed::Observed;
@@ -45,15 +45,46 @@ pub(crate) fn roles(app: &App, observed: &Observed, progress: Progress) -> Vec<S
     steps.extend(member(&Desired { name, shape: maintenance, groups, passage, passing, settings }, observed));
     let foreign = observed.abroad.access.iter().cloned();
     steps.extend(foreign.map(|Access { database, role, grantor }| Step::RevokeAccess { database, role, grantor }));
-    steps
+    revokes_first(steps)
+}
+
+/// Whoever was given a membership to pass on loses it after those whom it gave it to: CASCADE would take theirs along, and
+/// to revoke what is gone is a warning.
+fn revokes_first(steps: Vec<Step>) -> Vec<Step> {
+    let (mut revokes, rest): (Vec<Step>, Vec<Step>) =
+        steps.into_iter().partition(|step| matches!(step, Step::RevokeMembership { .. }));
+    let mut ordered = Vec::new();
+    while !revokes.is_empty() {
+        let (blocked, mut ready): (Vec<Step>, Vec<Step>) =
+            revokes.iter().cloned().partition(|step| revokes.iter().any(|other| stands_on(other, step)));
+        // Grants in a circle are none that a server keeps.
+        let last = ready.is_empty();
+        ordered.append(if last { &mut revokes } else { &mut ready });
+        revokes = if last { Vec::new() } else { blocked };
+    }
+    ordered.into_iter().chain(rest).collect()
+}
+
+/// Whether the first revoke is of a grant that the member in the second one made.
+fn stands_on(grant: &Step, base: &Step) -> bool {
+    match (grant, base) {
+        // What a role granted itself stands on another grant, not on itself.
+        _ if grant == base => false,
+        (
+            Step::RevokeMembership { group, grantor: Some(grantor), .. },
+            Step::RevokeMembership { group: same, member, .. },
+        ) => group == same && grantor == member,
+        _ => false,
+    }
 }
 
 fn owner(app: &App, observed: &Observed, progress: Progress) -> Vec<Step> {
     let (role, shape) = (app.owner.clone(), RoleShape::CLOSED);
+    let act = act_as(&app.owner, observed);
     let Some(facts) = observed.roles.get(role.as_str()) else {
-        return vec![Step::CreateOwner { role, shape, progress }];
+        return std::iter::once(Step::CreateOwner { role, shape, progress }).chain(act).collect();
     };
-    let mut steps = Vec::new();
+    let mut steps = Vec::from_iter(act);
     if facts.shape != shape {
         steps.push(Step::AlterRole { role: role.clone(), shape });
     }
@@ -62,13 +93,30 @@ fn owner(app: &App, observed: &Observed, progress: Progress) -> Vec<Step> {
     }
     let kept = |kept: fn(&Adopted) -> &BTreeSet<RoleName>| app.adopted.iter().flat_map(kept).map(RoleName::as_str);
     let groups: Vec<&str> = kept(|adopted| &adopted.groups).collect();
-    let foreign = facts.groups.keys().filter(|group| !groups.contains(&group.as_str()));
-    steps.extend(foreign.map(|group| revoke(group, role.as_str())));
+    let foreign = facts.groups.iter().filter(|(group, _)| !groups.contains(&group.as_str()));
+    steps.extend(foreign.flat_map(|(group, grants)| revoke(group, role.as_str(), grants)));
     let ours: Vec<&str> = app.logins.iter().chain([&app.maintenance]).map(AsRef::as_ref).collect();
     let ours: Vec<&str> = ours.into_iter().chain(kept(|adopted| &adopted.members)).collect();
-    let foreign = facts.members.keys().filter(|member| !ours.contains(&member.as_str()));
-    steps.extend(foreign.map(|member| revoke(role.as_str(), member)));
+    let foreign = members(facts, observed).filter(|(member, _)| !ours.contains(&member.as_str()));
+    steps.extend(foreign.flat_map(|(member, grants)| revoke(role.as_str(), member, grants)));
     steps
+}
+
+/// The members of a role, without the admin that looks after it.
+fn members<'a>(facts: &'a RoleFacts, observed: &'a Observed) -> impl Iterator<Item = (&'a String, &'a Grants)> {
+    let server = &observed.server;
+    facts.members.iter().filter(|(member, _)| server.superuser || **member != server.admin)
+}
+
+/// Whether a role has a membership that goes, and with it whatever it granted.
+fn is_member(facts: &RoleFacts, role: &str, observed: &Observed) -> bool {
+    members(facts, observed).any(|(member, _)| member == role)
+}
+
+/// What an admin who is no superuser needs beside the right to change a role.
+fn act_as(role: &RoleName, observed: &Observed) -> Option<Step> {
+    let may = observed.server.superuser || observed.roles.get(role.as_str()).is_some_and(|facts| facts.settable);
+    (!may).then(|| Step::ActAs { role: role.clone() })
 }
 
 /// A role that is a member of the owner role: the two logins and the maintenance login.
@@ -79,17 +127,21 @@ fn member(desired: &Desired<'_>, observed: &Observed) -> Vec<Step> {
     let facts = observed.roles.get(role.as_str());
     match facts {
         None => steps.push(Step::CreateLogin { role: role.clone(), shape: desired.shape }),
-        Some(facts) => steps.extend(amend(desired, facts)),
+        Some(facts) => steps.extend(amend(desired, facts, observed)),
     }
+    steps.extend(act_as(role, observed));
     let groups = facts.map_or(&nothing, |facts| &facts.groups);
     for group in &desired.groups {
         // A grant repeated does not take options back: only a new one has exactly ours.
-        match groups.get(*group) {
-            Some(membership) if *membership == Membership::PLAIN => continue,
-            Some(_) => steps.push(revoke(group, role.as_str())),
-            None => {}
+        let grants = groups.get(*group).cloned().unwrap_or_default();
+        let lasts =
+            |grantor: &str| !observed.roles.get(*group).is_some_and(|facts| is_member(facts, grantor, observed));
+        let (plain, other): (Grants, Grants) =
+            grants.into_iter().partition(|(grantor, grant)| *grant == Membership::PLAIN && lasts(grantor));
+        steps.extend(revoke(group, role.as_str(), &other));
+        if plain.is_empty() {
+            steps.push(Step::GrantMembership { group: (*group).to_owned(), member: role.clone() });
         }
-        steps.push(Step::GrantMembership { group: (*group).to_owned(), member: role.clone() });
     }
     if let Some(group) = desired.passage.filter(|group| !groups.contains_key(group.as_str())) {
         steps.push(Step::Adopt(Adoption::GrantPassage { group: group.clone(), member: role.clone() }));
@@ -102,7 +154,7 @@ fn member(desired: &Desired<'_>, observed: &Observed) -> Vec<Step> {
     steps
 }
 
-fn amend(desired: &Desired<'_>, facts: &RoleFacts) -> Vec<Step> {
+fn amend(desired: &Desired<'_>, facts: &RoleFacts, observed: &Observed) -> Vec<Step> {
     let role = desired.name;
     let mut steps = Vec::new();
     if facts.shape != desired.shape {
@@ -114,18 +166,22 @@ fn amend(desired: &Desired<'_>, facts: &RoleFacts) -> Vec<Step> {
     let ours = |group: &str| {
         desired.groups.contains(&group) || desired.passage.is_some_and(|passage| passage.as_str() == group)
     };
-    let foreign = facts.groups.keys().filter(|group| !ours(group));
-    steps.extend(foreign.map(|group| revoke(group, role.as_str())));
+    let foreign = facts.groups.iter().filter(|(group, _)| !ours(group));
+    steps.extend(foreign.flat_map(|(group, grants)| revoke(group, role.as_str(), grants)));
     let passing = |member: &str| desired.passing.is_some_and(|passing| passing.as_str() == member);
-    let foreign = facts.members.keys().filter(|member| !passing(member));
-    steps.extend(foreign.map(|member| revoke(role.as_str(), member)));
+    let foreign = members(facts, observed).filter(|(member, _)| !passing(member));
+    steps.extend(foreign.flat_map(|(member, grants)| revoke(role.as_str(), member, grants)));
     let extra = facts.settings.keys().filter(|name| !desired.settings.contains_key(name.as_str()));
     steps.extend(extra.map(|name| Step::ResetForRole { role: role.clone(), database: None, name: name.clone() }));
     steps
 }
 
-fn revoke(group: &str, member: &str) -> Step {
-    Step::RevokeMembership { group: group.to_owned(), member: member.to_owned() }
+/// Each grant by itself; without a name, whoever granted it does not count.
+fn revoke(group: &str, member: &str, grants: &Grants) -> Vec<Step> {
+    let grantors = grants.keys().map(|grantor| Some(grantor).filter(|name| !name.is_empty()).cloned());
+    grantors
+        .map(|grantor| Step::RevokeMembership { group: group.to_owned(), member: member.to_owned(), grantor })
+        .collect()
 }
 
 fn set(role: &RoleName, name: &str, value: &str) -> Step {

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use crate::app::{App, AppSpec, Slot};
 use crate::mark::{Mark, Progress};
 use crate::postgres::facts::{
-    AbroadFacts, DatabaseFacts, Expiry, ExtensionFacts, InsideFacts, Installed, Membership, OWNER_ACCESS, RoleFacts,
-    RoleShape, ServerFacts,
+    AbroadFacts, DatabaseFacts, Expiry, ExtensionFacts, Grants, InsideFacts, Installed, Membership, OWNER_ACCESS,
+    Powers, RoleFacts, RoleShape, ServerFacts,
 };
 use crate::postgres::marks::{Bearer, MarkFact, Marks};
 use crate::postgres::statements::MAINTENANCE_GROUP;
@@ -19,6 +19,8 @@ use crate::provision::plan::{Plan, plan};
 use crate::provision::step::Step;
 
 pub(in crate::provision) const ADMIN: &str = "postgres";
+/// An admin who is no superuser.
+pub(super) const PLAIN_ADMIN: &str = "adm";
 
 #[derive(Clone, Debug)]
 pub(in crate::provision) struct World {
@@ -65,11 +67,14 @@ impl World {
     pub(in crate::provision) fn empty() -> Self {
         let server = ServerFacts {
             version: ServerVersion::new(150_018),
+            ours: true,
             admin: ADMIN.into(),
             superuser: true,
+            powers: Powers::default(),
             max_connections: 200,
             maintenance_group: true,
             open_to_public: BTreeSet::new(),
+            visitors: BTreeMap::new(),
         };
         let observed = Observed {
             environment: "local".parse().unwrap(),
@@ -78,13 +83,85 @@ impl World {
             roles: BTreeMap::new(),
             database: None,
             inside: None,
-            available: [("pg_trgm".to_owned(), ExtensionFacts { schema: None, requires: Vec::new() })].into(),
+            available: [(
+                "pg_trgm".to_owned(),
+                ExtensionFacts { schema: None, requires: Vec::new(), superuser_only: false },
+            )]
+            .into(),
             abroad: AbroadFacts::default(),
             secret: SecretFacts::Absent,
             legacy: None,
             inventory: None,
         };
         Self { observed, inside: InsideFacts::default(), passwords: Passwords::default() }
+    }
+
+    /// Makes the server one of somebody else's, open to everybody.
+    pub(super) fn be_foreign(&mut self) {
+        let server = &mut self.observed.server;
+        server.ours = false;
+        server.open_to_public = ["postgres".to_owned(), "template1".to_owned()].into();
+        server.visitors =
+            [("postgres".to_owned(), ["clerk".to_owned()].into()), ("crm".to_owned(), BTreeSet::new())].into();
+    }
+
+    /// Makes the admin one who is no superuser, and everything what such an admin would have made.
+    pub(super) fn be_plain(&mut self) {
+        let server = &mut self.observed.server;
+        server.version = ServerVersion::new(180_006);
+        (server.superuser, server.admin) = (false, PLAIN_ADMIN.to_owned());
+        server.powers = Powers { createdb: true, createrole: true, maintenance: true, ..Powers::default() };
+        server.powers.forbidden.insert("temp_file_limit".to_owned());
+        for role in self.observed.roles.values_mut() {
+            role.members.insert(PLAIN_ADMIN.to_owned(), own_grants());
+            for grants in role.groups.values_mut().chain(role.members.values_mut()) {
+                *grants = grants.values().map(|grant| (PLAIN_ADMIN.to_owned(), *grant)).collect();
+            }
+            role.settings.remove("temp_file_limit");
+        }
+        if let Some(database) = &mut self.observed.database {
+            database.owner = PLAIN_ADMIN.to_owned();
+        }
+        if let Some(owner) = self.inside.schemas.get_mut("shareddb_extensions") {
+            *owner = PLAIN_ADMIN.to_owned();
+        }
+    }
+
+    pub(super) fn admin(&self) -> String {
+        self.observed.server.admin.clone()
+    }
+
+    /// Who is said to have granted what the admin grants.
+    fn grantor(&self) -> String {
+        let server = &self.observed.server;
+        if server.version.has_grantors() { server.admin.clone() } else { String::new() }
+    }
+
+    /// A role as the admin makes it.
+    fn new_role(&self, shape: RoleShape) -> RoleFacts {
+        let mut role = new_role(shape);
+        if !self.observed.server.superuser {
+            role.settable = false;
+            role.members.insert(PLAIN_ADMIN.to_owned(), own_grants());
+        }
+        role
+    }
+
+    /// What the admin can see of passwords: without being a superuser, the login that a whole Secret names can be tried, and
+    /// whatever can log in may have one.
+    pub(super) fn look_at_passwords(&mut self) {
+        if self.observed.server.superuser {
+            return;
+        }
+        if let SecretFacts::Held(HeldSecret { slot: Some(slot), complete: true, works, .. }) = &mut self.observed.secret
+        {
+            works[slot.other() as usize] = false;
+        }
+        for name in [APP.owner.as_str(), APP.maintenance.as_str()] {
+            if let Some(role) = self.observed.roles.get_mut(name) {
+                role.has_password = role.shape.login;
+            }
+        }
     }
 
     pub(super) fn plan(&self) -> Plan {
@@ -166,28 +243,43 @@ impl World {
                 self.observed.server.open_to_public.remove(database);
             }
             Step::CreateOwner { role, shape, progress } => {
-                assert!(self.observed.roles.insert(role.to_string(), new_role(*shape)).is_none());
+                let made = self.new_role(*shape);
+                assert!(self.observed.roles.insert(role.to_string(), made).is_none());
                 self.mark(Bearer::Role, role.as_str(), &app.mark().while_in(*progress));
             }
             Step::CreateLogin { role, shape } => {
-                assert!(self.observed.roles.insert(role.to_string(), new_role(*shape)).is_none());
+                let made = self.new_role(*shape);
+                assert!(self.observed.roles.insert(role.to_string(), made).is_none());
             }
-            Step::AlterRole { role, shape } => self.role(role.as_str()).shape = *shape,
+            Step::AlterRole { role, shape } => {
+                let superuser = self.observed.server.superuser;
+                let present = &mut self.role(role.as_str()).shape;
+                let (replication, bypassrls) = (present.replication, present.bypassrls);
+                *present = *shape;
+                if !superuser {
+                    (present.replication, present.bypassrls) = (replication, bypassrls);
+                }
+            }
             Step::ClearPassword { role } => self.role(role.as_str()).has_password = false,
-            Step::RevokeMembership { group, member } => {
+            Step::RevokeMembership { group, member, grantor } => {
+                let grantor = grantor.as_deref().unwrap_or_default();
                 if let Some(role) = self.observed.roles.get_mut(member) {
-                    role.groups.remove(group);
+                    take_grant(&mut role.groups, group, grantor);
                 }
                 if let Some(role) = self.observed.roles.get_mut(group) {
-                    role.members.remove(member);
+                    take_grant(&mut role.members, member, grantor);
                 }
             }
             Step::GrantMembership { group, member } => {
-                self.role(member.as_str()).groups.insert(group.clone(), Membership::PLAIN);
+                let grantor = self.grantor();
+                let groups = &mut self.role(member.as_str()).groups;
+                groups.entry(group.clone()).or_default().insert(grantor.clone(), Membership::PLAIN);
                 if group != MAINTENANCE_GROUP {
-                    self.role(group).members.insert(member.to_string(), Membership::PLAIN);
+                    let members = &mut self.role(group).members;
+                    members.entry(member.to_string()).or_default().insert(grantor, Membership::PLAIN);
                 }
             }
+            Step::ActAs { role } => self.role(role.as_str()).settable = true,
             Step::SetForRole { role, database, name, value } => {
                 let role = self.role(role.as_str());
                 let settings = if database.is_some() { &mut role.database_settings } else { &mut role.settings };
@@ -214,7 +306,7 @@ impl World {
             Step::DropDatabase { database } => self.drop_database(database.as_str()),
             Step::CreateDatabase { connections, .. } => {
                 assert!(self.observed.database.is_none());
-                self.observed.database = Some(DatabaseFacts::fresh(ADMIN, *connections));
+                self.observed.database = Some(DatabaseFacts::fresh(&self.observed.server.admin, *connections));
                 self.inside = InsideFacts::fresh();
             }
             Step::MarkDatabase { database, dropping } => {
@@ -222,8 +314,9 @@ impl World {
                 self.mark(Bearer::Database, database.as_str(), &mark);
             }
             Step::OwnDatabase { .. } => {
+                let admin = self.admin();
                 let facts = self.database();
-                let old = std::mem::replace(&mut facts.owner, ADMIN.to_owned());
+                let old = std::mem::replace(&mut facts.owner, admin);
                 facts.access.remove(&old);
             }
             Step::SetAccess { owner, revoke, .. } => {
@@ -257,7 +350,7 @@ impl World {
                 self.inside.schemas.insert(schema.to_string(), owner.to_string());
             }
             Step::CreateExtensionSchema { schema, .. } => {
-                assert!(self.inside.schemas.insert(schema.clone(), ADMIN.to_owned()).is_none());
+                assert!(self.inside.schemas.insert(schema.clone(), self.admin()).is_none());
                 self.inside.safe_schemas.insert(schema.clone());
             }
             Step::CreateExtension { extension, schema } => {
@@ -267,6 +360,9 @@ impl World {
             }
             Step::ReassignStrays { login, .. } => {
                 self.inside.strays.remove(login.as_str());
+                for owner in self.inside.schemas.values_mut().filter(|owner| *owner == login.as_str()) {
+                    *owner = app.owner.to_string();
+                }
             }
             Step::SetPassword { login, source } => {
                 self.role(login.as_str()).has_password = true;
@@ -278,7 +374,8 @@ impl World {
                 self.passwords.stored[slot as usize] = Some(self.passwords.at_hand());
             }
             Step::EndExpiry { login } => self.role(login.as_str()).expiry = Expiry::Never,
-            Step::Prove { login } => {
+            Step::Prove { login, open } => {
+                assert_eq!(*open, self.observed.server.open_to_public.iter().cloned().collect::<Vec<_>>());
                 assert!(self.can_work(app.slot_of(login.as_str()).unwrap()), "{self:#?}");
                 self.mark(Bearer::Role, app.owner.as_str(), &app.mark());
             }
@@ -299,6 +396,7 @@ impl World {
         if let SecretFacts::Held(held) = &mut self.observed.secret {
             held.works = self.passwords.work();
         }
+        self.look_at_passwords();
     }
 
     /// Gives the passwords numbers that fit what a test has made the world look like.
@@ -325,7 +423,7 @@ impl World {
             login.shape.login
                 && login.expiry != Expiry::Past
                 && login.has_password
-                && login.groups.get(app.owner.as_str()).is_some_and(|membership| membership.usable)
+                && login.groups.get(app.owner.as_str()).is_some_and(|grants| grants.values().any(|grant| grant.usable))
                 && login.settings.get("role").map(String::as_str) == Some(app.owner.as_str())
         }) && database.is_some_and(|database| {
             database.allows_connections
@@ -349,6 +447,25 @@ impl World {
     }
 }
 
+/// The grants of one membership.
+pub(in crate::provision) fn granted(grantor: &str, grant: Membership) -> Grants {
+    [(grantor.to_owned(), grant)].into()
+}
+
+/// What whoever makes a role without being a superuser has of it: from the server, not by a grant of its own.
+fn own_grants() -> Grants {
+    granted(ADMIN, Membership { admin: true, usable: false })
+}
+
+fn take_grant(memberships: &mut BTreeMap<String, Grants>, name: &str, grantor: &str) {
+    if let Some(grants) = memberships.get_mut(name) {
+        grants.remove(grantor);
+        if grants.is_empty() {
+            memberships.remove(name);
+        }
+    }
+}
+
 fn new_role(shape: RoleShape) -> RoleFacts {
     RoleFacts { shape, ..RoleFacts::empty() }
 }
@@ -360,6 +477,8 @@ impl RoleFacts {
             shape: RoleShape::CLOSED,
             expiry: Expiry::Never,
             has_password: false,
+            administered: true,
+            settable: true,
             groups: BTreeMap::new(),
             members: BTreeMap::new(),
             settings: BTreeMap::new(),

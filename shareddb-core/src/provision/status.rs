@@ -1,16 +1,17 @@
 //! What is there: a line per app, and what ought to be different.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
 use crate::app::{App, AppSpec, Slot};
 use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::catalog;
-use crate::postgres::facts::ServerFacts;
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::provision::budget::Budget;
-use crate::provision::observe::observe;
+use crate::provision::gap::Gap;
+use crate::provision::observe::{Survey, observe_app};
 use crate::provision::observed::SecretFacts;
 use crate::provision::step::Step;
 use crate::provision::walls::{self, Wall};
@@ -49,6 +50,8 @@ pub struct AppStatus {
     pub problem: Option<Problem>,
     /// What a person should know.
     pub notices: Vec<String>,
+    /// What ought to be different about it and is not for the admin to change.
+    pub gaps: Vec<Gap>,
 }
 
 impl AppStatus {
@@ -60,6 +63,7 @@ impl AppStatus {
             drift: Vec::new(),
             problem: Some(error.into()),
             notices: Vec::new(),
+            gaps: Vec::new(),
         }
     }
 }
@@ -115,6 +119,9 @@ pub struct Status {
     pub apps: Vec<AppStatus>,
 }
 
+/// Apps looked into side by side; each takes a session of the admin's in its database.
+const AT_ONCE: usize = 4;
+
 impl Provisioner {
     /// Every app of the server, by name, as it is recorded. That there is none is not an error; a record that cannot be read is
     /// left out, and [`status`](Self::status) tells of it.
@@ -134,17 +141,15 @@ impl Provisioner {
     /// [`AppStatus::drift`] and [`AppStatus::problem`].
     pub async fn status(&self, app: Option<&AppName>) -> Result<Status> {
         let session = self.server.session().await?;
-        let server = catalog::server(&session).await?;
-        let marks = Marks::read(&session).await?;
-        let summaries = self.summaries(&session, &marks).await?;
-        let all: Vec<&App> = summaries.iter().map(|summary| &summary.app).collect();
-        let server = self.server_status(&session, &server, &marks, &all).await?;
-        let mut apps = Vec::new();
-        for summary in summaries.into_iter().filter(|summary| app.is_none_or(|app| summary.app.name == *app)) {
-            apps.push(self.app_status(&session, summary).await?);
-        }
+        let survey = Survey::of(&self.server, &session).await?;
+        let summaries = self.summaries(&session, &survey.marks).await?;
+        let all: Vec<App> = summaries.iter().map(|summary| summary.app.clone()).collect();
+        let server = self.server_status(&session, &survey, &all).await?;
+        let wanted = summaries.into_iter().filter(|summary| app.is_none_or(|app| summary.app.name == *app));
+        let compared = wanted.map(|summary| self.app_status(&session, &survey, summary));
+        let apps: Vec<AppStatus> = stream::iter(compared).buffered(AT_ONCE).try_collect().await?;
         if let (Some(app), true) = (app, apps.is_empty()) {
-            return Err(marks.no_such_app(app, self.server.environment()));
+            return Err(survey.marks.no_such_app(app, self.server.environment()));
         }
         Ok(Status { environment: self.server.environment().to_string(), server, apps })
     }
@@ -152,9 +157,8 @@ impl Provisioner {
     async fn server_status(
         &self,
         session: &AdminSession,
-        server: &ServerFacts,
-        marks: &Marks,
-        apps: &[&App],
+        Survey { server, marks }: &Survey,
+        apps: &[App],
     ) -> Result<ServerStatus> {
         let rules = match catalog::access_rules(session).await {
             Err(error) if error.is_retryable() => return Err(error),
@@ -166,8 +170,8 @@ impl Provisioner {
             version: server.version.to_string(),
             endpoint: format!("{}:{}", admin.host(), admin.port()),
             max_connections: server.max_connections,
-            budget: Budget::of(apps.iter().copied(), server.max_connections),
-            walls: vec![walls::rights(server), walls::access_rules(rules.as_ref(), apps)],
+            budget: Budget::of(apps, server.max_connections),
+            walls: vec![walls::rights(server, apps), walls::access_rules(server, rules.as_ref(), apps)],
             notices: server.version.notice().into_iter().chain(unreadable).collect(),
         })
     }
@@ -190,19 +194,21 @@ impl Provisioner {
             .collect()
     }
 
-    async fn app_status(&self, session: &AdminSession, summary: AppSummary) -> Result<AppStatus> {
+    async fn app_status(&self, session: &AdminSession, survey: &Survey, summary: AppSummary) -> Result<AppStatus> {
         let spec = AppSpec::new(summary.app.name.clone());
-        let observed = match observe(&self.server, session, &spec).await {
+        let observed = match observe_app(&self.server, session, survey.clone(), &spec).await {
             Ok(observation) => observation.observed,
             // The server is gone, which is no matter of this app's.
             Err(error) if error.is_retryable() => return Err(error),
             Err(error) => return Ok(AppStatus::unreadable(summary, error)),
         };
         let sessions = |slot| observed.roles.get(summary.app.login(slot).as_str()).map_or(0, |facts| facts.sessions);
-        let (drift, notices, problem) = match plan::plan(&spec, &observed) {
-            Ok(plan) => (plan.steps, plan.notices, None),
-            Err(error) => (Vec::new(), Vec::new(), Some(Problem::from(error))),
+        let (drift, notices, mut gaps, problem) = match plan::plan(&spec, &observed) {
+            Ok(plan) => (plan.steps, plan.notices, plan.gaps, None),
+            Err(error) => (Vec::new(), Vec::new(), Vec::new(), Some(Problem::from(error))),
         };
+        // Those of the server are told once, with its walls.
+        gaps.retain(|gap| !gap.server);
         Ok(AppStatus {
             slot: match &observed.secret {
                 SecretFacts::Held(held) if held.complete => held.slot,
@@ -212,6 +218,7 @@ impl Provisioner {
             drift,
             problem,
             notices,
+            gaps,
             summary,
         })
     }

@@ -28,10 +28,12 @@ pub enum Step {
     AlterRole { role: RoleName, shape: RoleShape },
     /// Take the password of a role that ought to have none.
     ClearPassword { role: RoleName },
-    /// Take a membership that is not ours.
-    RevokeMembership { group: String, member: String },
+    /// Take a membership that is not ours; from 16 on, one grant of it.
+    RevokeMembership { group: String, member: String, grantor: Option<String> },
     /// Make a role a member of another.
     GrantMembership { group: String, member: RoleName },
+    /// Let the admin, who is no superuser, act as a role.
+    ActAs { role: RoleName },
     /// Set a setting of a role, everywhere or in the app's database.
     SetForRole { role: RoleName, database: Option<DatabaseName>, name: String, value: String },
     /// Set the search path of a login in the app's database.
@@ -82,8 +84,9 @@ pub enum Step {
     SetPassword { login: RoleName, source: PasswordSource },
     /// Take the end date from a login's password.
     EndExpiry { login: RoleName },
-    /// Log in as the app and try what it can and cannot do; when all could be tried, record that nothing is left to do.
-    Prove { login: RoleName },
+    /// Log in as the app and try what it can and cannot do; when all could be tried, record that nothing is left to do. What
+    /// PUBLIC may enter is `open`, and is not tried.
+    Prove { login: RoleName, open: Vec<String> },
     /// Write the Secret.
     PublishSecret { secret: SecretName, slot: Slot, replace: bool },
     /// Delete the Secret.
@@ -174,6 +177,7 @@ impl Step {
             | Self::CreateOwner { .. }
             | Self::CreateLogin { .. }
             | Self::GrantMembership { .. }
+            | Self::ActAs { .. }
             | Self::CreateDatabase { .. }
             | Self::CreateSchema { .. }
             | Self::CreateExtensionSchema { .. }
@@ -221,6 +225,7 @@ impl Step {
             | Self::ClearPassword { .. }
             | Self::RevokeMembership { .. }
             | Self::GrantMembership { .. }
+            | Self::ActAs { .. }
             | Self::SetForRole { database: None, .. }
             | Self::ResetForRole { database: None, .. }
             | Self::RevokeAccess { .. }
@@ -267,10 +272,12 @@ impl fmt::Display for Step {
             Self::CreateLogin { role, .. } => write!(f, "role/{role}, maintenance login, closed"),
             Self::AlterRole { role, shape } => write!(f, "role/{role}: {}", Shape(shape)),
             Self::ClearPassword { role } => write!(f, "role/{role}: its password"),
-            Self::RevokeMembership { group, member } => {
-                write!(f, "membership of {} in {}", member.escape_default(), group.escape_default())
+            Self::RevokeMembership { group, member, grantor } => {
+                write!(f, "membership of {} in {}", member.escape_default(), group.escape_default())?;
+                grantor.iter().try_for_each(|grantor| write!(f, ", granted by {}", grantor.escape_default()))
             }
             Self::GrantMembership { group, member } => write!(f, "membership of {member} in {group}"),
+            Self::ActAs { role } => write!(f, "role/{role}: the admin may act as it"),
             Self::SetForRole { role, database, name, value } => {
                 write!(f, "role/{role}{}: {name} = {}", Place(database.as_ref()), value.escape_default())
             }
@@ -324,8 +331,9 @@ impl fmt::Display for Step {
             }
             Self::SetPassword { login, source: PasswordSource::New } => write!(f, "role/{login}: a new password"),
             Self::EndExpiry { login } => write!(f, "role/{login}: password without end date"),
-            Self::Prove { login } => {
-                write!(f, "{login} can log in, makes objects of the owner's, and enters no other database")
+            Self::Prove { login, open } => {
+                write!(f, "{login} can log in, makes objects of the owner's, and enters no other database")?;
+                if open.is_empty() { Ok(()) } else { write!(f, " that is closed (open: {})", open.join(", ")) }
             }
             Self::PublishSecret { secret, slot, .. } => {
                 let login = if *slot == Slot::One { "first" } else { "second" };

@@ -17,7 +17,7 @@ use crate::postgres::version::ServerVersion;
 use crate::provision::adopt::Adoption;
 use crate::provision::observed::Observed;
 use crate::provision::plan::{Plan, plan};
-use crate::provision::simulation::{ADMIN, APP, World};
+use crate::provision::simulation::{ADMIN, APP, World, granted};
 use crate::provision::step::{PasswordSource, Phase, Step};
 
 const LOGIN: &str = "my_app_user";
@@ -134,14 +134,14 @@ fn rows() -> Vec<(Disturb, &'static str, Option<Consent>)> {
         (|o| login(o).shape.replication = true, "login_privileged", Some(|adopt| adopt.demote = true)),
         (
             |o| {
-                login(o).groups.insert("pg_monitor".into(), Membership::PLAIN);
+                login(o).groups.insert("pg_monitor".into(), granted("", Membership::PLAIN));
             },
             "login_predefined",
             None,
         ),
         (
             |o| {
-                login(o).members.insert("person".into(), Membership::PLAIN);
+                login(o).members.insert("person".into(), granted("", Membership::PLAIN));
             },
             "login_memberships",
             Some(|adopt| adopt.keep_memberships = true),

@@ -1,0 +1,389 @@
+//! The file `shareddb.toml`, which names environments.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer};
+
+use super::remote::{Password, Remote, Route, Store};
+use super::{Environment, LOCAL, Place};
+use crate::connection::ConnectionConfig;
+use crate::error::{Error, Result};
+#[cfg(feature = "kubernetes")]
+use crate::kubernetes::Cluster;
+#[cfg(feature = "local")]
+use crate::local::LocalHome;
+use crate::names::{EnvironmentName, NamespaceName, SecretName};
+use crate::{file, home};
+
+const NAME: &str = "shareddb.toml";
+/// The same file among a user's settings.
+const USER_NAME: &str = "config.toml";
+const VARIABLE: &str = "SHAREDDB_ENV";
+/// These exist without a file, as namespaces of the same name.
+const KNOWN: [&str; 2] = ["production", "stage"];
+/// Where [`deploy`](Environment::deploy) and the guide's own Secret keep the admin's password.
+const ADMIN_SECRET: &str = "postgres-admin";
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// The environments that are known here: those of `shareddb.toml`, `production` and `stage`, and `local`.
+///
+/// ```
+/// use shareddb_core::Environments;
+///
+/// let text = r#"
+///     default = "shop"
+///     [env.shop]
+///     admin_url = "postgresql://postgres@db.example:5432/postgres?sslmode=verify-full"
+///     admin_password_env = "SHOP_ADMIN_PASSWORD"
+///     store = "dir:/srv/secrets"
+/// "#;
+/// let environments = Environments::parse(text, |_| None)?;
+/// assert_eq!(environments.chosen()?.as_str(), "shop");
+/// # Ok::<(), shareddb_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Environments {
+    /// The file itself, for messages, and for paths that are relative to it.
+    path: Option<PathBuf>,
+    file: File,
+    /// What the variable said, when it was set.
+    variable: Option<String>,
+    passwords: BTreeMap<String, SecretString>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    default: Option<EnvironmentName>,
+    #[serde(default)]
+    env: BTreeMap<EnvironmentName, Entry>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    context: Option<String>,
+    namespace: Option<NamespaceName>,
+    #[serde(default)]
+    protected: bool,
+    #[expect(dead_code, reason = "known, so that a file can hold it; read by backups")]
+    backups: Option<String>,
+    #[serde(default, deserialize_with = "secret")]
+    admin_url: Option<SecretString>,
+    admin_password_file: Option<PathBuf>,
+    admin_password_env: Option<String>,
+    admin_password_secret: Option<String>,
+    host: Option<String>,
+    port: Option<u16>,
+    hostaddr: Option<String>,
+    maintenance_database: Option<String>,
+    cluster_domain: Option<String>,
+    store: Option<String>,
+}
+
+/// Somebody may write a password into a URL; it does not get into any output of ours.
+fn secret<'de, D: Deserializer<'de>>(text: D) -> Result<Option<SecretString>, D::Error> {
+    String::deserialize(text).map(|text| Some(text.into()))
+}
+
+impl Environments {
+    /// Reads the file `shareddb.toml` in the working directory or the nearest folder above it; else `config.toml` in
+    /// `SHAREDDB_HOME`, or, where that is not set, in `shareddb` under `$XDG_CONFIG_HOME` or `~/.config`. `SHAREDDB_ENV`
+    /// chooses an environment. That there is no file is not an error; an empty variable counts as unset.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the file cannot be understood, and those of reading it.
+    pub fn from_env() -> Result<Self> {
+        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        for path in places() {
+            match file::read_text(&path) {
+                Ok(text) => {
+                    let mut environments = Self::parse(&text, variable).map_err(|error| within(&path, error))?;
+                    environments.path = Some(path);
+                    return Ok(environments);
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(Error::from_io(format!("cannot read {}", path.display()), error)),
+            }
+        }
+        Self::parse("", variable)
+    }
+
+    /// Reads the text of such a file. `variable` knows environment variables: `SHAREDDB_ENV`, and those that the text
+    /// names for passwords.
+    ///
+    /// # Errors
+    /// `InvalidInput` with the line that cannot be understood.
+    pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            // Not the whole error: it shows the line, and there may be a password on it.
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            invalid(format!("line {line}: {}", error.message()))
+        })?;
+        if file.env.keys().any(|name| name.as_str() == LOCAL) {
+            return Err(invalid(format!("[env.{LOCAL}] cannot be changed: it is the embedded server")));
+        }
+        let names = file.env.values().filter_map(|entry| entry.admin_password_env.clone());
+        let passwords = names.filter_map(|name| variable(&name).map(|value| (name, value.into()))).collect();
+        Ok(Self { path: None, variable: variable(VARIABLE), passwords, file })
+    }
+
+    /// The file that was read, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The environment to use when nobody says otherwise: the one in `SHAREDDB_ENV`, else the file's default, else `local`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when no environment can have that name.
+    pub fn chosen(&self) -> Result<EnvironmentName> {
+        match (&self.variable, &self.file.default) {
+            (Some(name), _) => name.parse(),
+            (None, Some(name)) => Ok(name.clone()),
+            (None, None) => LOCAL.parse(),
+        }
+    }
+
+    /// Every name that [`Self::environment`] knows.
+    pub fn names(&self) -> Vec<String> {
+        let named = self.file.env.keys().map(ToString::to_string).filter(|name| !KNOWN.contains(&name.as_str()));
+        [LOCAL].iter().chain(&KNOWN).map(ToString::to_string).chain(named).collect()
+    }
+
+    /// One environment. Nothing is asked or connected to.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name, `InvalidInput` when what the file says of it cannot be.
+    pub fn environment(&self, name: &EnvironmentName) -> Result<Environment> {
+        if name.as_str() == LOCAL {
+            #[cfg(feature = "local")]
+            return Environment::local(LocalHome::from_env()?);
+            #[cfg(not(feature = "local"))]
+            return Err(Error::not_found("env_unknown", "this program was built without the embedded server"));
+        }
+        let entry = match self.file.env.get(name) {
+            Some(entry) => entry.clone(),
+            None if KNOWN.contains(&name.as_str()) => Entry::default(),
+            None => {
+                return Err(Error::not_found("env_unknown", format!("there is no environment {name}"))
+                    .with_hint(format!("there are {}; {NAME} can name more: [env.{name}]", self.names().join(", "))));
+            }
+        };
+        let protected = entry.protected;
+        let remote = self.remote(name, entry).map_err(|error| match &self.path {
+            Some(path) => within(path, error),
+            None => error,
+        })?;
+        Ok(Environment { name: name.clone(), protected, place: Place::Remote(Box::new(remote)) })
+    }
+
+    fn remote(&self, name: &EnvironmentName, entry: Entry) -> Result<Remote> {
+        let fault = |text: &str| invalid(format!("[env.{name}] {text}"));
+        let admin = entry.admin_url.as_ref().map(|url| admin(url, name)).transpose()?;
+        let route = entry.hostaddr.as_deref().map(|text| {
+            Route::parse(text).ok_or_else(|| fault("hostaddr is no address: write 10.0.0.7 or 127.0.0.1:15432"))
+        });
+        let password = self.password(name, &entry, admin.is_some())?;
+        let store = match entry.store.as_deref() {
+            Some("kubernetes") => Store::Kubernetes,
+            Some(text) => match text.strip_prefix("dir:").filter(|path| !path.is_empty()) {
+                Some(path) => Store::Directory(self.relative(Path::new(path))),
+                None => return Err(fault("store is neither \"kubernetes\" nor \"dir:PATH\"")),
+            },
+            None if admin.is_none() || entry.namespace.is_some() || entry.context.is_some() => Store::Kubernetes,
+            None => Store::Directory(home::from_env()?.join(name.as_str()).join("secrets")),
+        };
+        // A namespace of the same name, unless nothing points to Kubernetes at all.
+        let namespace = entry.namespace.or_else(|| admin.is_none().then(|| name.as_str().parse().ok()).flatten());
+        Ok(Remote {
+            admin,
+            password,
+            host: entry.host,
+            port: entry.port,
+            route: route.transpose()?,
+            maintenance_database: entry.maintenance_database,
+            cluster_domain: entry.cluster_domain.unwrap_or_else(|| CLUSTER_DOMAIN.to_owned()),
+            #[cfg(feature = "kubernetes")]
+            cluster: entry.context.into_iter().fold(Cluster::infer(), Cluster::with_context),
+            namespace,
+            store,
+        })
+    }
+
+    fn password(&self, name: &EnvironmentName, entry: &Entry, has_url: bool) -> Result<Password> {
+        let Entry { admin_password_file: file, admin_password_env: variable, admin_password_secret: secret, .. } =
+            entry;
+        let in_secret = |text: &str| -> Result<Password> {
+            let (secret, key) = text.split_once('/').map_or((text, None), |(secret, key)| (secret, Some(key)));
+            let name: SecretName = secret.parse()?;
+            Ok(Password::Secret { name, key: key.map(str::to_owned) })
+        };
+        match (file, variable, secret) {
+            (Some(path), None, None) => Ok(Password::File(self.relative(path))),
+            (None, Some(name), None) => {
+                Ok(Password::Variable { name: name.clone(), value: self.passwords.get(name).cloned() })
+            }
+            (None, None, Some(text)) => in_secret(text),
+            (None, None, None) if has_url => Ok(Password::Unset),
+            (None, None, None) => in_secret(ADMIN_SECRET),
+            _ => Err(invalid(format!(
+                "[env.{name}] the admin's password has one place only: admin_password_file, admin_password_env or \
+                 admin_password_secret"
+            ))),
+        }
+    }
+
+    fn relative(&self, path: &Path) -> PathBuf {
+        let folder = self.path.as_deref().and_then(Path::parent);
+        folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))
+    }
+}
+
+fn admin(url: &SecretString, name: &EnvironmentName) -> Result<ConnectionConfig> {
+    let config = ConnectionConfig::from_url(url.expose_secret())
+        .map_err(|source| invalid(format!("[env.{name}] admin_url cannot be used")).with_source(source))?;
+    if config.password().is_some() {
+        let message = format!("[env.{name}] admin_url holds a password, which everybody can read who reads the file");
+        return Err(invalid(message).with_hint(
+            "take it out, and say where it is: admin_password_file, admin_password_env or admin_password_secret",
+        ));
+    }
+    Ok(config)
+}
+
+fn places() -> Vec<PathBuf> {
+    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let above = env::current_dir().map(|dir| dir.ancestors().map(|dir| dir.join(NAME)).collect()).unwrap_or_default();
+    let settings = || {
+        let xdg = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+        Some(xdg.or_else(|| Some(variable("HOME")?.join(".config")))?.join("shareddb"))
+    };
+    let user = variable("SHAREDDB_HOME").or_else(settings).map(|folder| folder.join(USER_NAME));
+    [above, user.into_iter().collect::<Vec<_>>()].concat()
+}
+
+fn invalid(message: String) -> Error {
+    Error::invalid_input("env_file_invalid", message)
+}
+
+/// The same error, with the file that it is in.
+fn within(path: &Path, error: Error) -> Error {
+    let hint = error.hint().map(str::to_owned);
+    let error = Error::invalid_input("env_file_invalid", format!("{} is not valid", path.display())).with_source(error);
+    hint.into_iter().fold(error, Error::with_hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Environments> {
+        Environments::parse(text, |name| (name == "SET").then(|| "m4rker".to_owned()))
+    }
+
+    fn environment(text: &str, name: &str) -> Result<Environment> {
+        parse(text)?.environment(&name.parse()?)
+    }
+
+    fn remote(text: &str, name: &str) -> Remote {
+        match environment(text, name).unwrap().place {
+            Place::Remote(remote) => *remote,
+            #[cfg(feature = "local")]
+            Place::Local(_) => panic!("{name} is local"),
+        }
+    }
+
+    #[test]
+    fn production_and_stage_exist_without_a_file() {
+        for name in KNOWN {
+            let remote = remote("", name);
+            assert_eq!(remote.namespace.as_ref().unwrap().as_str(), name);
+            assert_eq!(remote.published(), (format!("postgres-service.{name}.svc.cluster.local"), 5432));
+            assert!(matches!(&remote.password, Password::Secret { name, key: None } if name.as_str() == ADMIN_SECRET));
+            assert!(matches!(remote.store, Store::Kubernetes) && remote.needs_cluster());
+        }
+        let error = environment("", "else").unwrap_err();
+        assert_eq!(error.code(), "env_unknown");
+        assert!(error.hint().unwrap().contains("local, production, stage"));
+    }
+
+    #[test]
+    fn the_variable_comes_before_the_file() {
+        let chosen = |text: &str, variable: Option<&str>| {
+            let environments =
+                Environments::parse(text, |name| variable.filter(|_| name == VARIABLE).map(str::to_owned));
+            environments.unwrap().chosen().map(|name| name.to_string())
+        };
+        assert_eq!(chosen("", None).unwrap(), "local");
+        assert_eq!(chosen("default = 'stage'", None).unwrap(), "stage");
+        assert_eq!(chosen("default = 'stage'", Some("production")).unwrap(), "production");
+        assert!(chosen("", Some("No Name")).is_err());
+    }
+
+    #[test]
+    fn what_is_said_of_a_namespace_counts() {
+        let text = "[env.production]\ncontext = 'c'\nnamespace = '7-n'\nprotected = true\nhostaddr = '127.0.0.1:15432'\n\
+                    cluster_domain = 'k8s.example'\nadmin_password_secret = 'pg/POSTGRES_PASSWORD'\nbackups = 's3://b'";
+        let found = remote(text, "production");
+        assert_eq!(found.published(), ("postgres-service.7-n.svc.k8s.example".to_owned(), 5432));
+        assert!(matches!(&found.password, Password::Secret { key: Some(key), .. } if key == "POSTGRES_PASSWORD"));
+        assert!(found.route.is_some());
+        assert!(environment(text, "production").unwrap().is_protected());
+        assert!(!environment(text, "stage").unwrap().is_protected());
+    }
+
+    #[test]
+    fn a_plain_server_has_its_own_names() {
+        let text = "[env.shop]\nadmin_url = 'postgresql://adm@db.example:6432/defaultdb?sslmode=require'\nhost = 'db'\n\
+                    port = 5433\nadmin_password_env = 'SET'\nstore = 'dir:secrets'";
+        let found = remote(text, "shop");
+        assert_eq!(found.published(), ("db".to_owned(), 5433));
+        assert!(!found.needs_cluster());
+        assert!(matches!(&found.store, Store::Directory(path) if path.ends_with("secrets")));
+        assert!(matches!(&found.password, Password::Variable { value: Some(_), .. }));
+        assert!(!format!("{:?}", parse(text).unwrap()).contains("m4rker"));
+        let kubernetes = text.replace("dir:secrets", "kubernetes").replace("host = 'db'", "namespace = 'n'");
+        assert!(remote(&kubernetes, "shop").needs_cluster());
+        assert_eq!(remote(&kubernetes, "shop").published(), ("db.example".to_owned(), 5433));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_and_shows_no_password() {
+        for (text, expected) in [
+            ("[env.x]\nnamespaec = 'n'", "line 2"),
+            ("[env.local]\n", "embedded server"),
+            ("[env.x]\nadmin_url = 'postgresql://a:m4rker@h/d'", "holds a password"),
+            ("[env.x]\nadmin_url = 'postgresql://a:m4r@ker@h/d'", "cannot be used"),
+            ("[env.x]\nadmin_url = 'm4rker", "line 2"),
+            ("[env.x]\nadmin_url = 7", "line 2"),
+            ("[env.x]\nadmin_password_file = 'a'\nadmin_password_env = 'B'", "one place only"),
+            ("[env.x]\nhostaddr = 'db.example'", "no address"),
+            ("[env.x]\nstore = 'etcd'", "neither"),
+            ("[env.x]\nnamespace = 'No'", "line 2"),
+            ("[env.'No']\n", "line 1"),
+            ("[env.x]\nport = 70000", "line 2"),
+        ] {
+            let error = environment(text, "x").unwrap_err();
+            let shown = format!("{error} {:?} {:?} {error:?}", error.hint(), error.causes());
+            assert!(matches!(error, Error::InvalidInput(_)) && shown.contains(expected), "{text}: {shown}");
+            assert!(!shown.contains("m4r") && !shown.contains("ker"), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn flags_of_a_cluster_mean_nothing_elsewhere() {
+        let plain = environment("[env.x]\nadmin_url = 'postgresql://a@h/d'\nstore = 'dir:s'", "x").unwrap();
+        #[cfg(feature = "kubernetes")]
+        {
+            assert_eq!(plain.clone().with_context("c").unwrap_err().code(), "not_in_kubernetes");
+            let moved = environment("", "stage").unwrap().with_namespace("other".parse().unwrap()).unwrap();
+            assert!(format!("{moved:?}").contains("other"));
+        }
+        assert_eq!(plain.name().as_str(), "x");
+    }
+}

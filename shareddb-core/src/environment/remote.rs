@@ -1,0 +1,261 @@
+//! An environment whose server runs elsewhere: its address, its admin, the place of its Secrets.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::connection::{ConnectionConfig, RootCertificate};
+use crate::error::{Error, Result};
+use crate::file::{self, blocking};
+#[cfg(feature = "kubernetes")]
+use crate::kubernetes::{Cluster, Namespace};
+use crate::names::{EnvironmentName, NamespaceName, SecretName};
+#[cfg(feature = "kubernetes")]
+use crate::secrets::KubernetesStore;
+use crate::secrets::{DirectoryStore, SecretData, SecretStore};
+use crate::server::Server;
+
+/// The guide's Service.
+const SERVICE: &str = "postgres-service";
+const PORT: u16 = 5432;
+/// The admin of an image that was told nothing else.
+const ADMIN: &str = "postgres";
+/// The database that every server has, unless somebody dropped it.
+const DATABASE: &str = "postgres";
+/// Where the password stands in a Secret: in ours, in those for the official image, in those of a common chart.
+const PASSWORD_KEYS: [&str; 3] = ["password", "POSTGRES_PASSWORD", "postgres-password"];
+const USER_KEYS: [&str; 2] = ["username", "POSTGRES_USER"];
+
+/// What the file and the flags say. Nothing is read or asked yet.
+#[derive(Clone, Debug)]
+pub(super) struct Remote {
+    /// How the admin logs in, without its password; where none was said, its host is the namespace's Service.
+    pub(super) admin: Option<ConnectionConfig>,
+    pub(super) password: Password,
+    /// The host by which apps reach the server.
+    pub(super) host: Option<String>,
+    /// The port by which apps reach the server.
+    pub(super) port: Option<u16>,
+    /// The way from here, where the host cannot be looked up.
+    pub(super) route: Option<Route>,
+    pub(super) maintenance_database: Option<String>,
+    pub(super) cluster_domain: String,
+    #[cfg(feature = "kubernetes")]
+    pub(super) cluster: Cluster,
+    pub(super) namespace: Option<NamespaceName>,
+    pub(super) store: Store,
+}
+
+/// Where the admin's password is.
+#[derive(Clone, Debug)]
+pub(super) enum Password {
+    /// The server asks for none.
+    Unset,
+    File(PathBuf),
+    Variable {
+        name: String,
+        value: Option<SecretString>,
+    },
+    Secret {
+        name: SecretName,
+        key: Option<String>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Store {
+    Kubernetes,
+    Directory(PathBuf),
+}
+
+/// An address that stands in for looking up the host, and perhaps a port that leads there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route {
+    address: IpAddr,
+    port: Option<u16>,
+}
+
+impl Route {
+    /// `10.0.0.7`, `127.0.0.1:15432`, `::1` or `[::1]:15432`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let whole = text.parse().map(|address: SocketAddr| Self { address: address.ip(), port: Some(address.port()) });
+        whole.or_else(|_| text.parse().map(|address| Self { address, port: None })).ok()
+    }
+}
+
+impl Remote {
+    /// Whether anything of it is in Kubernetes.
+    pub(super) fn needs_cluster(&self) -> bool {
+        matches!(self.store, Store::Kubernetes)
+            || matches!(self.password, Password::Secret { .. })
+            || self.admin.is_none()
+    }
+
+    pub(super) async fn secrets(&self) -> Result<Arc<dyn SecretStore>> {
+        match &self.store {
+            Store::Directory(path) => Ok(Arc::new(DirectoryStore::new(path))),
+            #[cfg(feature = "kubernetes")]
+            Store::Kubernetes => Ok(Arc::new(KubernetesStore::new(self.reach().await?))),
+            #[cfg(not(feature = "kubernetes"))]
+            Store::Kubernetes => Err(without_kubernetes()),
+        }
+    }
+
+    pub(super) async fn connect(&self, environment: &EnvironmentName) -> Result<Server> {
+        let Surroundings { secrets, cluster, place } = self.surroundings().await?;
+        let (admin, (host, port)) = (self.login(cluster.as_ref()).await?, self.published());
+        let place = format!("{place}{host}:{port}");
+        let server = Server::new(environment.clone(), admin, secrets).with_published(host, port).with_place(place);
+        Ok(server.with_hint("server_unreachable", self.way(environment)))
+    }
+
+    #[cfg(feature = "kubernetes")]
+    async fn surroundings(&self) -> Result<Surroundings> {
+        if !self.needs_cluster() {
+            return Ok(Surroundings { secrets: self.secrets().await?, cluster: None, place: String::new() });
+        }
+        let namespace = self.reach().await?;
+        let place = format!("context {} · namespace {} · ", namespace.context(), namespace.name());
+        let cluster = KubernetesStore::new(namespace);
+        let secrets: Arc<dyn SecretStore> = match &self.store {
+            Store::Kubernetes => Arc::new(cluster.clone()),
+            Store::Directory(path) => Arc::new(DirectoryStore::new(path)),
+        };
+        Ok(Surroundings { secrets, cluster: Some(Arc::new(cluster)), place })
+    }
+
+    #[cfg(not(feature = "kubernetes"))]
+    async fn surroundings(&self) -> Result<Surroundings> {
+        if self.needs_cluster() {
+            return Err(without_kubernetes());
+        }
+        Ok(Surroundings { secrets: self.secrets().await?, cluster: None, place: String::new() })
+    }
+
+    #[cfg(feature = "kubernetes")]
+    async fn reach(&self) -> Result<Namespace> {
+        match &self.namespace {
+            Some(namespace) => self.cluster.namespace(namespace).await,
+            None => Err(Error::invalid_input("namespace_missing", "it is not said in which namespace the Secrets are")
+                .with_hint("say it: -n NAME, or namespace = \"NAME\" in shareddb.toml")),
+        }
+    }
+
+    /// The host and port that Secrets name.
+    pub(super) fn published(&self) -> (String, u16) {
+        let host = self.host.clone().or_else(|| self.admin.as_ref().map(|admin| admin.host().to_owned()));
+        let port = self.port.or_else(|| self.admin.as_ref().map(ConnectionConfig::port));
+        (host.unwrap_or_else(|| self.service()), port.unwrap_or(PORT))
+    }
+
+    /// The full name of the namespace's Service, which is the same in all of the cluster.
+    fn service(&self) -> String {
+        let namespace = self.namespace.as_ref().map_or("default", NamespaceName::as_str);
+        format!("{SERVICE}.{namespace}.svc.{}", self.cluster_domain)
+    }
+
+    /// How the admin logs in from here.
+    async fn login(&self, cluster: Option<&Arc<dyn SecretStore>>) -> Result<ConnectionConfig> {
+        let (host, port) = self.published();
+        let mut config = self.admin.clone().unwrap_or_else(|| ConnectionConfig::new(host, port, DATABASE, ADMIN));
+        if let Some(database) = &self.maintenance_database {
+            config = config.with_database(database);
+        }
+        if let Some(route) = self.route {
+            let port = route.port.unwrap_or(config.port());
+            config = config.with_hostaddr(route.address).with_port(port);
+        }
+        // Apps get the certificate itself, as they cannot read this machine's files.
+        if let Some(root) = config.root_certificate().cloned() {
+            let (mode, path) = (config.ssl_mode(), root.path().map(Path::to_owned));
+            let root = RootCertificate::pem(blocking(move || root.text()).await?);
+            config = config.with_tls(mode, Some(path.into_iter().fold(root, RootCertificate::with_path)));
+        }
+        self.with_password(config, cluster).await
+    }
+
+    async fn with_password(
+        &self,
+        config: ConnectionConfig,
+        cluster: Option<&Arc<dyn SecretStore>>,
+    ) -> Result<ConnectionConfig> {
+        let missing = |message: String| Error::not_found("admin_password_missing", message);
+        match &self.password {
+            Password::Unset => Ok(config),
+            Password::File(path) => from_file(path).await.map(|password| config.with_password(password)),
+            Password::Variable { value: Some(value), .. } => Ok(config.with_password(value.clone())),
+            Password::Variable { name, value: None } => {
+                Err(missing(format!("the variable {name}, which holds the admin's password, is not set"))
+                    .with_hint(format!("set {name}; shareddb.toml names it as admin_password_env")))
+            }
+            Password::Secret { name, key } => {
+                let Some(cluster) = cluster else { return Err(without_kubernetes()) };
+                let place = cluster.describe(name);
+                let Some(secret) = cluster.load(name).await? else {
+                    return Err(missing(format!("there is no {place}, which holds the admin's password")).with_hint(
+                        "are context and namespace right? another Secret is named in shareddb.toml: admin_password_secret = \"NAME/KEY\"",
+                    ));
+                };
+                // A URL names the admin already.
+                let user = USER_KEYS.iter().find_map(|key| secret.data.get(*key)).filter(|_| self.admin.is_none());
+                let config = user.into_iter().fold(config, |config, user| config.with_user(user.expose_secret()));
+                Ok(config.with_password(of_secret(&secret.data, key.as_deref(), &place)?))
+            }
+        }
+    }
+
+    /// What to do when the server does not answer.
+    fn way(&self, environment: &EnvironmentName) -> String {
+        match (&self.admin, &self.namespace, &self.route) {
+            (None, Some(namespace), None) => format!(
+                "outside the cluster, forward a port (kubectl port-forward -n {namespace} service/{SERVICE} 15432:5432) and \
+                 name it in shareddb.toml: [env.{environment}] hostaddr = \"127.0.0.1:15432\""
+            ),
+            _ => "does the server run, and is there a way to it from here? hostaddr in shareddb.toml says where it is"
+                .to_owned(),
+        }
+    }
+}
+
+/// What stands around a server.
+struct Surroundings {
+    secrets: Arc<dyn SecretStore>,
+    /// The Secrets of its namespace, where it has one.
+    cluster: Option<Arc<dyn SecretStore>>,
+    /// Where that is, for people.
+    place: String,
+}
+
+async fn from_file(path: &Path) -> Result<SecretString> {
+    let path = path.to_owned();
+    blocking(move || {
+        let text = file::read_text(&path).map_err(|error| {
+            Error::from_io(format!("cannot read the admin's password in {}", path.display()), error)
+        })?;
+        // One newline at the end is the editor's.
+        let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+        Ok(SecretString::from(text))
+    })
+    .await
+}
+
+fn of_secret(data: &SecretData, key: Option<&str>, place: &str) -> Result<SecretString> {
+    let found = match key {
+        Some(key) => data.get(key),
+        None => PASSWORD_KEYS.iter().find_map(|key| data.get(*key)),
+    };
+    found.cloned().ok_or_else(|| {
+        let wanted = key.map_or(PASSWORD_KEYS.join(", "), str::to_owned);
+        let keys = data.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Error::not_found("admin_password_missing", format!("{place} has no key {wanted}")).with_hint(format!(
+            "it has {keys}; name the right one in shareddb.toml: admin_password_secret = \"NAME/KEY\""
+        ))
+    })
+}
+
+fn without_kubernetes() -> Error {
+    Error::invalid_input("not_built_in", "this program was built without Kubernetes")
+        .with_hint("build it with the feature `kubernetes`, or use store = \"dir:PATH\"")
+}

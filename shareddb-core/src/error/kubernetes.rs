@@ -1,0 +1,96 @@
+//! Errors of the Kubernetes client as outcomes.
+
+use kube::config::KubeconfigError;
+use kube::core::Status;
+
+use super::Error;
+
+/// What was asked of the API, for the text of an error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ApiRequest<'a> {
+    /// As RBAC calls it: `get`, `create`, `update`, `delete`.
+    pub(crate) verb: &'static str,
+    /// As RBAC calls it: `secrets`.
+    pub(crate) resource: &'static str,
+    pub(crate) namespace: &'a str,
+    /// The context of the kubeconfig, or what stands for it.
+    pub(crate) context: &'a str,
+    /// A Role that allows all that is asked for there, as one line for `kubectl apply -f -`.
+    pub(crate) role: &'a str,
+}
+
+impl Error {
+    /// Classifies what the Kubernetes API, or the way to it, says. Of an answer only the Status is kept: a body can
+    /// hold a Secret.
+    pub(crate) fn from_kube(request: ApiRequest<'_>, source: kube::Error) -> Self {
+        let ApiRequest { verb, resource, namespace, context, .. } = request;
+        let what = format!("cannot {verb} {resource} in namespace {namespace} (context {context})");
+        match source {
+            kube::Error::Api(status) => Self::from_status(request, &what, &status),
+            kube::Error::Auth(source) => Self::permission_denied("api_login_failed", what)
+                .with_hint(format!("the login of context {context} does not work; try it: kubectl --context {context} get secrets -n {namespace}"))
+                .with_source(source),
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::failed("api_answer_unreadable", what),
+            source => Self::unavailable("api_unreachable", what)
+                .with_hint(format!("does the API server run, and is {context} the right context? kubectl --context {context} version"))
+                .with_source(source),
+        }
+    }
+
+    fn from_status(request: ApiRequest<'_>, what: &str, status: &Status) -> Self {
+        let ApiRequest { namespace, context, role, .. } = request;
+        let message = format!("{what}: {}", status.message);
+        if status.is_forbidden() && is_a_missing_right(status) {
+            return Self::permission_denied("api_forbidden", message).with_hint(format!(
+                "whoever administers the namespace has to bind this Role to you (kubectl apply -f -): {role}"
+            ));
+        }
+        match (status.code, status.reason.as_str()) {
+            (403, _) => Self::refused("api_refused", message),
+            (401, _) => Self::permission_denied("api_login_rejected", message).with_hint(format!(
+                "the login of context {context} is not accepted, or no longer: log in to the cluster again"
+            )),
+            (404, _) if is_about_namespace(status) => Self::not_found("namespace_not_found", message).with_hint(
+                format!("make it: kubectl --context {context} create namespace {namespace}; or name another: -n"),
+            ),
+            (404, _) => Self::not_found("api_not_found", message),
+            (409, "AlreadyExists") => Self::conflict("secret_exists", message),
+            (409, _) => Self::conflict("concurrent_change", message),
+            (413, _) | (422, _) => Self::invalid_input("api_invalid", message),
+            (408 | 504, _) => Self::timeout("api_timeout", message),
+            (429, _) | (500.., _) => Self::unavailable("api_unavailable", message)
+                .with_hint("the API server is overloaded or starting: run it again in a moment"),
+            _ => Self::failed("api_error", message),
+        }
+    }
+
+    /// Classifies what is wrong with a kubeconfig. Its text is not repeated: it holds credentials.
+    pub(crate) fn from_kubeconfig(place: &str, source: KubeconfigError) -> Self {
+        match source {
+            KubeconfigError::ReadConfig(source, path) => {
+                Self::from_io(format!("cannot read the kubeconfig {}", path.display()), source)
+                    .with_hint("say where it is: --kubeconfig FILE, or KUBECONFIG")
+            }
+            KubeconfigError::FindPath => Self::not_found("kubeconfig_missing", "there is no kubeconfig")
+                .with_hint("say where it is: --kubeconfig FILE, or KUBECONFIG"),
+            KubeconfigError::CurrentContextNotSet => {
+                Self::invalid_input("context_missing", format!("{place} has no current context"))
+                    .with_hint("choose one: --context NAME, or kubectl config use-context NAME")
+            }
+            KubeconfigError::Parse(_) | KubeconfigError::ParseCertificates(_) => {
+                Self::invalid_input("kubeconfig_invalid", format!("{place} cannot be understood"))
+                    .with_hint("kubectl config view says what is wrong with it")
+            }
+            source => Self::invalid_input("kubeconfig_invalid", format!("{place} is of no use: {source}")),
+        }
+    }
+}
+
+/// RBAC says `forbidden` of what nobody allowed; admission plugins say so of what they refuse, and no Role cures that.
+fn is_a_missing_right(status: &Status) -> bool {
+    status.message.contains(" cannot ") && status.message.contains(" resource ")
+}
+
+fn is_about_namespace(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+}

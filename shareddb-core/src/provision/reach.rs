@@ -1,0 +1,168 @@
+//! What of a plan an admin who is no superuser may do. The rest is told, with the statements by which a superuser does it.
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::postgres::facts::{RoleShape, ServerFacts};
+use crate::postgres::statements::{self, MAINTENANCE_GROUP};
+use crate::provision::adopt::Adoption;
+use crate::provision::gap::{Closer, Gap};
+use crate::provision::observed::Observed;
+use crate::provision::script::Script;
+use crate::provision::step::{Phase, Step};
+
+/// What becomes of a step.
+enum Verdict {
+    /// The admin may.
+    Within,
+    /// It may not, and another step of the plan does the same, or nothing is known to need it.
+    Needless,
+    /// A superuser has to.
+    Beyond,
+    /// A superuser has to allow it, by this statement; then the next create does it.
+    After(String),
+}
+
+/// Parts a plan into what the admin does and what is left to a superuser.
+pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> (Vec<Step>, Vec<Gap>) {
+    if observed.server.superuser {
+        return (steps, Vec::new());
+    }
+    let mut gaps: Vec<Gap> = Vec::new();
+    let mut within = Vec::new();
+    for step in steps {
+        let statement = match verdict(app, observed, &step) {
+            Verdict::Within => {
+                within.push(step);
+                continue;
+            }
+            Verdict::Needless => continue,
+            Verdict::Beyond => statements::typed(&Script::of_superuser(app, &observed.server).statements(&step)),
+            Verdict::After(statement) => statement,
+        };
+        // One statement can be what several steps wait for.
+        if !gaps.iter().any(|gap| gap.statement == statement) {
+            let database = matches!(step.phase(), Phase::Inside | Phase::TakeAlone | Phase::TakeTogether)
+                .then(|| app.database.clone());
+            let what = format!("{} may not do: {step}", observed.server.admin);
+            gaps.push(Gap { what, closer: Closer::Superuser, statement, database, server: false });
+        }
+        // The part of it that it may do.
+        within.extend(reachable(observed, step));
+    }
+    (within, gaps)
+}
+
+fn verdict(app: &App, observed: &Observed, step: &Step) -> Verdict {
+    let ServerFacts { admin, powers, maintenance_group, .. } = &observed.server;
+    let by_admin = |grantor: &str| if grantor == admin { Verdict::Within } else { Verdict::Beyond };
+    let setting = |name: &str| {
+        if powers.forbidden.contains(name) {
+            Verdict::After(statements::grant_setting(name, admin))
+        } else {
+            Verdict::Within
+        }
+    };
+    match step {
+        Step::AlterRole { role, shape } => match observed.roles.get(role.as_str()) {
+            Some(facts) if within_powers(facts.shape, *shape, observed) != *shape => Verdict::Beyond,
+            _ => Verdict::Within,
+        },
+        Step::RevokeMembership { grantor, .. } => by_admin(grantor.as_deref().unwrap_or_default()),
+        Step::GrantMembership { group, .. } if group == MAINTENANCE_GROUP => {
+            if *maintenance_group && !powers.maintenance { Verdict::Beyond } else { Verdict::Within }
+        }
+        Step::SetForRole { name, .. } | Step::ResetForRole { name, .. } | Step::ResetForDatabase { name, .. } => {
+            setting(name)
+        }
+        Step::RevokeAccess { grantor, .. } => by_admin(grantor),
+        // What an adoption has left over is a superuser's own.
+        Step::Adopt(Adoption::Take { .. }) => Verdict::Beyond,
+        Step::EndStrangers { .. } if !powers.signal => {
+            let inside = observed.database.as_ref().is_some_and(|facts| !facts.strangers.is_empty());
+            if inside { Verdict::Beyond } else { Verdict::Needless }
+        }
+        Step::OwnPublicSchema { .. } => schema(app, observed, "public"),
+        Step::CreateSchema { schema: name, .. } => schema(app, observed, name.as_str()),
+        _ => Verdict::Within,
+    }
+}
+
+/// What is the database's owner's is the admin's. What is a login's goes to the owner role as all its objects do.
+fn schema(app: &App, observed: &Observed, name: &str) -> Verdict {
+    let owner = observed.inside.as_ref().and_then(|inside| inside.schemas.get(name)).map(String::as_str);
+    match owner {
+        None | Some("pg_database_owner") => Verdict::Within,
+        Some(owner) if owner == observed.server.admin => Verdict::Within,
+        Some(owner) if app.roles().any(|role| role.as_str() == owner) => Verdict::Needless,
+        Some(_) => Verdict::Beyond,
+    }
+}
+
+/// What the admin can make of a role: it takes or gives no attribute that it has not itself.
+fn within_powers(present: RoleShape, wanted: RoleShape, observed: &Observed) -> RoleShape {
+    let powers = &observed.server.powers;
+    RoleShape {
+        superuser: present.superuser,
+        replication: if powers.replication { wanted.replication } else { present.replication },
+        bypassrls: if powers.bypassrls { wanted.bypassrls } else { present.bypassrls },
+        ..wanted
+    }
+}
+
+/// A change of a role that goes only half the way.
+fn reachable(observed: &Observed, step: Step) -> Option<Step> {
+    let Step::AlterRole { role, shape } = step else { return None };
+    let present = observed.roles.get(role.as_str())?.shape;
+    (within_powers(present, shape, observed) != present).then_some(Step::AlterRole { role, shape })
+}
+
+/// Whether the app's own objects are the admin's to change at all.
+///
+/// # Errors
+/// `PermissionDenied` with the statement by which a superuser cures it.
+pub(crate) fn check(app: &App, observed: &Observed) -> Result<()> {
+    let ServerFacts { admin, superuser, .. } = &observed.server;
+    if *superuser {
+        return Ok(());
+    }
+    let refused = |message: String, statement: String| {
+        Err(Error::permission_denied("out_of_reach", message).with_hint(format!("as a superuser: {statement}")))
+    };
+    let facts = |role: &str| observed.roles.get(role);
+    if let Some(role) = app.roles().find(|role| facts(role.as_str()).is_some_and(|facts| facts.shape.superuser)) {
+        let statement = statements::alter_role(role.as_str(), &RoleShape::CLOSED);
+        return refused(format!("role {role} is a superuser, and {admin} is none"), statement);
+    }
+    let strange: Vec<&str> =
+        app.roles().map(AsRef::as_ref).filter(|role| facts(role).is_some_and(|facts| !facts.administered)).collect();
+    if !strange.is_empty() {
+        let message = format!("{admin} does not look after role {} of app {}", strange.join(", "), app.name);
+        return refused(message, statements::grant_administration(strange, admin));
+    }
+    match &observed.database {
+        Some(database) if observed.owns_database(app) && database.owner != *admin => refused(
+            format!("database {} belongs to {}, and {admin} is no superuser", app.database, database.owner),
+            statements::own_database(app.database.as_str(), admin),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Whether everything of the app's that a drop takes is within reach: what is elsewhere has to be gone before its data are.
+///
+/// # Errors
+/// `PermissionDenied` with the statement by which a superuser cures it.
+pub(crate) fn check_drop(app: &App, observed: &Observed) -> Result<()> {
+    check(app, observed)?;
+    if observed.server.superuser {
+        return Ok(());
+    }
+    let access = observed.abroad.access.iter().map(|access| access.database.as_str());
+    let databases: Vec<&str> = access.chain(observed.abroad.rights.iter().map(String::as_str)).collect();
+    let Some(first) = databases.first() else { return Ok(()) };
+    let roles = app.roles().map(AsRef::as_ref).filter(|role| observed.roles.contains_key(*role));
+    let message =
+        format!("roles of app {} have rights in databases that are not its own: {}", app.name, databases.join(", "));
+    Err(Error::permission_denied("out_of_reach", message)
+        .with_hint(format!("as a superuser in {first}: {}", statements::drop_owned(roles))))
+}

@@ -1,0 +1,142 @@
+//! The SQL of each step, for the admin who is to run it.
+
+use crate::app::App;
+use crate::mark::Progress;
+use crate::names::RoleName;
+use crate::postgres::facts::ServerFacts;
+use crate::postgres::{adopt_statements, statements as sql};
+use crate::provision::adopt::Adoption;
+use crate::provision::step::Step;
+
+/// What the steps of a plan are in SQL.
+pub(crate) struct Script<'a> {
+    app: &'a App,
+    server: &'a ServerFacts,
+    /// Whoever runs it is a superuser.
+    superuser: bool,
+}
+
+impl<'a> Script<'a> {
+    /// As the admin runs it.
+    pub(crate) fn of_admin(app: &'a App, server: &'a ServerFacts) -> Self {
+        Self { app, server, superuser: server.superuser }
+    }
+
+    /// As a superuser runs it in the admin's place.
+    pub(crate) fn of_superuser(app: &'a App, server: &'a ServerFacts) -> Self {
+        Self { app, server, superuser: true }
+    }
+
+    /// The statements of one step. A step that is no SQL of the admin's has none, nor has one that needs a password.
+    pub(crate) fn statements(&self, step: &Step) -> Vec<String> {
+        let admin = self.server.admin.as_str();
+        match step {
+            Step::CreateMaintenanceGroup => vec![sql::create_maintenance_group()],
+            Step::CloseToPublic { database } => vec![sql::close_to_public(database)],
+            Step::CreateOwner { role, shape, progress } => {
+                vec![sql::create_role(role.as_str(), shape), self.mark_owner(role, *progress)]
+            }
+            Step::CreateLogin { role, shape } => vec![sql::create_role(role.as_str(), shape)],
+            Step::AlterRole { role, shape } if self.superuser => vec![sql::alter_role(role.as_str(), shape)],
+            Step::AlterRole { role, shape } => {
+                vec![sql::alter_role_within(role.as_str(), shape, &self.server.powers)]
+            }
+            Step::ClearPassword { role } => vec![sql::clear_password(role.as_str())],
+            Step::RevokeMembership { group, member, grantor } => {
+                vec![sql::revoke_membership(group, member, grantor.as_deref())]
+            }
+            Step::GrantMembership { group, member } => {
+                vec![sql::grant_membership(group, member.as_str(), self.server.version)]
+            }
+            Step::ActAs { role } => vec![sql::act_as(role.as_str(), admin)],
+            Step::SetForRole { role, database, name, value } => {
+                vec![sql::set_for_role(role.as_str(), database.as_ref().map(AsRef::as_ref), name, value)]
+            }
+            Step::SetSearchPath { role, database, path } => {
+                vec![sql::set_search_path(role.as_str(), database.as_str(), path)]
+            }
+            Step::ResetForRole { role, database, name } => {
+                vec![sql::reset_for_role(role.as_str(), database.as_ref().map(AsRef::as_ref), name)]
+            }
+            Step::RevokeAccess { database, role, grantor } => sql::revoke_access(database, role, grantor).into(),
+            Step::MarkOwner { role, progress } => vec![self.mark_owner(role, *progress)],
+            Step::CreateDatabase { database, connections } => {
+                vec![sql::create_database(database.as_str(), *connections)]
+            }
+            Step::MarkDatabase { database, dropping } => {
+                let mark = self.app.mark();
+                let mark = if *dropping { mark.while_in(Progress::Dropping) } else { mark };
+                vec![sql::mark_database(database.as_str(), &mark)]
+            }
+            Step::OwnDatabase { database } => vec![sql::own_database(database.as_str(), admin)],
+            Step::SetAccess { database, owner, revoke } => {
+                sql::set_access(database.as_str(), owner.as_str(), revoke.iter().map(String::as_str))
+            }
+            Step::LimitDatabase { database, connections } => vec![sql::limit_database(database.as_str(), *connections)],
+            Step::ResetForDatabase { database, name } => vec![sql::reset_for_database(database.as_str(), name)],
+            Step::OpenDatabase { database } => vec![sql::allow_connections(database.as_str(), true)],
+            Step::CloseDatabase { database } => vec![sql::allow_connections(database.as_str(), false)],
+            Step::OwnPublicSchema { owner } => sql::own_public_schema(owner.as_str()).into(),
+            Step::CreateSchema { schema, owner } => sql::create_schema(schema.as_str(), owner.as_str()).into(),
+            Step::CreateExtensionSchema { schema, owner } => {
+                sql::create_extension_schema(schema, owner.as_str()).into()
+            }
+            Step::CreateExtension { extension, schema } => vec![sql::create_extension(extension, schema)],
+            Step::EndExpiry { login } => vec![sql::end_expiry(login.as_str())],
+            Step::TakeRights { roles, .. } => vec![sql::drop_owned(roles.iter().map(AsRef::as_ref))],
+            Step::EndSessions { .. }
+            | Step::EndStrangers { .. }
+            | Step::EndAbroad { .. }
+            | Step::ReassignStrays { .. }
+            | Step::DropDatabase { .. }
+            | Step::DropRole { .. } => self.of_others(step),
+            Step::Adopt(Adoption::Take { object, owner, force_row_security }) => {
+                adopt_statements::take(object, owner.as_str(), *force_row_security)
+            }
+            // The rest of an adoption is a superuser's, who carries it out by itself.
+            Step::Adopt(_) => Vec::new(),
+            Step::SetPassword { .. } | Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// What needs rights on what is other roles': a superuser has them, another admin acts as each of them.
+    fn of_others(&self, step: &Step) -> Vec<String> {
+        let admin = self.server.admin.as_str();
+        let database = self.app.database.as_str();
+        match step {
+            Step::EndSessions { roles } => self.each(roles, &|some| sql::end_sessions(some.iter().map(AsRef::as_ref))),
+            Step::EndAbroad { own } => {
+                self.each(own, &|some| sql::end_abroad(database, some.iter().map(AsRef::as_ref)))
+            }
+            Step::EndStrangers { database, own } => {
+                vec![sql::end_strangers(database.as_str(), own.iter().map(AsRef::as_ref))]
+            }
+            Step::ReassignStrays { login, owner } => {
+                let statement = sql::reassign_owned(login.as_str(), owner.as_str());
+                if self.superuser { vec![statement] } else { sql::acting_as(login.as_str(), statement).into() }
+            }
+            Step::DropDatabase { database } if self.superuser || self.server.powers.signal => {
+                vec![sql::drop_database(database.as_str())]
+            }
+            Step::DropDatabase { database } => vec![sql::drop_deserted_database(database.as_str())],
+            Step::DropRole { role } if self.superuser => sql::drop_role(role.as_str(), admin).into(),
+            Step::DropRole { role } => vec![sql::drop_empty_role(role.as_str())],
+            _ => Vec::new(),
+        }
+    }
+
+    /// One statement for all roles, or one for each in its own name; those are one message, and so one transaction.
+    fn each(&self, roles: &[RoleName], statement: &dyn Fn(&[RoleName]) -> String) -> Vec<String> {
+        if self.superuser {
+            return vec![statement(roles)];
+        }
+        let as_each = roles.chunks(1).flat_map(|role| sql::acting_as(role[0].as_str(), statement(role)));
+        vec![as_each.collect::<Vec<_>>().join("; ")]
+    }
+
+    fn mark_owner(&self, role: &RoleName, progress: Progress) -> String {
+        sql::mark_role(role.as_str(), &self.app.mark().while_in(progress))
+    }
+}

@@ -1,0 +1,251 @@
+//! Secrets in the Kubernetes API.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use async_trait::async_trait;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
+use kube::core::Request;
+use kube::core::params::{DeleteParams, GetParams, PostParams};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{SecretData, SecretStore, SecretVersion, StoredSecret, writer};
+use crate::error::{Error, Result};
+use crate::kubernetes::{Answer, Namespace};
+use crate::names::{AppName, SecretName};
+
+/// Says whose a Secret is. Labels can be other people's; nobody else has a reason to write this one.
+const APP: &str = "shareddb/app";
+/// Made anew for each write, so that one whose answer was lost is known again.
+const WRITE: &str = "shareddb/write";
+const MANAGER: &str = "shareddb";
+const RESOURCE: &str = "secrets";
+/// As the service binding specification (servicebinding.io) has types of Secrets.
+const TYPE: &str = "servicebinding.io/postgresql";
+
+/// Secrets in a namespace of a Kubernetes cluster.
+///
+/// Written by POST, and by PUT with the version that was read; never by apply, which would take over what others own.
+/// Of a Secret that was there before, the type, labels, annotations and keys that are not ours stay. A write whose answer
+/// is lost is looked for.
+#[derive(Clone, Debug)]
+pub struct KubernetesStore {
+    namespace: Namespace,
+}
+
+impl KubernetesStore {
+    /// The store of this namespace. Nothing is sent yet.
+    pub fn new(namespace: Namespace) -> Self {
+        Self { namespace }
+    }
+
+    /// A Role that allows everything this store asks for, as one line of JSON for `kubectl apply -f -`.
+    pub fn role(namespace: &str) -> String {
+        format!(
+            r#"{{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{{"name":"shareddb","namespace":"{namespace}"}},"rules":[{{"apiGroups":[""],"resources":["secrets"],"verbs":["get","create","update","delete"]}}]}}"#
+        )
+    }
+
+    fn requests(&self) -> Request {
+        Request::new(Secret::url_path(&(), Some(self.namespace.name().as_str())))
+    }
+
+    async fn call(
+        &self,
+        verb: &'static str,
+        request: impl Future<Output = kube::Result<String>>,
+    ) -> Result<Answer<String>> {
+        self.namespace.call(verb, RESOURCE, &Self::role(self.namespace.name().as_str()), request).await
+    }
+
+    async fn get(&self, name: &SecretName) -> Result<Option<Secret>> {
+        let request = self.requests().get(name.as_str(), &GetParams::default()).map_err(unbuilt)?;
+        match self.call("get", self.namespace.client().request_text(request)).await? {
+            Answer::Done(text) => parsed(&text).map(Some),
+            Answer::Absent => Ok(None),
+            Answer::Exists | Answer::Moved => Err(self.changed(name)),
+        }
+    }
+
+    async fn post(&self, name: &SecretName, secret: &Secret, dry_run: bool) -> Result<Answer<String>> {
+        let request = self.requests().create(&params(dry_run), self.body(name, secret)?).map_err(unbuilt)?;
+        self.call("create", self.namespace.client().request_text(request)).await
+    }
+
+    async fn put(&self, name: &SecretName, secret: &Secret, dry_run: bool) -> Result<Answer<String>> {
+        let body = self.body(name, secret)?;
+        let request = self.requests().replace(name.as_str(), &params(dry_run), body).map_err(unbuilt)?;
+        self.call("update", self.namespace.client().request_text(request)).await
+    }
+
+    fn body(&self, name: &SecretName, secret: &Secret) -> Result<Vec<u8>> {
+        serde_json::to_vec(secret)
+            .map_err(|_| Error::failed("internal", format!("cannot write {}", self.describe(name))))
+    }
+
+    /// Reads what a write came to. An answer can be lost after the deed, also to something in between that repeats requests
+    /// by itself and is then told that the object exists or has moved.
+    async fn settle(
+        &self,
+        name: &SecretName,
+        written: &Secret,
+        answer: Result<Answer<String>>,
+    ) -> Result<SecretVersion> {
+        let refusal = match answer {
+            Ok(Answer::Done(text)) => return version(&parsed(&text)?),
+            Ok(Answer::Exists) => {
+                Error::conflict("secret_exists", format!("there is a {} already", self.describe(name)))
+            }
+            Ok(Answer::Moved | Answer::Absent) => self.changed(name),
+            Err(error @ (Error::Unavailable(_) | Error::Timeout(_))) => error,
+            Err(error) => return Err(error),
+        };
+        match self.get(name).await {
+            Ok(Some(found)) if annotation(&found, WRITE) == annotation(written, WRITE) => version(&found),
+            _ => Err(refusal),
+        }
+    }
+
+    fn changed(&self, name: &SecretName) -> Error {
+        let message = format!("{} was changed by another program meanwhile", self.describe(name));
+        Error::conflict("concurrent_change", message).with_hint("nothing was written; run it again")
+    }
+
+    /// What no write can change.
+    fn check_mutable(&self, name: &SecretName, secret: &Secret) -> Result<()> {
+        if secret.immutable != Some(true) {
+            return Ok(());
+        }
+        Err(Error::conflict("secret_immutable", format!("{} is immutable", self.describe(name)))
+            .with_hint("delete it, or give it another name, and run this again: what it holds cannot be changed"))
+    }
+}
+
+#[async_trait]
+impl SecretStore for KubernetesStore {
+    async fn check(&self, name: &SecretName) -> Result<()> {
+        let answer = match self.get(name).await? {
+            Some(found) => {
+                self.check_mutable(name, &found)?;
+                self.put(name, &found, true).await?
+            }
+            None => self.post(name, &made(name, None, &SecretData::new()), true).await?,
+        };
+        match answer {
+            Answer::Done(_) | Answer::Exists | Answer::Moved | Answer::Absent => Ok(()),
+        }
+    }
+
+    async fn load(&self, name: &SecretName) -> Result<Option<StoredSecret>> {
+        let Some(secret) = self.get(name).await? else { return Ok(None) };
+        let version = version(&secret)?;
+        let app = annotation(&secret, APP).and_then(|app| app.parse().ok());
+        // What is no text is nothing of ours, and a write leaves it alone.
+        let text = |(key, ByteString(value)): (String, ByteString)| {
+            String::from_utf8(value).ok().map(|value| (key, SecretString::from(value)))
+        };
+        Ok(Some(StoredSecret { data: secret.data.into_iter().flatten().filter_map(text).collect(), version, app }))
+    }
+
+    async fn create(&self, name: &SecretName, app: &AppName, data: &SecretData) -> Result<SecretVersion> {
+        writer::validate(data)?;
+        let secret = made(name, Some(app), data);
+        let answer = self.post(name, &secret, false).await;
+        self.settle(name, &secret, answer).await
+    }
+
+    async fn replace(
+        &self,
+        name: &SecretName,
+        app: &AppName,
+        data: &SecretData,
+        version: &SecretVersion,
+    ) -> Result<SecretVersion> {
+        writer::validate(data)?;
+        let found =
+            self.get(name).await?.filter(|found| found.metadata.resource_version.as_deref() == Some(version.as_str()));
+        let Some(mut secret) = found else { return Err(self.changed(name)) };
+        self.check_mutable(name, &secret)?;
+        secret.data.get_or_insert_default().extend(bytes(data));
+        mark(&mut secret.metadata, app);
+        let answer = self.put(name, &secret, false).await;
+        self.settle(name, &secret, answer).await
+    }
+
+    async fn delete(&self, name: &SecretName) -> Result<()> {
+        let request = self.requests().delete(name.as_str(), &DeleteParams::default()).map_err(unbuilt)?;
+        match self.call("delete", self.namespace.client().request_text(request)).await {
+            Ok(Answer::Done(_) | Answer::Absent) => Ok(()),
+            Ok(Answer::Exists | Answer::Moved) => Err(self.changed(name)),
+            Err(error @ (Error::Unavailable(_) | Error::Timeout(_))) => match self.get(name).await {
+                Ok(None) => Ok(()),
+                _ => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    fn describe(&self, name: &SecretName) -> String {
+        format!("secret/{name} in namespace {} (context {})", self.namespace.name(), self.namespace.context())
+    }
+}
+
+/// A Secret that was not there before.
+fn made(name: &SecretName, app: Option<&AppName>, data: &SecretData) -> Secret {
+    let mut metadata = ObjectMeta { name: Some(name.to_string()), ..ObjectMeta::default() };
+    if let Some(app) = app {
+        mark(&mut metadata, app);
+    }
+    let data = Some(bytes(data).collect());
+    Secret { metadata, data, type_: Some(TYPE.to_owned()), ..Secret::default() }
+}
+
+/// Says whose it is. Labels that others gave it stay as they are.
+fn mark(metadata: &mut ObjectMeta, app: &AppName) {
+    let labels = metadata.labels.get_or_insert_default();
+    for (key, value) in [
+        ("name", "postgresql"),
+        ("instance", app.as_str()),
+        ("component", "database"),
+        ("part-of", app.as_str()),
+        ("managed-by", MANAGER),
+    ] {
+        labels.entry(format!("app.kubernetes.io/{key}")).or_insert_with(|| value.to_owned());
+    }
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(APP.to_owned(), app.to_string());
+    annotations.insert(WRITE.to_owned(), format!("{:016x}", rand::random::<u64>()));
+}
+
+fn bytes(data: &SecretData) -> impl Iterator<Item = (String, ByteString)> {
+    data.iter().map(|(key, value)| (key.clone(), ByteString(value.expose_secret().as_bytes().to_vec())))
+}
+
+fn annotation<'a>(secret: &'a Secret, key: &str) -> Option<&'a String> {
+    secret.metadata.annotations.as_ref().and_then(|annotations: &BTreeMap<_, _>| annotations.get(key))
+}
+
+fn version(secret: &Secret) -> Result<SecretVersion> {
+    let version = secret.metadata.resource_version.as_deref();
+    version.map(SecretVersion::new).ok_or_else(|| unreadable("it has no version"))
+}
+
+/// Parsed here, since the client would log what it cannot parse.
+fn parsed(text: &str) -> Result<Secret> {
+    serde_json::from_str(text).map_err(|_| unreadable("it is no Secret"))
+}
+
+fn unreadable(reason: &str) -> Error {
+    Error::failed("api_answer_unreadable", format!("the answer of the Kubernetes API cannot be read: {reason}"))
+}
+
+fn unbuilt(source: kube::core::request::Error) -> Error {
+    Error::failed("internal", "the request to the Kubernetes API cannot be made").with_source(source)
+}
+
+fn params(dry_run: bool) -> PostParams {
+    PostParams { dry_run, field_manager: Some(MANAGER.to_owned()) }
+}

@@ -1,0 +1,282 @@
+//! Servers that somebody else made, and admins who may not do everything: nothing is taken unasked, what is missing is told.
+
+use shareddb_core::{AppSpec, Closer, Gap, Outcome, Proof, Step};
+use shareddb_tests::ForeignServer;
+use shareddb_tests::majors::{ALL_MAY_TRY, OWN_ONLY, PLAIN_ADMIN};
+use shareddb_tests::refusal::{self, CONNECTED};
+use shareddb_tests::server::{statement, unique, value};
+
+use crate::isolation::{NO_RIGHT, REJECTED};
+
+fn spec() -> AppSpec {
+    AppSpec::new(unique("guest"))
+}
+
+fn secure(spec: &AppSpec) -> AppSpec {
+    let mut spec = spec.clone();
+    spec.secure_server = true;
+    spec
+}
+
+/// The one gap that speaks of something.
+#[track_caller]
+fn gap<'a>(gaps: &'a [Gap], words: &str) -> &'a Gap {
+    let found: Vec<&Gap> = gaps.iter().filter(|gap| gap.to_string().contains(words)).collect();
+    assert_eq!(found.len(), 1, "{words}: {gaps:#?}");
+    found[0]
+}
+
+#[tokio::test]
+async fn a_missing_wall_is_told_and_closed_only_with_consent() {
+    let server = ForeignServer::start(17, ALL_MAY_TRY).await;
+    server.sql("postgres", "CREATE ROLE clerk LOGIN; CREATE ROLE watch LOGIN; CREATE ROLE pool NOLOGIN").await;
+    server
+        .sql("postgres", "CREATE ROLE member LOGIN IN ROLE pool; GRANT CONNECT ON DATABASE postgres TO watch, pool")
+        .await;
+    server.sql("postgres", "CREATE DATABASE crm OWNER clerk").await;
+    let provisioner = server.provisioner(server.superuser());
+    let spec = spec();
+    let report = provisioner.create(&spec).await.unwrap();
+    assert_eq!(report.proof, Some(Proof::Complete));
+    assert!(!report.steps.iter().any(|step| matches!(step, Step::CloseToPublic { .. })));
+    assert!(report.steps.contains(&Step::CreateMaintenanceGroup), "that takes nothing from anybody");
+    let open = vec!["postgres".to_owned(), "template1".to_owned()];
+    assert!(report.steps.iter().any(|step| matches!(step, Step::Prove { open: told, .. } if *told == open)));
+    assert_eq!(report.gaps.len(), 3, "{:#?}", report.gaps);
+    let wall = gap(&report.gaps, "database postgres");
+    assert_eq!((wall.closer, wall.server), (Closer::Consent, true));
+    assert_eq!(wall.statement, "REVOKE ALL ON DATABASE \"postgres\" FROM PUBLIC");
+    assert!(wall.what.contains("clerk") && !["watch", "member"].iter().any(|name| wall.what.contains(name)), "{wall}");
+    gap(&report.gaps, "database template1");
+    let others = gap(&report.gaps, "crm");
+    assert_eq!(
+        (others.closer, others.statement.as_str()),
+        (Closer::Superuser, "REVOKE ALL ON DATABASE \"crm\" FROM PUBLIC")
+    );
+
+    // Told again by whatever looks.
+    let again = provisioner.create(&spec).await.unwrap();
+    assert_eq!((again.outcome, &again.gaps), (Outcome::Unchanged, &report.gaps));
+    let status = provisioner.status(None).await.unwrap();
+    let rights = &status.server.walls[0];
+    assert!(!rights.stands && rights.gaps == report.gaps && rights.detail.contains(&wall.statement), "{rights:#?}");
+    assert!(status.apps[0].gaps.is_empty() && status.apps[0].drift.is_empty());
+    let app = provisioner.connection(&spec.name).await.unwrap();
+    assert_eq!(refusal::login(&app.clone().with_database("postgres")).await, CONNECTED, "so it is");
+
+    let plan = provisioner.plan(&secure(&spec)).await.unwrap();
+    let losers: Vec<&String> = plan.notices.iter().filter(|notice| notice.contains("lose access")).collect();
+    assert!(
+        losers[0].contains("clerk") && losers[0].contains("GRANT CONNECT ON DATABASE \"postgres\" TO"),
+        "{losers:?}"
+    );
+    let report = provisioner.apply(&plan).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Configured);
+    assert_eq!(report.gaps.len(), 1, "only the database of others is left: {:#?}", report.gaps);
+    for database in ["postgres", "template1"] {
+        assert_eq!(refusal::login(&app.clone().with_database(database)).await, NO_RIGHT);
+    }
+    let may = "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolcanlogin AND NOT rolsuper \
+        AND has_database_privilege(oid, 'postgres', 'CONNECT')";
+    assert_eq!(server.value("postgres", may).await, "member watch");
+    server.sql("postgres", &others.statement).await;
+    let report = provisioner.create(&spec).await.unwrap();
+    assert_eq!((report.outcome, report.gaps.len()), (Outcome::Unchanged, 0));
+    assert!(provisioner.status(None).await.unwrap().server.walls[0].stands);
+}
+
+#[tokio::test]
+async fn access_rules_are_a_wall_of_their_own() {
+    let server = ForeignServer::start(16, OWN_ONLY).await;
+    let provisioner = server.provisioner(server.superuser());
+    let (one, two) = (spec(), spec());
+    provisioner.create(&one).await.unwrap();
+    provisioner.create(&two).await.unwrap();
+    let app = provisioner.connection(&one.name).await.unwrap();
+    let neighbour = provisioner.app(&two.name).await.unwrap().database;
+    for database in ["postgres", "template1", neighbour.as_str()] {
+        assert_eq!(refusal::login(&app.clone().with_database(database)).await, REJECTED, "{database}");
+    }
+    let walls = provisioner.status(None).await.unwrap().server.walls;
+    assert!(!walls[0].stands && walls[1].stands, "{walls:#?}");
+}
+
+#[tokio::test]
+async fn an_admin_who_can_do_too_little_is_told_what_is_missing() {
+    let server = ForeignServer::start(18, ALL_MAY_TRY).await;
+    for (has, missing) in [("", "CREATEDB and CREATEROLE"), ("CREATEROLE", "CREATEDB"), ("CREATEDB", "CREATEROLE")] {
+        server.sql("postgres", &format!("DROP ROLE IF EXISTS weak; CREATE ROLE weak LOGIN PASSWORD 'w' {has}")).await;
+        let weak = server.superuser().with_user("weak").with_password("w".into());
+        let provisioner = server.provisioner(weak);
+        let spec = spec();
+        let error = provisioner.create(&spec).await.unwrap_err();
+        assert_eq!(error.code(), "admin_unfit");
+        assert!(error.to_string().ends_with(missing), "{error}");
+        server.sql("postgres", &statement(&error)).await;
+        provisioner.create(&spec).await.unwrap();
+        provisioner.drop(&spec.name, spec.name.as_str()).await.unwrap();
+    }
+    // Before 16 there is no such admin.
+    let server = ForeignServer::shared(15).await;
+    let almost = unique("almost").to_string().replace('-', "_");
+    server.sql("postgres", &format!("CREATE ROLE {almost} LOGIN CREATEDB CREATEROLE PASSWORD 'w'")).await;
+    let provisioner = server.provisioner(server.superuser().with_user(almost.as_str()).with_password("w".into()));
+    let error = provisioner.create(&spec()).await.unwrap_err();
+    assert_eq!(error.code(), "admin_unfit");
+    assert!(error.to_string().contains("15") && error.hint().unwrap().contains("16"), "{error}");
+}
+
+#[tokio::test]
+async fn a_limit_on_temporary_files_waits_for_a_superuser() {
+    let server = ForeignServer::start(16, ALL_MAY_TRY).await;
+    let provisioner = server.provisioner(server.plain_admin());
+    let spec = spec();
+    let report = provisioner.create(&spec).await.unwrap();
+    let limit = gap(&report.gaps, "temp_file_limit");
+    assert_eq!(limit.statement, format!("GRANT SET ON PARAMETER \"temp_file_limit\" TO \"{PLAIN_ADMIN}\""));
+    assert!(!report.steps.iter().any(|step| step.to_string().contains("temp_file_limit")), "it is not counted as done");
+    let status = provisioner.status(Some(&spec.name)).await.unwrap();
+    assert_eq!(gap(&status.apps[0].gaps, "temp_file_limit"), limit);
+    server.sql("postgres", &limit.statement).await;
+    let report = provisioner.create(&spec).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Configured);
+    let session = provisioner.connection(&spec.name).await.unwrap().connect().await.unwrap();
+    assert_eq!(value(&session, "SHOW temp_file_limit").await, "1GB");
+
+    // A setting of the app's that only superusers set is refused before anything is written, until it is allowed.
+    let mut logged = spec.clone();
+    logged.settings = Some([("log_min_duration_statement".parse().unwrap(), "1s".to_owned())].into());
+    let error = provisioner.create(&logged).await.unwrap_err();
+    assert_eq!(error.code(), "setting_forbidden");
+    server.sql("postgres", &statement(&error)).await;
+    provisioner.create(&logged).await.unwrap();
+}
+
+#[tokio::test]
+async fn access_rules_that_the_admin_may_not_read_are_no_wall() {
+    let server = ForeignServer::start(18, OWN_ONLY).await;
+    let provisioner = server.provisioner(server.plain_admin());
+    let wall = async || provisioner.status(None).await.unwrap().server.walls.remove(1);
+    let unseen = wall().await;
+    assert!(!unseen.stands && !unseen.known, "{unseen:?}");
+    server.sql("postgres", &unseen.gaps[0].statement).await;
+    let seen = wall().await;
+    assert!(seen.stands && seen.known, "{seen:?}");
+}
+
+#[tokio::test]
+async fn extensions_that_only_a_superuser_makes_are_left_to_one() {
+    let server = ForeignServer::start(17, ALL_MAY_TRY).await;
+    let provisioner = server.provisioner(server.plain_admin());
+    let mut spec = spec();
+    let name = spec.name.clone();
+    let with = |list: &[&str]| Some(list.iter().map(|name| name.parse().unwrap()).collect());
+    // From nothing: it would take a database that there is none of yet.
+    spec.extensions = with(&["pageinspect"]);
+    let error = provisioner.create(&spec).await.unwrap_err();
+    assert_eq!(error.code(), "extension_forbidden");
+    assert!(error.hint().unwrap().contains("create the app without it first"), "{:?}", error.hint());
+    assert_eq!(provisioner.app(&name).await.unwrap_err().code(), "app_not_found");
+
+    spec.extensions = with(&["pg_trgm"]);
+    provisioner.create(&spec).await.unwrap();
+    spec.extensions = with(&["pg_trgm", "pageinspect"]);
+    let error = provisioner.create(&spec).await.unwrap_err();
+    let app = provisioner.app(&name).await.unwrap();
+    server.sql(app.database.as_str(), &statement(&error)).await;
+    provisioner.create(&spec).await.unwrap();
+    let session = provisioner.connection(&name).await.unwrap().connect().await.unwrap();
+    session.simple_query("CREATE TABLE t (x text); CREATE INDEX ON t USING gin (x gin_trgm_ops)").await.unwrap();
+    assert!(provisioner.plan(&spec).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_app_of_another_admin_is_handed_over_by_a_superuser() {
+    let server = ForeignServer::start(16, ALL_MAY_TRY).await;
+    let (old, new) = (server.provisioner(server.superuser()), server.provisioner(server.plain_admin()));
+    let spec = spec();
+    old.create(&spec).await.unwrap();
+    let app = old.app(&spec.name).await.unwrap();
+    let status = new.status(None).await.unwrap();
+    assert_eq!(status.apps[0].problem.as_ref().unwrap().code, "out_of_reach");
+    for goal in ["roles", "database"] {
+        let error = new.create(&spec).await.unwrap_err();
+        assert_eq!(error.code(), "out_of_reach", "{goal}: {error}");
+        assert_eq!(new.drop(&spec.name, spec.name.as_str()).await.unwrap_err().code(), "out_of_reach", "{goal}");
+        server.sql("postgres", &statement(&error)).await;
+    }
+    let report = new.create(&spec).await.unwrap();
+    for gap in report.gaps.iter().filter(|gap| !gap.server) {
+        server.sql("postgres", &gap.statement).await;
+    }
+    let report = new.create(&spec).await.unwrap();
+    assert!(report.gaps.iter().all(|gap| gap.server), "{:#?}", report.gaps);
+    assert!(new.plan(&spec).await.unwrap().is_empty());
+    let session = new.connection(&spec.name).await.unwrap().connect().await.unwrap();
+    assert_eq!(value(&session, "SELECT current_user").await, app.owner.as_str());
+
+    // And back: what the plain admin has granted goes before the right to grant it.
+    let report = old.create(&spec).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
+    assert_eq!(report.outcome, Outcome::Configured);
+    assert!(old.plan(&spec).await.unwrap().is_empty());
+    assert_eq!(value(&session, "SELECT current_user").await, app.owner.as_str());
+    let grants = format!("SELECT count(*) FROM pg_auth_members WHERE member = '{PLAIN_ADMIN}'::regrole");
+    assert_eq!(server.value("postgres", &grants).await, "0");
+    drop(session);
+    old.drop(&spec.name, spec.name.as_str()).await.unwrap();
+}
+
+#[tokio::test]
+async fn grants_of_third_roles_are_taken_in_their_name() {
+    let server = ForeignServer::shared(18).await;
+    let provisioner = server.provisioner(server.superuser());
+    let spec = spec();
+    provisioner.create(&spec).await.unwrap();
+    let app = provisioner.app(&spec.name).await.unwrap();
+    let third = unique("third").to_string().replace('-', "_");
+    let (owner, login) = (&app.owner, &app.logins[0]);
+    server
+        .sql(
+            "postgres",
+            &format!("CREATE ROLE {third}; CREATE ROLE {third}_friend; GRANT {owner} TO {third} WITH ADMIN OPTION"),
+        )
+        .await;
+    let by_third =
+        format!("SET ROLE {third}; GRANT {owner} TO {third}_friend; GRANT {owner} TO {login} WITH ADMIN OPTION");
+    server.sql("postgres", &by_third).await;
+    let grants = format!("SELECT count(*) FROM pg_auth_members WHERE roleid = '{owner}'::regrole");
+    assert_eq!(server.value("postgres", &grants).await, "6");
+    let report = provisioner.create(&spec).await.unwrap();
+    let revoked = report.steps.iter().filter(|step| matches!(step, Step::RevokeMembership { grantor: Some(_), .. }));
+    assert!(revoked.count() >= 2, "{:#?}", report.steps);
+    provisioner.create(&spec).await.unwrap();
+    assert_eq!(server.value("postgres", &grants).await, "3", "the two logins and the maintenance login");
+    assert!(provisioner.plan(&spec).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn sessions_of_others_are_ended_by_who_may() {
+    let server = ForeignServer::start(16, ALL_MAY_TRY).await;
+    let provisioner = server.provisioner(server.plain_admin());
+    let spec = spec();
+    provisioner.create(&spec).await.unwrap();
+    let app = provisioner.app(&spec.name).await.unwrap();
+    server.sql("postgres", "CREATE ROLE guest LOGIN PASSWORD 'g'").await;
+    let enter = async || {
+        server.sql("postgres", &format!("GRANT CONNECT ON DATABASE {} TO PUBLIC", app.database)).await;
+        let guest = server.superuser().with_user("guest").with_password("g".into());
+        guest.with_database(app.database.as_str()).connect().await.unwrap()
+    };
+    let inside = enter().await;
+    let report = provisioner.create(&spec).await.unwrap();
+    let stranger = gap(&report.gaps, "sessions of others");
+    assert!(!inside.is_closed(), "not counted as done: {:#?}", report.steps);
+    server.sql("postgres", &stranger.statement).await;
+    assert!(refusal::has_ended(&inside).await);
+
+    server.sql("postgres", &format!("GRANT pg_signal_backend TO {PLAIN_ADMIN}")).await;
+    let inside = enter().await;
+    let report = provisioner.create(&spec).await.unwrap();
+    assert!(refusal::has_ended(&inside).await, "{:#?}", report.steps);
+    assert!(report.gaps.iter().all(|gap| !gap.to_string().contains("sessions of others")));
+}
