@@ -107,13 +107,10 @@ impl Server {
         }
     }
 
-    /// How an app logs in from where it runs: what its Secret says. An adopted app may know the server by another name.
+    /// How an app logs in from where it runs: what its Secret says.
     pub(crate) fn published_config(&self, app: &App, login: &RoleName, password: SecretString) -> ConnectionConfig {
         let (host, port) = &self.0.published;
-        let adopted = app.adopted.as_ref();
-        let host = adopted.and_then(|adopted| adopted.host.as_ref()).unwrap_or(host);
-        let port = adopted.and_then(|adopted| adopted.port).unwrap_or(*port);
-        let config = ConnectionConfig::new(host, port, app.database.as_str(), login.as_str()).with_password(password);
+        let config = ConnectionConfig::new(host, *port, app.database.as_str(), login.as_str()).with_password(password);
         let admin = &self.0.admin;
         match admin.ssl_mode() {
             SslMode::Disable => config,
@@ -129,6 +126,14 @@ impl Server {
     pub(crate) async fn stored_config(&self, app: &App) -> Result<ConnectionConfig> {
         let (_, stored) = load(self.secrets(), app).await?;
         Ok(self.app_config(app, &RoleName::existing(&stored.user)?, stored.password))
+    }
+
+    /// How an app logs in, as its Secret has it. An adopted app may know the server by another name.
+    pub(crate) fn secret_config(&self, app: &App, login: &RoleName, password: SecretString) -> ConnectionConfig {
+        let config = self.published_config(app, login, password);
+        let Some(adopted) = &app.adopted else { return config };
+        let config = adopted.host.iter().fold(config, |config, host| config.with_host(host));
+        adopted.port.into_iter().fold(config, ConnectionConfig::with_port)
     }
 
     /// A session of the admin in the maintenance database.

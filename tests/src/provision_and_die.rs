@@ -1,5 +1,5 @@
-//! Creates, adopts or drops an app and kills itself with SIGKILL at one event: `provision-and-die APP create|adopt|drop
-//! NUMBER`, in the environment that the environment's variables choose.
+//! Creates, adopts or drops an app and kills itself with SIGKILL at one event: `provision-and-die APP create|adopt|drop NUMBER`,
+//! in the environment that the environment's variables choose.
 //!
 //! Exits with 0 when there were fewer events than NUMBER.
 #![allow(clippy::expect_used, reason = "a helper of tests")]

@@ -61,7 +61,7 @@ pub(crate) async fn run(args: &Create, context: &Context) -> Result<ExitCode> {
 }
 
 async fn undo(args: &Create, spec: &AppSpec, environment: &Environment, context: &Context) -> Result<ExitCode> {
-    let provisioner = context.provisioner(environment).await?;
+    let provisioner = context.mutator(environment).await?;
     if args.dry_run.dry_run {
         return Preview::of(&provisioner.plan_undo_adopt(&spec.name).await?).show(context, args.dry_run);
     }

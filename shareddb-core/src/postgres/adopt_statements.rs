@@ -37,8 +37,14 @@ pub(crate) fn own(object: &ObjectName, owner: &str) -> String {
     format!("ALTER {} {} OWNER TO {}", object.kind.keyword(), object.identity, identifier(owner))
 }
 
+/// Hands an object over; what it hides from others stays hidden from its new owner, where that is asked for.
+pub(crate) fn take(object: &ObjectName, owner: &str, force_row_security: bool) -> Vec<String> {
+    let force = force_row_security.then(|| self::force_row_security(object));
+    [own(object, owner)].into_iter().chain(force).collect()
+}
+
 /// Keeps rows hidden from whoever comes to own the table.
-pub(crate) fn force_row_security(table: &ObjectName) -> String {
+fn force_row_security(table: &ObjectName) -> String {
     format!("ALTER TABLE {} FORCE ROW LEVEL SECURITY", table.identity)
 }
 

@@ -23,11 +23,12 @@ use crate::app::{App, AppSpec, DEFAULT_CONNECTIONS, Slot};
 use crate::error::{Error, Result};
 use crate::mark::{Mark, Progress};
 use crate::names::{RoleName, SettingName};
-use crate::postgres::facts::{Expiry, RoleFacts, RoleShape, ServerFacts};
+use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
 use crate::postgres::legacy::{FoundSecret, Inventory, Legacy};
 use crate::postgres::sql::escaped;
 use crate::provision::admission;
 use crate::provision::credential::Credential;
+use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::observed::Observed;
 use crate::provision::plan::{self, Plan};
@@ -37,21 +38,6 @@ use crate::provision::walls;
 pub use change::Adoption;
 pub(crate) use look::look;
 pub(crate) use undo::plan_undo;
-
-/// Whether this admin can take over anything: what others made is theirs, and their passwords cannot be read.
-///
-/// # Errors
-/// `Refused` for one that is no superuser.
-pub(crate) fn check_admin(server: &ServerFacts) -> Result<()> {
-    if server.superuser {
-        return Ok(());
-    }
-    Err(Error::refused(
-        "adopt_refused",
-        format!("the admin role {:?} is no superuser, which an adoption needs", server.admin),
-    )
-    .with_hint("log in as a superuser for this"))
-}
 
 /// Decides how a hand-made app is taken over.
 ///
@@ -74,11 +60,9 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
     app.adopted = Some(adopted);
 
     let credential = credential(login, &legacy.secret);
+    let (walls, gaps, open) = walls(spec, &app, observed);
     let mut steps = swap::steps(&app, adopt, observed, login, inventory);
-    let (server_steps, gaps) = walls::steps(spec, observed);
-    let open = walls::left_open(observed, &server_steps);
-    // The group of maintenance logins is made within the swap.
-    steps.extend(server_steps.into_iter().filter(|step| *step != Step::CreateMaintenanceGroup));
+    steps.extend(walls);
     steps.extend(sessions(&app, observed, true));
     steps.extend(heritage::taken(inventory, &app, app.login(Slot::One).as_str(), &adopt.take_from));
     // Where they go is decided by a second look, from within.
@@ -90,7 +74,10 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
         steps.push(Step::PublishSecret { secret: app.secret.clone(), slot: credential.slot, replace });
     }
     Ok(Plan {
-        notices: [notices(adopt, &app, login, legacy, inventory), walls::losers(&steps, observed)].concat(),
+        notices: notices(adopt, &app, login, legacy, inventory)
+            .into_iter()
+            .chain(walls::losers(&steps, observed))
+            .collect(),
         gaps,
         exists: false,
         goal: Goal::Create(spec.clone()),
@@ -98,6 +85,17 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
         steps,
         partial,
     })
+}
+
+/// What is to be done about the walls of all apps, what is not for us to do, and what stays open. The app's own database is
+/// closed by the swap.
+fn walls(spec: &AppSpec, app: &App, observed: &Observed) -> (Vec<Step>, Vec<Gap>, Vec<String>) {
+    let mut others = observed.clone();
+    others.server.visitors.remove(app.database.as_str());
+    let (mut steps, gaps) = walls::steps(spec, &others);
+    let open = walls::left_open(&others, &steps);
+    steps.retain(|step| *step != Step::CreateMaintenanceGroup);
+    (steps, gaps, open)
 }
 
 /// What is left of an adoption that has passed its swap.

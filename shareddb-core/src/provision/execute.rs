@@ -142,7 +142,7 @@ impl<'a> Execution<'a> {
     /// The commit of a create: everything before it is of no use to anybody, everything after it works.
     async fn publish(&mut self, slot: Slot, replace: bool) -> Result<()> {
         self.lock.assert_held().await?;
-        let config = self.server.published_config(self.app, self.app.login(slot), self.password()?);
+        let config = self.server.secret_config(self.app, self.app.login(slot), self.password()?);
         let mut data = credentials::write(self.app, &config)?;
         if let Some(stored) = &self.observation.stored {
             data = credentials::missing(self.app, stored, &data);

@@ -79,10 +79,7 @@ pub(crate) async fn observe_app(
     };
     let record = observed.record(&spec.name)?.cloned();
     let trace = match (&record, &spec.adopt) {
-        (None, Some(_)) => {
-            adopt::check_admin(&observed.server)?;
-            Some(adopt::look(server, spec).await?)
-        }
+        (None, Some(_)) => Some(adopt::look(server, &observed.server, spec).await?),
         _ => None,
     };
     let spec = trace.as_ref().map_or(spec, |trace| &trace.spec);
@@ -138,8 +135,9 @@ async fn inside(
     }
     let session = server.tenant_session(app.database.as_str(), &observed.server).await?;
     let facts = catalog::inside(&session, app).await?;
+    let version = observed.server.version;
     let inventory = match adopting {
-        true => Some(Box::new(inventory::inside(&session, app.owner.as_str(), observed.server.version).await?)),
+        true => Some(Box::new(inventory::inside(&session, app.owner.as_str(), version).await?)),
         false => None,
     };
     Ok((Some(facts), inventory))
@@ -168,13 +166,13 @@ impl Observation {
             Slot::ALL.map(|slot| {
                 verifiers
                     .get(app.login(slot).as_str())
-                    .is_some_and(|verifier| password::matches(verifier, &stored.password))
+                    .is_some_and(|verifier| password::accepts(verifier, app.login(slot).as_str(), &stored.password))
             })
         } else {
             self.tried(server, app, slot.filter(|_| stored.complete), &stored.password).await?
         };
         let login = app.login(slot.unwrap_or(Slot::One));
-        let config = server.published_config(app, login, stored.password.clone());
+        let config = server.secret_config(app, login, stored.password.clone());
         let expected = credentials::write(app, &config);
         self.observed.secret = SecretFacts::Held(HeldSecret {
             slot,

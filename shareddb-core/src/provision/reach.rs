@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::postgres::facts::{RoleShape, ServerFacts};
 use crate::postgres::statements::{self, MAINTENANCE_GROUP};
+use crate::provision::adopt::Adoption;
 use crate::provision::gap::{Closer, Gap};
 use crate::provision::observed::Observed;
 use crate::provision::script::Script;
@@ -40,7 +41,8 @@ pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> (Vec<Ste
         };
         // One statement can be what several steps wait for.
         if !gaps.iter().any(|gap| gap.statement == statement) {
-            let database = (step.phase() == Phase::Inside).then(|| app.database.clone());
+            let database = matches!(step.phase(), Phase::Inside | Phase::TakeAlone | Phase::TakeTogether)
+                .then(|| app.database.clone());
             let what = format!("{} may not do: {step}", observed.server.admin);
             gaps.push(Gap { what, closer: Closer::Superuser, statement, database, server: false });
         }
@@ -73,6 +75,8 @@ fn verdict(app: &App, observed: &Observed, step: &Step) -> Verdict {
             setting(name)
         }
         Step::RevokeAccess { grantor, .. } => by_admin(grantor),
+        // What an adoption has left over is a superuser's own.
+        Step::Adopt(Adoption::Take { .. }) => Verdict::Beyond,
         Step::EndStrangers { .. } if !powers.signal => {
             let inside = observed.database.as_ref().is_some_and(|facts| !facts.strangers.is_empty());
             if inside { Verdict::Beyond } else { Verdict::Needless }

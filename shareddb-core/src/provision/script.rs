@@ -4,7 +4,8 @@ use crate::app::App;
 use crate::mark::Progress;
 use crate::names::RoleName;
 use crate::postgres::facts::ServerFacts;
-use crate::postgres::statements as sql;
+use crate::postgres::{adopt_statements, statements as sql};
+use crate::provision::adopt::Adoption;
 use crate::provision::step::Step;
 
 /// What the steps of a plan are in SQL.
@@ -89,11 +90,14 @@ impl<'a> Script<'a> {
             | Step::ReassignStrays { .. }
             | Step::DropDatabase { .. }
             | Step::DropRole { .. } => self.of_others(step),
-            Step::SetPassword { .. }
-            | Step::Adopt(_)
-            | Step::Prove { .. }
-            | Step::PublishSecret { .. }
-            | Step::DeleteSecret { .. } => Vec::new(),
+            Step::Adopt(Adoption::Take { object, owner, force_row_security }) => {
+                adopt_statements::take(object, owner.as_str(), *force_row_security)
+            }
+            // The rest of an adoption is a superuser's, who carries it out by itself.
+            Step::Adopt(_) => Vec::new(),
+            Step::SetPassword { .. } | Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => {
+                Vec::new()
+            }
         }
     }
 

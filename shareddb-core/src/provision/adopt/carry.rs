@@ -128,10 +128,9 @@ impl Execution<'_> {
                 let right = DefaultRight { role: role.clone(), schema: schema.clone(), objects: objects.clone() };
                 vec![sql::revoke_default_right(&right, owner.as_str())]
             }
-            Adoption::Take { object, owner, force_row_security } => [sql::own(object, owner.as_str())]
-                .into_iter()
-                .chain(force_row_security.then(|| sql::force_row_security(object)))
-                .collect(),
+            Adoption::Take { object, owner, force_row_security } => {
+                sql::take(object, owner.as_str(), *force_row_security)
+            }
             Adoption::Dissolve { roles, owner } => {
                 let roles: Vec<&str> = roles.iter().map(RoleName::as_str).collect();
                 sql::dissolve(&roles, owner.as_str()).into()

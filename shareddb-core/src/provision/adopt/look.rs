@@ -10,6 +10,7 @@ use crate::credentials::{self, Foreign};
 use crate::error::{Error, Result};
 use crate::names::{DatabaseName, LoginName};
 use crate::password;
+use crate::postgres::facts::ServerFacts;
 use crate::postgres::inventory;
 use crate::postgres::legacy::{FoundSecret, Inventory, Legacy, NoInside, Outside};
 use crate::postgres::marks::Bearer;
@@ -30,8 +31,11 @@ pub(crate) struct Trace {
 /// Reads the Secret that the app's would be; names that the caller has not given are its.
 ///
 /// # Errors
-/// `Refused` when a name in it is one that no app may have, such as that of the maintenance database.
-pub(crate) async fn look(server: &Server, spec: &AppSpec) -> Result<Trace> {
+/// `Refused` when the admin is no superuser, or when a name in it is one that no app may have, such as that of the maintenance database.
+pub(crate) async fn look(server: &Server, facts: &ServerFacts, spec: &AppSpec) -> Result<Trace> {
+    if !facts.superuser {
+        return Err(refusals::superuser_needed(facts));
+    }
     let secret_name = App::derive(spec, server.environment(), None)?.secret;
     let secret = server.secrets().load(&secret_name).await?;
     let theirs = secret.as_ref().filter(|secret| secret.app.as_ref().is_none_or(|app| *app == spec.name));
@@ -103,15 +107,15 @@ impl Trace {
         let works = verifiers
             .get(login.as_str())
             .is_some_and(|verifier| password::accepts(verifier, login.as_str(), &password));
-        let admin = server.admin();
         let place = |config: ConnectionConfig| {
             let config = self.foreign.host.iter().fold(config, |config, host| config.with_host(host));
             self.foreign.port.into_iter().fold(config, ConnectionConfig::with_port)
         };
         let copies = credentials::copies(&secret.data, &password);
-        let config = place(server.published_config(app, login, password));
+        let published = server.secret_config(app, login, password);
+        let config = place(published.clone());
         // Elsewhere a host that differs may be another server.
-        let elsewhere = works && (config.host(), config.port()) != (admin.host(), admin.port());
+        let elsewhere = works && (config.host(), config.port()) != (published.host(), published.port());
         let kept_keys = credentials::write(app, &config)
             .map(|expected| credentials::foreign_keys(&secret.data, &expected))
             .unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::adoption::Adopt;
 use crate::app::{App, AppSpec, Slot};
 use crate::error::Error;
 use crate::names::AppName;
-use crate::postgres::facts::RoleShape;
+use crate::postgres::facts::{RoleShape, ServerFacts};
 use crate::postgres::legacy::{Elsewhere, FoundSecret, Inventory, Legacy, NoInside};
 use crate::postgres::marks::Bearer;
 use crate::postgres::sql::escaped;
@@ -80,6 +80,14 @@ pub(crate) fn error(app: &AppName, findings: Vec<Finding>) -> Option<Error> {
         error("adopt_refused", message)
             .with_hint("nothing was changed; each reason has its cure beside it, and --dry-run looks again")
             .with_source(*chain),
+    )
+}
+
+/// That only a superuser can read what is to be carried over, and hand over what others made.
+pub(super) fn superuser_needed(server: &ServerFacts) -> Error {
+    let message = format!("the admin role {:?} is no superuser, and adopting needs one", server.admin);
+    Error::refused("admin_unfit", message).with_hint(
+        "log in as a superuser of the server for this; the app can be looked after by another admin afterwards",
     )
 }
 

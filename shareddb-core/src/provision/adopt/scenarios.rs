@@ -134,14 +134,14 @@ fn rows() -> Vec<(Disturb, &'static str, Option<Consent>)> {
         (|o| login(o).shape.replication = true, "login_privileged", Some(|adopt| adopt.demote = true)),
         (
             |o| {
-                login(o).groups.insert("pg_monitor".into(), granted(ADMIN, Membership::PLAIN));
+                login(o).groups.insert("pg_monitor".into(), granted("", Membership::PLAIN));
             },
             "login_predefined",
             None,
         ),
         (
             |o| {
-                login(o).members.insert("person".into(), granted(ADMIN, Membership::PLAIN));
+                login(o).members.insert("person".into(), granted("", Membership::PLAIN));
             },
             "login_memberships",
             Some(|adopt| adopt.keep_memberships = true),
