@@ -53,6 +53,12 @@ pub(crate) fn mounted(root: RootCertificate, app: &AppName) -> RootCertificate {
     root.with_path(format!("/etc/shareddb/{app}/ca.crt"))
 }
 
+/// The host and port that a Secret names.
+pub(crate) fn place(data: &SecretData) -> String {
+    let value = |key: &str| data.get(key).map_or("", |value| value.expose_secret());
+    format!("{}:{}", value("DB_HOST"), value("DB_PORT"))
+}
+
 /// What a Secret in the store says about its login.
 #[derive(Debug)]
 pub(crate) struct Stored {

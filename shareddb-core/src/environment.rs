@@ -77,18 +77,29 @@ impl Environment {
         })
     }
 
-    /// The same environment by another context of the kubeconfig.
+    /// The same environment by another context of the kubeconfig. What the file says of the way to the server is the way to
+    /// another one then.
     #[cfg(feature = "kubernetes")]
     pub fn with_context(self, context: impl Into<String>) -> Result<Self> {
         self.in_cluster("a context", |remote| {
+            let context = context.into();
+            if remote.cluster.context() != Some(&context) {
+                remote.lose_way();
+            }
             remote.cluster = remote.cluster.clone().with_context(context);
         })
     }
 
-    /// The same environment in another namespace. A server that was not named otherwise is that namespace's.
+    /// The same environment in another namespace. A server that was not named otherwise is that namespace's, and what the
+    /// file says of the way to it is the way to another one.
     #[cfg(feature = "kubernetes")]
     pub fn with_namespace(self, namespace: NamespaceName) -> Result<Self> {
-        self.in_cluster("a namespace", |remote| remote.namespace = Some(namespace))
+        self.in_cluster("a namespace", |remote| {
+            if remote.namespace.as_ref() != Some(&namespace) {
+                remote.lose_way();
+            }
+            remote.namespace = Some(namespace);
+        })
     }
 
     #[cfg(feature = "kubernetes")]

@@ -81,9 +81,7 @@ impl Cluster {
         let (mut config, context) = self.config().await?;
         // The client would ask a busy server again and again, for longer than anybody waits.
         config.default_retry = false;
-        let client = Client::try_from(config).map_err(|source| {
-            Error::invalid_input("kubeconfig_invalid", format!("context {context} is of no use")).with_source(source)
-        })?;
+        let client = made(config, &context).await?;
         Ok(Namespace { client, context, name: name.clone() })
     }
 
@@ -127,6 +125,22 @@ impl Cluster {
     }
 }
 
+/// Makes a client; that can run the program that a kubeconfig names for logging in, which may hang, and may say anything.
+async fn made(config: Config, context: &str) -> Result<Client> {
+    let work = blocking(move || Ok(Client::try_from(config)));
+    match timeout(PATIENCE, work).await {
+        Ok(Ok(Ok(client))) => Ok(client),
+        Ok(Ok(Err(error))) => Err(Error::from_client(context, error)),
+        // The client panics over what cannot stand in a header, such as a token of two lines.
+        Ok(Err(_)) => Err(Error::invalid_input(
+            "kubeconfig_invalid",
+            format!("the credentials of context {context} are of no use"),
+        )),
+        Err(_) => Err(Error::timeout("api_login_failed", format!("the login of context {context} does not end"))
+            .with_hint("the kubeconfig names a program for it, which may be waiting for somebody to type")),
+    }
+}
+
 impl Namespace {
     /// Its name.
     pub fn name(&self) -> &NamespaceName {
@@ -150,7 +164,7 @@ impl Namespace {
     pub(crate) async fn call<T>(
         &self,
         verb: &'static str,
-        resource: &'static str,
+        (resource, object): (&'static str, &str),
         role: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<Answer<T>> {
@@ -167,7 +181,10 @@ impl Namespace {
             // A 404 can come from something in between, or be about the namespace.
             Err(kube::Error::Api(status))
                 if status.reason == kube::core::response::reason::NOT_FOUND
-                    && status.details.as_ref().is_some_and(|details| details.kind == resource) =>
+                    && status
+                        .details
+                        .as_ref()
+                        .is_some_and(|details| details.kind == resource && details.name == object) =>
             {
                 Ok(Answer::Absent)
             }

@@ -1,6 +1,7 @@
 //! Environments as people name them: namespaces, plain servers, flags, a pod.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -71,7 +72,7 @@ async fn the_same_app_in_production_and_in_stage() {
         let made = estate.run(&format!("create myapp -e {env}")).expect_code(0);
         assert_eq!(made.stdout, "app/myapp created\n");
         let host = format!("postgres-service.{namespace}.svc.cluster.local");
-        let place = format!("env {env} · context admin · namespace {namespace} · {host}:5432");
+        let place = format!("env {env} · context admin · namespace {namespace} · {host}:5432 by way of 127.0.0.1:");
         assert!(made.stderr.starts_with(&place), "{}", made.stderr);
         assert!(made.stderr.contains(&format!("shareddb psql myapp -e {env}\n")), "{}", made.stderr);
         assert_eq!(estate.run(&format!("create myapp -e {env}")).expect_code(0).stdout, "app/myapp unchanged\n");
@@ -142,6 +143,11 @@ async fn what_is_missing_in_a_namespace_is_named() {
     assert_eq!(unknown.code, Some(4), "{}", unknown.stderr);
     assert!(unknown.stderr.contains("production, stage"), "{}", unknown.stderr);
 
+    // The way to the server of one namespace is none to that of another.
+    let moved = command(&format!("list -e production -n {stage} --timeout 20s"));
+    assert_eq!(moved.code, Some(6), "{}", moved.stderr);
+    assert!(moved.stderr.contains(&format!("postgres-service.{stage}.svc")), "{}", moved.stderr);
+
     // Without an address the host of a Service means nothing outside a cluster.
     fs::write(estate.home.join("config.toml"), format!("[env.stage]\nnamespace = '{stage}'\n")).unwrap();
     let away = command("list -e stage --timeout 20s");
@@ -152,16 +158,18 @@ async fn what_is_missing_in_a_namespace_is_named() {
     let admin = estate.servers[1].admin();
     admin_secret(estate.cluster, stage, "db-root", &admin, ["user", "secret-word"]).await;
     let text = format!(
-        "default = 'shop'\n[env.shop]\nhostaddr = '127.0.0.1:{}'\nprotected = true\nadmin_password_secret = 'db-root'\n",
+        "default = 'shop'\n[env.shop]\nnamespace = '{stage}'\nhostaddr = '127.0.0.1:{}'\nprotected = true\n\
+         admin_password_secret = 'db-root'\n",
         admin.port()
     );
     fs::write(estate.home.join("config.toml"), &text).unwrap();
-    let keyless = command(&format!("list -n {stage}"));
+    let keyless = command("list");
     assert_eq!(keyless.code, Some(4), "{}", keyless.stderr);
     assert!(keyless.stderr.contains("it has secret-word, user"), "{}", keyless.stderr);
     fs::write(estate.home.join("config.toml"), text.replace("'db-root'", "'db-root/secret-word'")).unwrap();
+    // The same namespace in a flag is no move.
     command(&format!("create myapp -n {stage}")).expect_code(0);
-    let refused = command(&format!("drop myapp --no-backup -n {stage}"));
+    let refused = command("drop myapp --no-backup");
     assert_eq!(refused.code, Some(5), "{}", refused.stderr);
     assert!(refused.stderr.contains("shop is protected"), "{}", refused.stderr);
 }
@@ -274,4 +282,26 @@ async fn an_expired_token_and_an_api_that_is_away() {
     let unreachable = run(estate.command().args(["list", "-e", "production", "--kubeconfig"]).arg(&path));
     assert_eq!(unreachable.code, Some(6), "{}", unreachable.stderr);
     assert!(unreachable.stderr.contains("context away"), "{}", unreachable.stderr);
+}
+
+#[tokio::test]
+async fn a_file_of_somebody_else_is_not_followed() {
+    let home = temporary_home();
+    let file = home.join("shareddb.toml");
+    fs::write(&file, "default = 'shop'\n[env.shop]\nadmin_url = 'postgresql://a@127.0.0.1:1/d'\nstore = 'dir:s'\n")
+        .unwrap();
+    let list = || run(shareddb_command(&home.join("h")).current_dir(&home).args(["list", "--timeout", "10s"]));
+    assert_eq!(list().code, Some(6), "ours is followed");
+    let nobody = fs::metadata(&file).unwrap().uid() + 12_345;
+    std::os::unix::fs::chown(&file, Some(nobody), None).unwrap();
+    let refused = list();
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    assert!(refused.stderr.contains("belongs to another user"), "{}", refused.stderr);
+    std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(list().stderr.contains("everybody may write it"));
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("nowhere", &file).unwrap();
+    assert_ne!(list().code, Some(0), "a link that leads nowhere");
+    fs::remove_dir_all(&home).unwrap();
 }

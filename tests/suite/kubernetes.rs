@@ -308,3 +308,27 @@ async fn a_second_create_asks_the_api_once() {
     println!("second create: {} API calls", proxy.seen().len());
     assert_eq!(proxy.seen().len(), 1, "{:?}", proxy.seen());
 }
+
+#[tokio::test]
+async fn two_servers_with_one_place_of_secrets_do_not_take_each_others() {
+    let ground = Ground::new("shared").await;
+    let rival = TestServer::start().await;
+    let far = Provisioner::new(rival.server_with(rival.admin(), Arc::new(ground.store.clone())));
+    let near = ground.provisioner(&ground.cluster.kubeconfig()).await;
+    let app = near.create(&ground.spec()).await.unwrap().app;
+    let before = rival.catalog().await;
+    let error = ground.create(&far).await.unwrap_err();
+    assert_eq!(error.code(), "secret_elsewhere", "{error:?}");
+    assert_eq!(rival.catalog().await, before, "something was begun");
+    let watch = Watch::with_store(&ground.server, app, Arc::new(ground.store.clone()));
+    watch.assert_works("after the other server's create").await;
+    assert_eq!(ground.create(&near).await.unwrap(), Outcome::Unchanged);
+
+    // An app that is there and has lost its Secret to the other server's: that one's stays when it is dropped.
+    let other = Provisioner::new(rival.server_with(rival.admin(), Arc::new(rival.secrets())));
+    ground.create(&other).await.unwrap();
+    assert_eq!(ground.create(&far).await.unwrap_err().code(), "secret_elsewhere");
+    let dropped = far.drop(&ground.name, ground.name.as_str()).await.unwrap();
+    assert!(dropped.notices.iter().any(|notice| notice.contains("stays")), "{:?}", dropped.notices);
+    watch.assert_works("after the other server's drop").await;
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use shareddb_core::{AppName, Error, KubernetesStore, SecretData, SecretName, SecretStore};
@@ -16,6 +16,7 @@ use shareddb_tests::api_proxy::{ApiProxy, Fault};
 use shareddb_tests::cluster::Cluster;
 use shareddb_tests::proxy::Loss;
 use shareddb_tests::{conformance, kubeconfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub(crate) async fn store(kubeconfig: &Path, namespace: &str) -> KubernetesStore {
     let cluster = shareddb_core::Cluster::infer().with_kubeconfig(kubeconfig);
@@ -313,4 +314,87 @@ async fn an_api_server_that_is_away_or_slow() {
     let slow = self::store(&proxy.kubeconfig(&namespace), &namespace).await;
     proxy.arm_from(0, Fault::Delay(Duration::from_secs(2)));
     assert!(slow.load(&name).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_secret_that_is_going_is_neither_there_nor_gone() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("going").await;
+    let (api, (name, app)) = (secrets(cluster, &namespace).await, names());
+    let store = store(&cluster.kubeconfig(), &namespace).await;
+    let version = store.create(&name, &app, &data(&[("A", "1")])).await.unwrap();
+    let held = Patch::Merge(json!({"metadata": {"finalizers": ["example.com/hold"]}}));
+    api.patch(name.as_str(), &PatchParams::default(), &held).await.unwrap();
+    for error in [
+        store.delete(&name).await.unwrap_err(),
+        store.load(&name).await.unwrap_err(),
+        store.check(&name).await.unwrap_err(),
+        store.replace(&name, &app, &data(&[("A", "2")]), &version).await.unwrap_err(),
+    ] {
+        assert_eq!(error.code(), "secret_terminating", "{error:?}");
+        assert!(error.hint().unwrap().contains("finalizers"));
+    }
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    api.patch(name.as_str(), &PatchParams::default(), &free).await.unwrap();
+    assert!(store.load(&name).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_login_program_that_fails_or_hangs_tells_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = |script: &str| {
+        let path = folder.path().join("config");
+        let user = json!({"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script],
+            "env": [{"name": "WORD", "value": "m4rker"}], "interactiveMode": "Never",
+        }});
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "it's",
+            "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+            "users": [{"name": "u", "user": user}],
+            "contexts": [{"name": "it's", "context": {"cluster": "c", "user": "u"}}],
+        });
+        std::fs::write(&path, text.to_string()).unwrap();
+        shareddb_core::Cluster::infer().with_kubeconfig(path)
+    };
+    let namespace = "default".parse().unwrap();
+    for script in ["echo m4rker; exit 3", "echo m4rker: {", "printf '{\"status\": \"m4rker\"}'"] {
+        let error = kubeconfig(script).namespace(&namespace).await.unwrap_err();
+        let told = format!("{error} {error:?} {:?} {:?}", error.hint(), error.causes());
+        assert!(error.code() == "api_login_failed" && !told.contains("m4rker"), "{script}: {told}");
+        assert!(error.hint().unwrap().contains(r"--context 'it'\''s' get"), "{told}");
+    }
+    let two_lines = r#"printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"m4\\nrker"}}'"#;
+    let error = kubeconfig(two_lines).namespace(&namespace).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidInput(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_word_of_the_api_is_not_repeated() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("echo").await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let path = tempfile::tempdir().unwrap().keep().join("config");
+    kubeconfig::Kubeconfig {
+        context: "echo",
+        server: &server,
+        authority: None,
+        namespace: &namespace,
+        credential: kubeconfig::Credential::Anonymous,
+    }
+    .write(&path);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let body = "<html>m4rker</html>";
+            let head =
+                format!("HTTP/1.1 502 Bad Gateway\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    });
+    let error = store(&path, &namespace).await.load(&names().0).await.unwrap_err();
+    let told = format!("{error} {error:?} {:?}", error.causes());
+    assert!(told.contains("502") && !told.contains("m4rker"), "{told}");
 }

@@ -1,17 +1,20 @@
 //! The file `shareddb.toml`, which names environments.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
 use super::remote::{Password, Remote, Route, Store};
 use super::{Environment, LOCAL, Place};
-use crate::connection::ConnectionConfig;
+use crate::connection::{ConnectionConfig, RootCertificate};
 use crate::error::{Error, Result};
+use crate::file::own_uid;
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes::Cluster;
 #[cfg(feature = "local")]
@@ -98,15 +101,23 @@ impl Environments {
     /// # Errors
     /// `InvalidInput` when the file cannot be understood, and those of reading it.
     pub fn from_env() -> Result<Self> {
+        if let Some(value) = env::var_os(VARIABLE).filter(|value| value.to_str().is_none()) {
+            let message = format!("{VARIABLE} holds {value:?}, which no environment is called");
+            return Err(Error::invalid_input("name_invalid", message));
+        }
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         for path in places() {
             match file::read_text(&path) {
                 Ok(text) => {
+                    trusted(&path)?;
                     let mut environments = Self::parse(&text, variable).map_err(|error| within(&path, error))?;
                     environments.path = Some(path);
                     return Ok(environments);
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                // A link that leads nowhere is somebody's mistake.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) && !path.is_symlink() => {
+                }
                 Err(error) => return Err(Error::from_io(format!("cannot read {}", path.display()), error)),
             }
         }
@@ -122,7 +133,7 @@ impl Environments {
         let file: File = toml::from_str(text).map_err(|error| {
             // Not the whole error: it shows the line, and there may be a password on it.
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            invalid(format!("line {line}: {}", error.message()))
+            invalid(format!("line {line}: {}", without_values(error.message())))
         })?;
         if file.env.keys().any(|name| name.as_str() == LOCAL) {
             return Err(invalid(format!("[env.{LOCAL}] cannot be changed: it is the embedded server")));
@@ -184,7 +195,7 @@ impl Environments {
 
     fn remote(&self, name: &EnvironmentName, entry: Entry) -> Result<Remote> {
         let fault = |text: &str| invalid(format!("[env.{name}] {text}"));
-        let admin = entry.admin_url.as_ref().map(|url| admin(url, name)).transpose()?;
+        let admin = entry.admin_url.as_ref().map(|url| self.admin(url, name)).transpose()?;
         let route = entry.hostaddr.as_deref().map(|text| {
             Route::parse(text).ok_or_else(|| fault("hostaddr is no address: write 10.0.0.7 or 127.0.0.1:15432"))
         });
@@ -198,6 +209,14 @@ impl Environments {
             None if admin.is_none() || entry.namespace.is_some() || entry.context.is_some() => Store::Kubernetes,
             None => Store::Directory(home::from_env()?.join(name.as_str()).join("secrets")),
         };
+        // Found now, and not when it is written into a Secret.
+        let (host, port) = (entry.host.as_deref().unwrap_or("host"), entry.port.unwrap_or(1));
+        ConnectionConfig::new(host, port, "database", "user")
+            .url()
+            .map_err(|source| fault("host or port is not possible").with_source(source))?;
+        if host.contains([':', '%']) && host.parse::<IpAddr>().is_err() {
+            return Err(fault("host is neither a name nor an address; a port has a key of its own"));
+        }
         // A namespace of the same name, unless nothing points to Kubernetes at all.
         let namespace = entry.namespace.or_else(|| admin.is_none().then(|| name.as_str().parse().ok()).flatten());
         Ok(Remote {
@@ -238,22 +257,25 @@ impl Environments {
         }
     }
 
+    fn admin(&self, url: &SecretString, name: &EnvironmentName) -> Result<ConnectionConfig> {
+        let config = ConnectionConfig::from_url(url.expose_secret())
+            .map_err(|source| invalid(format!("[env.{name}] admin_url cannot be used")).with_source(source))?;
+        if config.password().is_some() {
+            let message =
+                format!("[env.{name}] admin_url holds a password, which everybody can read who reads the file");
+            return Err(invalid(message).with_hint(
+                "take it out, and say where it is: admin_password_file, admin_password_env or admin_password_secret",
+            ));
+        }
+        let root = config.root_certificate().and_then(RootCertificate::path).map(|path| self.relative(path));
+        let mode = config.ssl_mode();
+        Ok(root.into_iter().fold(config, |config, path| config.with_tls(mode, Some(RootCertificate::file(path)))))
+    }
+
     fn relative(&self, path: &Path) -> PathBuf {
         let folder = self.path.as_deref().and_then(Path::parent);
         folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))
     }
-}
-
-fn admin(url: &SecretString, name: &EnvironmentName) -> Result<ConnectionConfig> {
-    let config = ConnectionConfig::from_url(url.expose_secret())
-        .map_err(|source| invalid(format!("[env.{name}] admin_url cannot be used")).with_source(source))?;
-    if config.password().is_some() {
-        let message = format!("[env.{name}] admin_url holds a password, which everybody can read who reads the file");
-        return Err(invalid(message).with_hint(
-            "take it out, and say where it is: admin_password_file, admin_password_env or admin_password_secret",
-        ));
-    }
-    Ok(config)
 }
 
 fn places() -> Vec<PathBuf> {
@@ -265,6 +287,30 @@ fn places() -> Vec<PathBuf> {
     };
     let user = variable("SHAREDDB_HOME").or_else(settings).map(|folder| folder.join(USER_NAME));
     [above, user.into_iter().collect::<Vec<_>>()].concat()
+}
+
+/// A message of the parser without what it quotes: in the wrong place that may be a URL with a password.
+fn without_values(message: &str) -> String {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(first), Some(last)) if first < last => format!("{}…{}", &message[..first], &message[last + 1..]),
+        _ => message.to_owned(),
+    }
+}
+
+/// Whoever wrote the file says which files and variables are sent to which server as a password: it has to be one of us.
+fn trusted(path: &Path) -> Result<()> {
+    let metadata =
+        fs::metadata(path).map_err(|error| Error::from_io(format!("cannot look at {}", path.display()), error))?;
+    // With sudo one works in folders of one's own.
+    let sudo = || env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok());
+    let ours = [0, own_uid()].contains(&metadata.uid()) || own_uid() == 0 && sudo() == Some(metadata.uid());
+    let reason = match (ours, metadata.mode() & 0o002 != 0) {
+        (true, false) => return Ok(()),
+        (true, true) => "everybody may write it",
+        (false, _) => "it belongs to another user",
+    };
+    Err(Error::refused("env_file_untrusted", format!("{} is not read: {reason}", path.display()))
+        .with_hint("it says where passwords are sent; make it yours (chown, chmod o-w), or work in another folder"))
 }
 
 fn invalid(message: String) -> Error {
@@ -364,6 +410,13 @@ mod tests {
             ("[env.x]\nadmin_password_file = 'a'\nadmin_password_env = 'B'", "one place only"),
             ("[env.x]\nhostaddr = 'db.example'", "no address"),
             ("[env.x]\nstore = 'etcd'", "neither"),
+            ("[env.x]\nhost = 'a b'", "host or port"),
+            ("[env.x]\nhost = ''", "host or port"),
+            ("[env.x]\nhost = 'h:1'", "a port has a key"),
+            ("[env.x]\nport = 0", "host or port"),
+            ("[env]\nx = 'postgresql://a:m4rker@h/d'", "line 2"),
+            ("[env.x]\nport = 'postgresql://a:m4rker@h/d'", "line 2"),
+            ("default = 'postgresql://a:m4rker@h/d'", "line 1"),
             ("[env.x]\nnamespace = 'No'", "line 2"),
             ("[env.'No']\n", "line 1"),
             ("[env.x]\nport = 70000", "line 2"),

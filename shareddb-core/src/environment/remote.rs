@@ -93,6 +93,14 @@ impl Remote {
             || self.admin.is_none()
     }
 
+    /// The server is that of another namespace now, unless a URL says which it is.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn lose_way(&mut self) {
+        if self.admin.is_none() {
+            self.route = None;
+        }
+    }
+
     pub(super) async fn secrets(&self) -> Result<Arc<dyn SecretStore>> {
         match &self.store {
             Store::Directory(path) => Ok(Arc::new(DirectoryStore::new(path))),
@@ -106,7 +114,8 @@ impl Remote {
     pub(super) async fn connect(&self, environment: &EnvironmentName) -> Result<Server> {
         let Surroundings { secrets, cluster, place } = self.surroundings().await?;
         let (admin, (host, port)) = (self.login(cluster.as_ref()).await?, self.published());
-        let place = format!("{place}{host}:{port}");
+        let way = admin.hostaddr().map(|address| format!(" by way of {}", SocketAddr::new(address, admin.port())));
+        let place = format!("{place}{host}:{port}{}", way.unwrap_or_default());
         let server = Server::new(environment.clone(), admin, secrets).with_published(host, port).with_place(place);
         Ok(server.with_hint("server_unreachable", self.way(environment)))
     }

@@ -1,5 +1,6 @@
 //! Errors of the Kubernetes client as outcomes.
 
+use kube::client::AuthError;
 use kube::config::KubeconfigError;
 use kube::core::Status;
 
@@ -27,19 +28,43 @@ impl Error {
         let what = format!("cannot {verb} {resource} in namespace {namespace} (context {context})");
         match source {
             kube::Error::Api(status) => Self::from_status(request, &what, &status),
-            kube::Error::Auth(source) => Self::permission_denied("api_login_failed", what)
-                .with_hint(format!("the login of context {context} does not work; try it: kubectl --context {context} get secrets -n {namespace}"))
-                .with_source(source),
+            kube::Error::Auth(source) => Self::from_client(context, kube::Error::Auth(source)),
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::failed("api_answer_unreadable", what),
             source => Self::unavailable("api_unreachable", what)
-                .with_hint(format!("does the API server run, and is {context} the right context? kubectl --context {context} version"))
+                .with_hint(format!(
+                    "does the API server run, and is {context} the right context? kubectl --context {} version",
+                    shell_word(context)
+                ))
                 .with_source(source),
+        }
+    }
+
+    /// Classifies a client that cannot be made. What a program for logging in says is not repeated: it is credentials.
+    pub(crate) fn from_client(context: &str, source: kube::Error) -> Self {
+        let word = shell_word(context);
+        let failed = |reason: String| {
+            Self::permission_denied("api_login_failed", format!("the login of context {context} does not work{reason}"))
+                .with_hint(format!("try it: kubectl --context {word} get namespaces"))
+        };
+        match source {
+            kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
+                failed(format!(": its program ended with {}", out.status))
+            }
+            kube::Error::Auth(AuthError::AuthExecStart(source)) => {
+                failed(": its program cannot be run".into()).with_source(source)
+            }
+            kube::Error::Auth(_) => failed(String::new()),
+            source => Self::invalid_input("kubeconfig_invalid", format!("context {context} is of no use: {source}")),
         }
     }
 
     fn from_status(request: ApiRequest<'_>, what: &str, status: &Status) -> Self {
         let ApiRequest { namespace, context, role, .. } = request;
-        let message = format!("{what}: {}", status.message);
+        let word = shell_word(context);
+        let message = match said(status) {
+            Some(said) => format!("{what}: {said}"),
+            None => format!("{what}: status {}", status.code),
+        };
         if status.is_forbidden() && is_a_missing_right(status) {
             return Self::permission_denied("api_forbidden", message).with_hint(format!(
                 "whoever administers the namespace has to bind this Role to you (kubectl apply -f -): {role}"
@@ -51,7 +76,7 @@ impl Error {
                 "the login of context {context} is not accepted, or no longer: log in to the cluster again"
             )),
             (404, _) if is_about_namespace(status) => Self::not_found("namespace_not_found", message).with_hint(
-                format!("make it: kubectl --context {context} create namespace {namespace}; or name another: -n"),
+                format!("make it: kubectl --context {word} create namespace {namespace}; or name another: -n"),
             ),
             (404, _) => Self::not_found("api_not_found", message),
             (409, "AlreadyExists") => Self::conflict("secret_exists", message),
@@ -84,6 +109,19 @@ impl Error {
             source => Self::invalid_input("kubeconfig_invalid", format!("{place} is of no use: {source}")),
         }
     }
+}
+
+/// What an API server says, and not what something in between does: that can be a whole page, or the request itself.
+fn said(status: &Status) -> Option<String> {
+    const SHOWN: usize = 400;
+    let ours = status.reason != "Failed to parse error data";
+    ours.then(|| status.message.chars().take(SHOWN).collect())
+}
+
+/// One word of a shell, for a command that somebody is to type.
+fn shell_word(text: &str) -> String {
+    let bare = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:/@".contains(c));
+    if bare { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// RBAC says `forbidden` of what nobody allowed; admission plugins say so of what they refuse, and no Role cures that.

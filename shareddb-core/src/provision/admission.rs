@@ -176,6 +176,12 @@ fn check_database(app: &App, record: Option<&Mark>, observed: &Observed) -> Resu
 }
 
 fn check_secret(app: &App, observed: &Observed) -> Result<()> {
+    if let SecretFacts::Elsewhere(place) = &observed.secret {
+        let message = format!("Secret {} is that of an app {} on another server: {place}", app.secret, app.name);
+        return Err(Error::conflict("secret_elsewhere", message).with_hint(
+            "two servers need two places of Secrets (namespace, or store in shareddb.toml); if that server is no more, delete the Secret",
+        ));
+    }
     if observed.secret != SecretFacts::Foreign {
         return Ok(());
     }

@@ -46,11 +46,17 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
     steps.extend(rights.map(|other| Step::TakeRights { database: other.clone(), roles: roles.clone() }));
     // The owner role bears the record: it goes last.
     steps.extend(roles.into_iter().rev().map(|role| Step::DropRole { role }));
-    let notices = observed
+    let databases = observed
         .marks
         .other_databases(&app)
-        .map(|other| format!("database {other} bears the record of app {name} and stays: it is not the app's own"))
-        .collect();
+        .map(|other| format!("database {other} bears the record of app {name} and stays: it is not the app's own"));
+    let secret = match &observed.secret {
+        SecretFacts::Elsewhere(place) => {
+            Some(format!("Secret {} stays: it is that of an app {name} on another server, {place}", app.secret))
+        }
+        _ => None,
+    };
+    let notices = databases.chain(secret).collect();
     Ok(Plan { app, exists: true, steps, partial: false, notices, gaps: Vec::new(), goal: Goal::Drop(name.clone()) })
 }
 

@@ -173,6 +173,11 @@ impl Observation {
         };
         let login = app.login(slot.unwrap_or(Slot::One));
         let config = server.secret_config(app, login, stored.password.clone());
+        let place = credentials::place(&secret.data);
+        if stored.complete && works == [false; 2] && place != format!("{}:{}", config.host(), config.port()) {
+            self.observed.secret = SecretFacts::Elsewhere(place);
+            return Ok(());
+        }
         let expected = credentials::write(app, &config);
         self.observed.secret = SecretFacts::Held(HeldSecret {
             slot,

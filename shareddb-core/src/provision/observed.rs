@@ -42,6 +42,9 @@ pub(crate) enum SecretFacts {
     Absent,
     /// There is one of that name that is not this app's.
     Foreign,
+    /// It is an app's of this name on another server, at this host and port: it is whole, names another place than ours, and
+    /// its password opens nothing here.
+    Elsewhere(String),
     /// It is the app's.
     Held(HeldSecret),
 }

@@ -138,7 +138,7 @@ fn publish_step(app: &App, observed: &Observed, credential: &Credential) -> Opti
         SecretFacts::Held(held) => {
             credential.source == PasswordSource::Secret && held.current && held.slot == Some(credential.slot)
         }
-        SecretFacts::Absent | SecretFacts::Foreign => false,
+        SecretFacts::Absent | SecretFacts::Foreign | SecretFacts::Elsewhere(_) => false,
     };
     let replace = observed.secret != SecretFacts::Absent;
     (!current).then(|| Step::PublishSecret { secret: app.secret.clone(), slot: credential.slot, replace })

@@ -403,7 +403,7 @@ impl World {
     pub(super) fn number_passwords(&mut self) {
         let works = match &self.observed.secret {
             SecretFacts::Held(held) => held.works,
-            SecretFacts::Absent | SecretFacts::Foreign => [false; 2],
+            SecretFacts::Absent | SecretFacts::Foreign | SecretFacts::Elsewhere(_) => [false; 2],
         };
         let stored = Slot::ALL.map(|slot| {
             let login = self.observed.roles.get(APP.login(slot).as_str());

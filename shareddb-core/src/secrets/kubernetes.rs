@@ -6,7 +6,7 @@ use std::future::Future;
 use async_trait::async_trait;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
 use kube::Resource as _;
 use kube::core::Request;
 use kube::core::params::{DeleteParams, GetParams, PostParams};
@@ -56,15 +56,16 @@ impl KubernetesStore {
     async fn call(
         &self,
         verb: &'static str,
+        name: &SecretName,
         request: impl Future<Output = kube::Result<String>>,
     ) -> Result<Answer<String>> {
-        self.namespace.call(verb, RESOURCE, &Self::role(self.namespace.name().as_str()), request).await
+        self.namespace.call(verb, (RESOURCE, name.as_str()), &Self::role(self.namespace.name().as_str()), request).await
     }
 
     async fn get(&self, name: &SecretName) -> Result<Option<Secret>> {
         let request = self.requests().get(name.as_str(), &GetParams::default()).map_err(unbuilt)?;
-        match self.call("get", self.namespace.client().request_text(request)).await? {
-            Answer::Done(text) => parsed(&text).map(Some),
+        match self.call("get", name, self.namespace.client().request_text(request)).await? {
+            Answer::Done(text) => self.parsed(name, &text).map(Some),
             Answer::Absent => Ok(None),
             Answer::Exists | Answer::Moved => Err(self.changed(name)),
         }
@@ -72,13 +73,13 @@ impl KubernetesStore {
 
     async fn post(&self, name: &SecretName, secret: &Secret, dry_run: bool) -> Result<Answer<String>> {
         let request = self.requests().create(&params(dry_run), self.body(name, secret)?).map_err(unbuilt)?;
-        self.call("create", self.namespace.client().request_text(request)).await
+        self.call("create", name, self.namespace.client().request_text(request)).await
     }
 
     async fn put(&self, name: &SecretName, secret: &Secret, dry_run: bool) -> Result<Answer<String>> {
         let body = self.body(name, secret)?;
         let request = self.requests().replace(name.as_str(), &params(dry_run), body).map_err(unbuilt)?;
-        self.call("update", self.namespace.client().request_text(request)).await
+        self.call("update", name, self.namespace.client().request_text(request)).await
     }
 
     fn body(&self, name: &SecretName, secret: &Secret) -> Result<Vec<u8>> {
@@ -95,7 +96,7 @@ impl KubernetesStore {
         answer: Result<Answer<String>>,
     ) -> Result<SecretVersion> {
         let refusal = match answer {
-            Ok(Answer::Done(text)) => return version(&parsed(&text)?),
+            Ok(Answer::Done(text)) => return version(&self.parsed(name, &text)?),
             Ok(Answer::Exists) => {
                 Error::conflict("secret_exists", format!("there is a {} already", self.describe(name)))
             }
@@ -107,6 +108,27 @@ impl KubernetesStore {
             Ok(Some(found)) if annotation(&found, WRITE) == annotation(written, WRITE) => version(&found),
             _ => Err(refusal),
         }
+    }
+
+    /// Parsed here, since the client would log what it cannot parse. A Secret that is about to go is neither there nor
+    /// gone: whoever counts on it would lose it.
+    fn parsed(&self, name: &SecretName, text: &str) -> Result<Secret> {
+        let secret: Secret = serde_json::from_str(text).map_err(|_| unreadable("it is no Secret"))?;
+        if secret.metadata.name.as_deref() != Some(name.as_str()) {
+            return Err(unreadable("it is another Secret"));
+        }
+        match secret.metadata.deletion_timestamp {
+            Some(_) => Err(self.terminating(name)),
+            None => Ok(secret),
+        }
+    }
+
+    fn terminating(&self, name: &SecretName) -> Error {
+        Error::conflict(
+            "secret_terminating",
+            format!("{} is being deleted, and something holds it up", self.describe(name)),
+        )
+        .with_hint(format!("its finalizers say what: kubectl get secret {name} -n {} -o yaml", self.namespace.name()))
     }
 
     fn changed(&self, name: &SecretName) -> Error {
@@ -177,8 +199,16 @@ impl SecretStore for KubernetesStore {
 
     async fn delete(&self, name: &SecretName) -> Result<()> {
         let request = self.requests().delete(name.as_str(), &DeleteParams::default()).map_err(unbuilt)?;
-        match self.call("delete", self.namespace.client().request_text(request)).await {
-            Ok(Answer::Done(_) | Answer::Absent) => Ok(()),
+        match self.call("delete", name, self.namespace.client().request_text(request)).await {
+            // It answers with a Status when it is gone, and with the Secret when something holds it up.
+            Ok(Answer::Done(text)) => match serde_json::from_str::<Status>(&text) {
+                Ok(Status { status: Some(word), .. }) if word == "Success" => Ok(()),
+                _ => match self.get(name).await? {
+                    None => Ok(()),
+                    Some(_) => Err(unreadable("it is no word of the deletion")),
+                },
+            },
+            Ok(Answer::Absent) => Ok(()),
             Ok(Answer::Exists | Answer::Moved) => Err(self.changed(name)),
             Err(error @ (Error::Unavailable(_) | Error::Timeout(_))) => match self.get(name).await {
                 Ok(None) => Ok(()),
@@ -231,11 +261,6 @@ fn annotation<'a>(secret: &'a Secret, key: &str) -> Option<&'a String> {
 fn version(secret: &Secret) -> Result<SecretVersion> {
     let version = secret.metadata.resource_version.as_deref();
     version.map(SecretVersion::new).ok_or_else(|| unreadable("it has no version"))
-}
-
-/// Parsed here, since the client would log what it cannot parse.
-fn parsed(text: &str) -> Result<Secret> {
-    serde_json::from_str(text).map_err(|_| unreadable("it is no Secret"))
 }
 
 fn unreadable(reason: &str) -> Error {
