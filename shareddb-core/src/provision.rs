@@ -125,7 +125,8 @@ impl Provisioner {
     ///
     /// # Errors
     /// As [`plan`](Self::plan); besides, whatever a step meets. What was done stays done and is closed to others; the same
-    /// call goes on from there. That the app exists is not an error: its drift is repaired.
+    /// call goes on from there. That the app exists is not an error: its drift is repaired. Nor is what the admin may not do:
+    /// see [`Report::gaps`].
     pub async fn create(&self, spec: &AppSpec) -> Result<Report> {
         self.run(&Goal::Create(spec.clone()), None).await
     }

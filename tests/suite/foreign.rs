@@ -227,6 +227,27 @@ async fn an_app_of_another_admin_is_handed_over_by_a_superuser() {
 }
 
 #[tokio::test]
+async fn rights_elsewhere_stop_a_drop_before_the_data_go() {
+    let server = ForeignServer::start(18, ALL_MAY_TRY).await;
+    server.sql("postgres", "CREATE DATABASE crm").await;
+    server.sql("crm", "CREATE TABLE public.customers (id int)").await;
+    let provisioner = server.provisioner(server.plain_admin());
+    let spec = spec();
+    provisioner.create(&spec).await.unwrap();
+    let app = provisioner.app(&spec.name).await.unwrap();
+    let grant = format!("GRANT SELECT ON public.customers TO {0}; GRANT CONNECT ON DATABASE crm TO {0}", app.logins[0]);
+    server.sql("crm", &grant).await;
+    let gaps = provisioner.create(&spec).await.unwrap().gaps;
+    assert!(gap(&gaps, "rights of").statement.contains("REVOKE ALL ON DATABASE \"crm\""));
+    let error = provisioner.drop(&spec.name, spec.name.as_str()).await.unwrap_err();
+    assert_eq!(error.code(), "out_of_reach");
+    provisioner.connection(&spec.name).await.unwrap().connect().await.unwrap();
+    server.sql("crm", &statement(&error)).await;
+    provisioner.drop(&spec.name, spec.name.as_str()).await.unwrap();
+    assert!(provisioner.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn grants_of_third_roles_are_taken_in_their_name() {
     let server = ForeignServer::shared(18).await;
     let provisioner = server.provisioner(server.superuser());

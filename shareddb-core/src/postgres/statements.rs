@@ -406,6 +406,14 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_admin_names_no_attribute_that_it_has_not() {
+        let plain = alter_role_within("r", &RoleShape::CLOSED, &Powers::default());
+        assert_eq!(plain, "ALTER ROLE \"r\" NOLOGIN INHERIT NOCREATEDB NOCREATEROLE CONNECTION LIMIT -1");
+        let more = Powers { bypassrls: true, ..Powers::default() };
+        assert!(alter_role_within("r", &RoleShape::CLOSED, &more).contains(" NOBYPASSRLS "));
+    }
+
+    #[test]
     fn lock_keys_never_meet_the_shared_one() {
         for app in ["", "a", "my-app", "billing"] {
             assert!(lock_key(app) > 0);

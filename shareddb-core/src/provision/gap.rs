@@ -47,3 +47,22 @@ impl fmt::Display for Gap {
         write!(f, ": {}", self.statement)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_who_closes_it_and_where() {
+        let gap = |closer, database: Option<&str>| Gap {
+            what: "it is open".to_owned(),
+            closer,
+            statement: "CLOSE".to_owned(),
+            database: database.map(|name| name.parse().unwrap()),
+            server: false,
+        };
+        let told = gap(Closer::Superuser, Some("my_app_db")).to_string();
+        assert_eq!(told, "it is open; as a superuser, in database my_app_db: CLOSE");
+        assert_eq!(gap(Closer::Consent, None).to_string(), "it is open; --secure-server does it: CLOSE");
+    }
+}
