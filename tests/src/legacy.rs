@@ -129,7 +129,7 @@ const OWNERS: &str = "
         UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, stxowner FROM pg_statistic_ext
         UNION ALL SELECT 'pg_largeobject'::regclass, oid, lomowner FROM pg_largeobject_metadata) d,
         pg_identify_object(d.classid, d.oid, 0) i
-     WHERE (d.oid >= 16384 OR i.identity = 'public')
+     WHERE (d.oid >= 16384 OR i.identity IN ('public', '4711'))
        AND NOT EXISTS (SELECT FROM pg_depend p WHERE (p.classid, p.objid) = (d.classid, d.oid) AND p.deptype = 'e')
      ORDER BY 1";
 

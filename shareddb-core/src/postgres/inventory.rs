@@ -161,7 +161,7 @@ pub(crate) async fn inside(session: &AdminSession, role: &str, version: ServerVe
 }
 
 /// Everything that has an owner, an admin's objects too: dependencies on pinned roles are recorded nowhere. A row of a
-/// multirange type stands for itself where ALTER TYPE of its range leaves it behind.
+/// multirange type stands for itself where ALTER TYPE of its range leaves it behind. Numbers of large objects may be chosen.
 const OBJECTS: &str = "WITH o(classid, objid, owner) AS ( \
        SELECT 'pg_class'::regclass::oid, oid, relowner FROM pg_class WHERE relkind IN ('r','p','f','v','m','S') AND relpersistence <> 't' \
        UNION ALL SELECT 'pg_proc'::regclass, oid, proowner FROM pg_proc \
@@ -198,7 +198,7 @@ const OBJECTS: &str = "WITH o(classid, objid, owner) AS ( \
        LEFT JOIN pg_type t ON o.classid = 'pg_type'::regclass AND t.oid = o.objid \
        LEFT JOIN pg_proc f ON o.classid = 'pg_proc'::regclass AND f.oid = o.objid LEFT JOIN pg_language l ON l.oid = f.prolang \
        LEFT JOIN pg_publication b ON o.classid = 'pg_publication'::regclass AND b.oid = o.objid \
-     WHERE (o.objid >= 16384 OR o.classid = 'pg_namespace'::regclass AND i.identity = 'public') AND coalesce(i.schema, '') !~ '^pg_(toast|temp)' \
+     WHERE (o.objid >= 16384 OR o.classid = 'pg_largeobject'::regclass OR o.classid = 'pg_namespace'::regclass AND i.identity = 'public') AND coalesce(i.schema, '') !~ '^pg_(toast|temp)' \
      ORDER BY 1, 2";
 
 /// Publications of whole schemas, which 14 does not have.
