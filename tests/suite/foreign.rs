@@ -301,3 +301,46 @@ async fn sessions_of_others_are_ended_by_who_may() {
     assert!(refusal::has_ended(&inside).await, "{:#?}", report.steps);
     assert!(report.gaps.iter().all(|gap| !gap.to_string().contains("sessions of others")));
 }
+
+#[tokio::test]
+async fn what_only_a_superuser_takes_from_the_roles_stops_a_drop_before_the_data_go() {
+    let server = ForeignServer::start(17, ALL_MAY_TRY).await;
+    server.sql("postgres", "CREATE TABLE public.orders (id int); CREATE ROLE pool; CREATE ROLE friend").await;
+    server.sql("postgres", "CREATE DATABASE drawer").await;
+    let provisioner = server.provisioner(server.plain_admin());
+    let hindrances = [
+        "GRANT SELECT ON public.orders TO {login}",
+        "CREATE TABLE public.own (id int); ALTER TABLE public.own OWNER TO {login}",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {login} GRANT SELECT ON TABLES TO PUBLIC",
+        "GRANT SET ON PARAMETER log_statement TO {login}",
+        "GRANT CREATE ON TABLESPACE pg_default TO {owner}",
+        "ALTER DATABASE drawer OWNER TO {owner}",
+        "GRANT pool TO {login} WITH ADMIN OPTION; SET ROLE {login}; GRANT pool TO friend",
+        "GRANT {owner} TO {login} WITH ADMIN OPTION; SET ROLE {login}; GRANT {owner} TO friend",
+    ];
+    for hindrance in hindrances {
+        let spec = spec();
+        provisioner.create(&spec).await.unwrap();
+        let app = provisioner.app(&spec.name).await.unwrap();
+        let sql = hindrance.replace("{login}", app.logins[0].as_str()).replace("{owner}", app.owner.as_str());
+        server.sql("postgres", &sql).await;
+        let error = provisioner.drop(&spec.name, spec.name.as_str()).await.unwrap_err();
+        assert_eq!(error.code(), "out_of_reach", "{sql}: {error}");
+        provisioner.connection(&spec.name).await.unwrap().connect().await.unwrap();
+        server.sql("postgres", &statement(&error)).await;
+        let dropped = provisioner.drop(&spec.name, spec.name.as_str()).await;
+        dropped.unwrap_or_else(|error| panic!("{sql}: {error}: {:?} {:?}", error.causes(), error.hint()));
+    }
+    assert!(provisioner.list().await.unwrap().is_empty());
+    assert_eq!(server.value("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'drawer'").await, "1");
+
+    // What a drop takes along hinders none.
+    let spec = spec();
+    provisioner.create(&spec).await.unwrap();
+    let app = provisioner.app(&spec.name).await.unwrap();
+    let member = format!("GRANT pool TO {}; GRANT {} TO friend", app.logins[1], app.owner);
+    server.sql("postgres", &member).await;
+    let session = provisioner.connection(&spec.name).await.unwrap().connect().await.unwrap();
+    session.simple_query("CREATE TABLE t (x int); GRANT SELECT ON t TO friend").await.unwrap();
+    provisioner.drop(&spec.name, spec.name.as_str()).await.unwrap();
+}

@@ -182,13 +182,24 @@ pub(crate) async fn abroad(session: &AdminSession, own: &str, roles: &[String]) 
          AND r.rolname = ANY ($2) GROUP BY 1";
     let sessions_sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname <> $1 AND usename = ANY ($2) \
          AND application_name <> $3)";
+    // A membership goes with the first of its two roles; only its grantor has to stay as long as it. Roles are dropped from
+    // the last to the first.
+    let ties_sql = "SELECT pg_describe_object(s.classid, s.objid, 0), s.deptype = 'o' AND s.dbid = 0 FROM pg_shdepend s \
+         JOIN pg_roles r ON r.oid = s.refobjid \
+         WHERE s.refclassid = 'pg_authid'::regclass AND r.rolname = ANY ($2) \
+         AND s.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
+         AND NOT (s.classid = 'pg_database'::regclass AND s.objid IN (SELECT oid FROM pg_database WHERE datname = $1)) \
+         AND NOT (s.classid = 'pg_auth_members'::regclass AND EXISTS (SELECT FROM pg_auth_members m \
+               JOIN pg_roles ends ON ends.oid IN (m.roleid, m.member) WHERE to_jsonb(m) ->> 'oid' = s.objid::text \
+               AND array_position($2, ends.rolname::text) >= array_position($2, r.rolname::text)))";
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&own, Type::TEXT), (&roles, Type::TEXT_ARRAY)];
     let with_proof = [parameters[0].clone(), parameters[1].clone(), (&PROOF as &(dyn ToSql + Sync), Type::TEXT)];
-    let (access, enterable, objects, sessions) = futures_util::future::try_join4(
+    let (access, enterable, objects, sessions, ties) = futures_util::future::try_join5(
         session.read("read rights on other databases", access_sql, &parameters),
         session.read("look for databases of the app's roles", enterable_sql, &parameters),
         session.read("look for objects in other databases", objects_sql, &parameters),
         session.read("look for sessions in other databases", sessions_sql, &with_proof),
+        session.read("look for what else the app's roles have", ties_sql, &parameters),
     )
     .await?;
     let having = |owned: bool| {
@@ -204,6 +215,8 @@ pub(crate) async fn abroad(session: &AdminSession, own: &str, roles: &[String]) 
         enterable: enterable.iter().map(|row| (row.get(0), row.get(1))).collect(),
         objects: having(true),
         rights: having(false),
+        ties: ties.iter().filter_map(|row| row.get(0)).collect(),
+        estate: ties.iter().any(|row| row.get(1)),
     })
 }
 

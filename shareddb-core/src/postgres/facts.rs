@@ -246,6 +246,10 @@ pub(crate) struct AbroadFacts {
     pub(crate) objects: BTreeSet<String>,
     /// Other databases with rights of theirs on what is inside.
     pub(crate) rights: BTreeSet<String>,
+    /// What else keeps them from being dropped: in the database that the admin is in, and what belongs to no database.
+    pub(crate) ties: BTreeSet<String>,
+    /// Some of that are whole databases or tablespaces, which outlive their owner.
+    pub(crate) estate: bool,
 }
 
 /// A right on a database, and who granted it.

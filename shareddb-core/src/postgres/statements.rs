@@ -105,6 +105,13 @@ pub(crate) fn drop_owned<'a>(roles: impl IntoIterator<Item = &'a str>) -> String
     format!("DROP OWNED BY {}", roles.into_iter().map(identifier).collect::<Vec<_>>().join(", "))
 }
 
+/// Takes from roles what hangs on them in the session's database and on the server, for a drop of the roles. Whole
+/// databases and tablespaces go to the admin.
+pub(crate) fn release(roles: &[&str], estate: bool, admin: &str) -> Vec<String> {
+    let hand_over = || format!("REASSIGN OWNED BY {} TO {}", identifiers(roles), identifier(admin));
+    std::iter::once(drop_owned(roles.iter().copied())).chain(estate.then(hand_over)).collect()
+}
+
 pub(crate) fn rename_database(from: &str, to: &str) -> String {
     format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to))
 }

@@ -1,5 +1,7 @@
 //! What of a plan an admin who is no superuser may do. The rest is told, with the statements by which a superuser does it.
 
+use std::collections::BTreeSet;
+
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::postgres::facts::{RoleShape, ServerFacts};
@@ -157,12 +159,28 @@ pub(crate) fn check_drop(app: &App, observed: &Observed) -> Result<()> {
     if observed.server.superuser {
         return Ok(());
     }
-    let access = observed.abroad.access.iter().map(|access| access.database.as_str());
-    let databases: Vec<&str> = access.chain(observed.abroad.rights.iter().map(String::as_str)).collect();
-    let Some(first) = databases.first() else { return Ok(()) };
-    let roles = app.roles().map(AsRef::as_ref).filter(|role| observed.roles.contains_key(*role));
-    let message =
-        format!("roles of app {} have rights in databases that are not its own: {}", app.name, databases.join(", "));
-    Err(Error::permission_denied("out_of_reach", message)
-        .with_hint(format!("as a superuser in {first}: {}", statements::drop_owned(roles))))
+    let abroad = &observed.abroad;
+    let access = abroad.access.iter().map(|access| access.database.as_str());
+    let databases: BTreeSet<&str> = access.chain(abroad.rights.iter().map(String::as_str)).collect();
+    let roles: Vec<&str> = app.roles().map(AsRef::as_ref).filter(|role| observed.roles.contains_key(*role)).collect();
+    let refused = |message: String, place: String, statement: Vec<String>| {
+        let hint = format!("as a superuser{place}: {}", statements::typed(&statement));
+        Err(Error::permission_denied("out_of_reach", message).with_hint(hint))
+    };
+    if let Some(first) = databases.first() {
+        let message = format!(
+            "roles of app {} have rights in databases that are not its own: {}",
+            app.name,
+            databases.iter().map(|name| name.escape_default().to_string()).collect::<Vec<_>>().join(", ")
+        );
+        return refused(message, format!(" in {}", first.escape_default()), vec![statements::drop_owned(roles)]);
+    }
+    if abroad.ties.is_empty() {
+        return Ok(());
+    }
+    let ties: Vec<String> = abroad.ties.iter().map(|tie| tie.escape_default().to_string()).collect();
+    let message = format!("roles of app {} have what only a superuser takes from them: {}", app.name, ties.join(", "));
+    let place =
+        format!(", in the database that {} logs into (what is the app's there is deleted)", observed.server.admin);
+    refused(message, place, statements::release(&roles, abroad.estate, &observed.server.admin))
 }
