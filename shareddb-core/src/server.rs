@@ -1,6 +1,5 @@
 //! One environment's server within reach: how the admin logs in, and where Secrets are.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -144,9 +143,9 @@ impl Server {
 
     /// What the server is and what the admin may do there: one round trip for a superuser, two for others.
     pub(crate) async fn facts(&self, session: &AdminSession) -> Result<ServerFacts> {
-        let visitors = async { if self.0.ours { Ok(BTreeMap::new()) } else { visitors::visitors(session).await } };
-        let (mut facts, visitors) = try_join(catalog::server(session), visitors).await?;
-        (facts.ours, facts.visitors) = (self.0.ours, visitors);
+        let visitors = async { if self.0.ours { Ok(Default::default()) } else { visitors::visitors(session).await } };
+        let (mut facts, (visitors, temporary)) = try_join(catalog::server(session), visitors).await?;
+        (facts.ours, facts.visitors, facts.temporary) = (self.0.ours, visitors, temporary);
         if !facts.superuser && facts.version.has_plain_admins() {
             facts.powers = powers::powers(session).await?;
         }

@@ -176,6 +176,7 @@ async fn extensions_that_only_a_superuser_makes_are_left_to_one() {
     let error = provisioner.create(&spec).await.unwrap_err();
     assert_eq!(error.code(), "extension_forbidden");
     assert!(error.hint().unwrap().contains("create the app without it first"), "{:?}", error.hint());
+    let early = statement(&error);
     assert_eq!(provisioner.app(&name).await.unwrap_err().code(), "app_not_found");
 
     spec.extensions = with(&["pg_trgm"]);
@@ -186,6 +187,24 @@ async fn extensions_that_only_a_superuser_makes_are_left_to_one() {
     server.sql(app.database.as_str(), &statement(&error)).await;
     provisioner.create(&spec).await.unwrap();
     let session = provisioner.connection(&name).await.unwrap().connect().await.unwrap();
+
+    // A schema that the app makes while the superuser reads gets nothing.
+    let mut late = AppSpec::new(unique("late"));
+    provisioner.create(&late).await.unwrap();
+    let app = provisioner.app(&late.name).await.unwrap();
+    late.extensions = with(&["pageinspect"]);
+    let told = statement(&provisioner.create(&late).await.unwrap_err());
+    let tenant = provisioner.connection(&late.name).await.unwrap().connect().await.unwrap();
+    tenant.simple_query("CREATE SCHEMA shareddb_extensions").await.unwrap();
+    let superuser = server.session(app.database.as_str()).await;
+    for text in [early, told] {
+        let failure = superuser.simple_query(&text).await.unwrap_err();
+        assert_eq!(failure.code().map(|code| code.code()), Some("42P06"), "{text}: {failure}");
+        superuser.simple_query("ROLLBACK").await.unwrap();
+    }
+    let made = "SELECT count(*) FROM pg_extension WHERE extname = 'pageinspect'";
+    assert_eq!(server.value(app.database.as_str(), made).await, "0");
+
     session.simple_query("CREATE TABLE t (x text); CREATE INDEX ON t USING gin (x gin_trgm_ops)").await.unwrap();
     assert!(provisioner.plan(&spec).await.unwrap().is_empty());
 }
@@ -343,4 +362,140 @@ async fn what_only_a_superuser_takes_from_the_roles_stops_a_drop_before_the_data
     let session = provisioner.connection(&spec.name).await.unwrap().connect().await.unwrap();
     session.simple_query("CREATE TABLE t (x int); GRANT SELECT ON t TO friend").await.unwrap();
     provisioner.drop(&spec.name, spec.name.as_str()).await.unwrap();
+}
+
+#[tokio::test]
+async fn sessions_that_end_by_themselves_hinder_no_drop() {
+    let server = ForeignServer::start(16, ALL_MAY_TRY).await;
+    for admin in [server.superuser(), server.plain_admin()] {
+        let provisioner = server.provisioner(admin);
+        for _ in 0..4 {
+            let spec = spec();
+            provisioner.create(&spec).await.unwrap();
+            let config = provisioner.connection(&spec.name).await.unwrap();
+            // Each leaves as soon as it has come, until it is let in no more.
+            let leave_at_once = |_| {
+                let config = config.clone();
+                tokio::spawn(async move {
+                    loop {
+                        match config.connect().await {
+                            Ok(session) => drop(session),
+                            Err(error) if error.code() == "connection_limit_reached" => {}
+                            Err(_) => break,
+                        }
+                    }
+                })
+            };
+            let restless: Vec<_> = (0..6).map(leave_at_once).collect();
+            let dropped = provisioner.drop(&spec.name, spec.name.as_str()).await;
+            for task in &restless {
+                task.abort();
+            }
+            dropped.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_third_role_gave_to_public_is_taken_in_its_name() {
+    let server = ForeignServer::start(15, ALL_MAY_TRY).await;
+    server.sql("postgres", "CREATE ROLE third").await;
+    server.sql("postgres", "CREATE DATABASE crm").await;
+    for database in ["postgres", "crm"] {
+        let give = format!(
+            "GRANT CONNECT ON DATABASE {database} TO third WITH GRANT OPTION; SET ROLE third; \
+             GRANT CONNECT ON DATABASE {database} TO PUBLIC"
+        );
+        server.sql("postgres", &give).await;
+    }
+    let provisioner = server.provisioner(server.superuser());
+    let spec = spec();
+    let gaps = provisioner.create(&spec).await.unwrap().gaps;
+    server.sql("postgres", &gap(&gaps, "database template1").statement).await;
+    server.sql("postgres", &gap(&gaps, "crm").statement).await;
+    let report = provisioner.create(&secure(&spec)).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Configured);
+    assert!(report.gaps.is_empty(), "{:#?}", report.gaps);
+    assert!(provisioner.plan(&secure(&spec)).await.unwrap().is_empty());
+    let left =
+        "SELECT count(*) FROM pg_database d, aclexplode(datacl) a WHERE a.grantee = 0 AND d.datname <> 'template0'";
+    assert_eq!(server.value("postgres", left).await, "0");
+    let kept = "SELECT has_database_privilege('third', 'postgres', 'CONNECT')::text";
+    assert_eq!(server.value("postgres", kept).await, "true", "it keeps its own");
+
+    // The owner cannot take what others gave.
+    let server = ForeignServer::start(16, ALL_MAY_TRY).await;
+    let give = "CREATE ROLE third; ALTER DATABASE postgres OWNER TO adm; SET ROLE adm; \
+        GRANT CONNECT ON DATABASE postgres TO third WITH GRANT OPTION; SET ROLE third; \
+        GRANT CONNECT ON DATABASE postgres TO PUBLIC";
+    server.sql("postgres", give).await;
+    let provisioner = server.provisioner(server.plain_admin());
+    let gaps = provisioner.create(&secure(&spec)).await.unwrap().gaps;
+    let wall = gap(&gaps, "database postgres");
+    assert_eq!(wall.closer, Closer::Superuser, "{wall}");
+    server.sql("postgres", &wall.statement).await;
+    let gaps = provisioner.create(&secure(&spec)).await.unwrap().gaps;
+    assert!(!gaps.iter().any(|gap| gap.to_string().contains("database postgres")), "{gaps:#?}");
+}
+
+#[tokio::test]
+async fn a_right_that_stays_makes_no_step_for_ever() {
+    let server = ForeignServer::start(16, ALL_MAY_TRY).await;
+    server.sql("postgres", "CREATE ROLE clerk").await;
+    server.sql("postgres", "CREATE DATABASE crm OWNER clerk").await;
+    let provisioner = server.provisioner(server.plain_admin());
+    let spec = spec();
+    provisioner.create(&spec).await.unwrap();
+    let login = provisioner.app(&spec.name).await.unwrap().logins[0].clone();
+    server.sql("postgres", &format!("SET ROLE clerk; GRANT CONNECT ON DATABASE crm TO {login}")).await;
+    for _ in 0..2 {
+        let report = provisioner.create(&spec).await.unwrap();
+        assert_eq!(report.outcome, Outcome::Unchanged, "{:#?}", report.steps);
+        gap(&report.gaps, "rights of");
+    }
+}
+
+#[tokio::test]
+async fn who_loses_temporary_tables_only_is_told_too() {
+    let server = ForeignServer::start(17, ALL_MAY_TRY).await;
+    server.sql("postgres", "CREATE ROLE watch LOGIN; GRANT CONNECT ON DATABASE postgres TO watch").await;
+    let provisioner = server.provisioner(server.superuser());
+    let of_watch = async || {
+        let notices = provisioner.plan(&secure(&spec())).await.unwrap().notices;
+        notices.into_iter().find(|notice| notice.contains("watch") && notice.contains("database postgres"))
+    };
+    let notice = of_watch().await.unwrap();
+    let (_, back) = notice.rsplit_once(": ").unwrap();
+    assert_eq!(back, "GRANT TEMPORARY ON DATABASE \"postgres\" TO \"watch\"");
+    server.sql("postgres", back).await;
+    assert_eq!(of_watch().await, None);
+}
+
+#[tokio::test]
+async fn a_login_that_is_a_superuser_is_made_what_it_should_be() {
+    let server = ForeignServer::shared(17).await;
+    let provisioner = server.provisioner(server.plain_admin());
+    let spec = spec();
+    provisioner.create(&spec).await.unwrap();
+    let login = provisioner.app(&spec.name).await.unwrap().logins[0].clone();
+    server.sql("postgres", &format!("ALTER ROLE {login} SUPERUSER")).await;
+    let error = provisioner.create(&spec).await.unwrap_err();
+    assert_eq!(error.code(), "out_of_reach");
+    server.sql("postgres", &statement(&error)).await;
+    assert!(provisioner.plan(&spec).await.unwrap().is_empty());
+    provisioner.connection(&spec.name).await.unwrap().connect().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_name_splits_a_line() {
+    let server = ForeignServer::start(18, ALL_MAY_TRY).await;
+    server.sql("postgres", "CREATE DATABASE \"two\nlines\\\"").await;
+    let provisioner = server.provisioner(server.superuser());
+    let spec = spec();
+    let gaps = provisioner.create(&spec).await.unwrap().gaps;
+    let split = gap(&gaps, "lines");
+    assert!(!split.to_string().contains('\n'), "{split}");
+    server.sql("postgres", &split.statement).await;
+    let gaps = provisioner.create(&spec).await.unwrap().gaps;
+    assert!(!gaps.iter().any(|gap| gap.to_string().contains("lines")), "{gaps:#?}");
 }

@@ -23,9 +23,19 @@ pub(crate) async fn server(session: &AdminSession) -> Result<ServerFacts> {
          EXISTS (SELECT FROM pg_roles WHERE rolname = $1), \
          ARRAY(SELECT DISTINCT datname::text FROM pg_database d, aclexplode(coalesce(datacl, acldefault('d', datdba))) a \
                WHERE datname IN (current_database(), 'template1') AND a.grantee = 0)";
-    let rows = session.read("read the server's state", sql, &[(&MAINTENANCE_GROUP, Type::TEXT)]).await?;
+    let grantors_sql = "SELECT DISTINCT d.datname::text, pg_get_userbyid(a.grantor)::text FROM pg_database d, aclexplode(d.datacl) a \
+         WHERE a.grantee = 0 AND a.grantor <> d.datdba";
+    let (rows, grantors) = futures_util::future::try_join(
+        session.read("read the server's state", sql, &[(&MAINTENANCE_GROUP, Type::TEXT)]),
+        session.read("read who has given rights to everybody", grantors_sql, &[]),
+    )
+    .await?;
     let row = rows.first().ok_or_else(|| Error::failed("server_error", "the server told nothing about itself"))?;
     let open: Vec<String> = row.get(5);
+    let mut third_grantors: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in &grantors {
+        third_grantors.entry(row.get(0)).or_default().insert(row.get(1));
+    }
     Ok(ServerFacts {
         version: ServerVersion::new(row.get::<_, i32>(0).unsigned_abs()),
         ours: false,
@@ -35,7 +45,9 @@ pub(crate) async fn server(session: &AdminSession) -> Result<ServerFacts> {
         max_connections: row.get::<_, i32>(3).unsigned_abs(),
         maintenance_group: row.get(4),
         open_to_public: open.into_iter().collect(),
+        third_grantors,
         visitors: BTreeMap::new(),
+        temporary: BTreeMap::new(),
     })
 }
 

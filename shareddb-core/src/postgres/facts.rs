@@ -23,9 +23,20 @@ pub(crate) struct ServerFacts {
     pub(crate) maintenance_group: bool,
     /// Those of `postgres` and `template1` on which PUBLIC has any right.
     pub(crate) open_to_public: BTreeSet<String>,
+    /// Who has given PUBLIC rights on a database without owning it, by database.
+    pub(crate) third_grantors: BTreeMap<String, BTreeSet<String>>,
     /// Every database that PUBLIC may enter, and the logins that no other right admits there. Read only where the server
     /// is not ours.
     pub(crate) visitors: BTreeMap<String, BTreeSet<String>>,
+    /// Logins that would stay in with PUBLIC's rights gone, and make no temporary tables any more; read as the visitors are.
+    pub(crate) temporary: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl ServerFacts {
+    /// Who has given PUBLIC rights on a database without owning it.
+    pub(crate) fn third_grantors(&self, database: &str) -> impl Iterator<Item = &str> {
+        self.third_grantors.get(database).into_iter().flatten().map(String::as_str)
+    }
 }
 
 /// What an admin may do who is no superuser.

@@ -2,7 +2,17 @@
 
 /// A name as a delimited identifier.
 pub(crate) fn identifier(name: impl AsRef<str>) -> String {
-    format!("\"{}\"", name.as_ref().replace('"', "\"\""))
+    let quoted = format!("\"{}\"", name.as_ref().replace('"', "\"\""));
+    if !quoted.contains(char::is_control) {
+        return quoted;
+    }
+    // Some of these texts are for people, on one line.
+    let escaped = quoted.chars().map(|c| match c {
+        '\\' => "\\\\".to_owned(),
+        c if c.is_control() => format!("\\{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("U&{}", escaped.collect::<String>())
 }
 
 /// Several names, separated by commas.
@@ -64,6 +74,7 @@ mod tests {
     #[test]
     fn hostile_text_stays_inside_its_quotes() {
         assert_eq!(identifier("a\"; DROP DATABASE b; --"), "\"a\"\"; DROP DATABASE b; --\"");
+        assert_eq!(identifier("a\nb\\\""), "U&\"a\\000ab\\\\\"\"\"");
         assert_eq!(identifiers(["a", "b"]), "\"a\", \"b\"");
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("\\'"), "E'\\\\'''");

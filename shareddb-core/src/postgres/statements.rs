@@ -35,11 +35,15 @@ pub(crate) fn create_maintenance_group() -> String {
     format!("CREATE ROLE {} NOLOGIN", identifier(MAINTENANCE_GROUP))
 }
 
-pub(crate) fn close_to_public(database: &str) -> String {
-    format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", identifier(database))
+/// As whoever granted it: a revoke of a superuser's takes only what the owner has granted, and says nothing of the rest.
+/// `grantors` are the others.
+pub(crate) fn close_to_public<'a>(database: &str, grantors: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let revoke = format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", identifier(database));
+    let of_others = grantors.into_iter().flat_map(|grantor| acting_as(grantor, revoke.clone()));
+    std::iter::once(revoke.clone()).chain(of_others).collect()
 }
 
-/// As whoever granted it: a revoke of a superuser's takes only what the owner has granted, and says nothing of the rest.
+/// As whoever granted it, as [`close_to_public`] does.
 pub(crate) fn revoke_access(database: &str, role: &str, grantor: &str) -> [String; 3] {
     acting_as(grantor, format!("REVOKE ALL ON DATABASE {} FROM {} CASCADE", identifier(database), identifier(role)))
 }
@@ -73,6 +77,11 @@ pub(crate) fn grant_access_rules(admin: &str) -> String {
     format!("GRANT SELECT ON pg_hba_file_rules TO {admin}; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO {admin}")
 }
 
+/// Lets roles make temporary tables in a database.
+pub(crate) fn grant_temporary<'a>(database: &str, roles: impl IntoIterator<Item = &'a str>) -> String {
+    format!("GRANT TEMPORARY ON DATABASE {} TO {}", identifier(database), identifiers(roles))
+}
+
 /// Gives an admin who is no superuser what it needs to look after roles that others have made.
 pub(crate) fn grant_administration<'a>(roles: impl IntoIterator<Item = &'a str>, admin: &str) -> String {
     format!("GRANT {} TO {} WITH ADMIN OPTION", identifiers(roles), identifier(admin))
@@ -89,15 +98,10 @@ pub(crate) fn empower(admin: &str, attributes: &[&str]) -> String {
     format!("ALTER ROLE {} {}", identifier(admin), attributes.join(" "))
 }
 
-/// Makes an extension that only a superuser can make, where the app can use it and not create. What is there stays.
-pub(crate) fn extension_by_superuser(extension: &str, schema: &str, owner: &str, admin: &str) -> String {
-    let schema = identifier(schema);
-    format!(
-        "CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {}; GRANT USAGE ON SCHEMA {schema} TO {}; CREATE EXTENSION {} SCHEMA {schema}",
-        identifier(admin),
-        identifier(owner),
-        identifier(extension)
-    )
+/// A schema for an extension that only a superuser can make, as [`create_extension_schema`] makes it for the admin.
+pub(crate) fn extension_schema_by_superuser(schema: &str, owner: &str, admin: &str) -> [String; 2] {
+    let [create, grant] = create_extension_schema(schema, owner);
+    [format!("{create} AUTHORIZATION {}", identifier(admin)), grant]
 }
 
 /// Takes from roles every right in the session's database, and what they own there.
@@ -252,10 +256,14 @@ pub(crate) fn set_access<'a>(database: &str, owner: &str, others: impl IntoItera
     statements
 }
 
+/// That a session has ended by itself, the server says as a warning: what ends sessions warns of nothing, until its
+/// transaction ends.
+const QUIETLY: &str = "WITH quiet AS MATERIALIZED (SELECT set_config('client_min_messages', 'error', true))";
+
 /// Ends every session of these roles.
 pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>) -> String {
     format!(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+        "{QUIETLY} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity \
          WHERE pid <> pg_backend_pid() AND usename = ANY ({})",
         names(roles)
     )
@@ -264,7 +272,7 @@ pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>) -> Stri
 /// Ends the sessions in a database but for those of `own` roles and of superusers.
 pub(crate) fn end_strangers<'a>(database: &str, own: impl IntoIterator<Item = &'a str>) -> String {
     format!(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
+        "{QUIETLY} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
          WHERE datname = {} AND NOT r.rolsuper AND pid <> pg_backend_pid() AND NOT usename = ANY ({})",
         literal(database),
         names(own)
@@ -274,7 +282,7 @@ pub(crate) fn end_strangers<'a>(database: &str, own: impl IntoIterator<Item = &'
 /// Ends the sessions of an app's roles in every database but its own.
 pub(crate) fn end_abroad<'a>(database: &str, own: impl IntoIterator<Item = &'a str>) -> String {
     format!(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+        "{QUIETLY} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity \
          WHERE datname <> {} AND pid <> pg_backend_pid() AND usename = ANY ({})",
         literal(database),
         names(own)
@@ -410,6 +418,13 @@ mod tests {
         }
         assert!(end_sessions(["o'x"]).contains("'o''x'"));
         assert!(end_strangers("d'", ["o'x"]).contains("datname = 'd''' "));
+    }
+
+    #[test]
+    fn sessions_that_end_by_themselves_are_no_warning() {
+        for statement in [end_sessions(["a"]), end_strangers("d", ["a"]), end_abroad("d", ["a"])] {
+            assert!(statement.starts_with(QUIETLY) && statement.contains("FROM quiet, "), "{statement}");
+        }
     }
 
     #[test]

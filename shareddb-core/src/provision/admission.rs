@@ -227,8 +227,16 @@ fn check_maker(extension: &str, app: &App, observed: &Observed) -> Result<()> {
         return Ok(());
     }
     let (admin, database) = (&observed.server.admin, &app.database);
-    let statement =
-        statements::extension_by_superuser(extension, observed.extension_schema(extension), app.owner.as_str(), admin);
+    let schema = observed.extension_schema(extension);
+    // Only one that was seen to be safe is used as it is: meanwhile the app can make one of that name.
+    let made = match &observed.inside {
+        Some(inside) => inside.schemas.contains_key(schema),
+        None => InsideFacts::fresh().schemas.contains_key(schema),
+    };
+    let make = (!made).then(|| statements::extension_schema_by_superuser(schema, app.owner.as_str(), admin));
+    let mut statement: Vec<String> = make.into_iter().flatten().collect();
+    statement.push(statements::create_extension(extension, schema));
+    let statement = statements::typed(&statement);
     let first = if observed.database.is_none() { "create the app without it first; then, " } else { "" };
     let message = format!("only a superuser makes extension {extension}, and {admin} is none");
     Err(Error::refused("extension_forbidden", message)

@@ -9,6 +9,7 @@ use crate::postgres::statements::{self, MAINTENANCE_GROUP};
 use crate::provision::adopt::Adoption;
 use crate::provision::gap::{Closer, Gap};
 use crate::provision::observed::Observed;
+use crate::provision::role_steps;
 use crate::provision::script::Script;
 use crate::provision::step::{Phase, Step};
 
@@ -83,6 +84,11 @@ fn verdict(app: &App, observed: &Observed, step: &Step) -> Verdict {
             let inside = observed.database.as_ref().is_some_and(|facts| !facts.strangers.is_empty());
             if inside { Verdict::Beyond } else { Verdict::Needless }
         }
+        // Where nobody was and no right went, nobody is.
+        Step::EndAbroad { .. } if !observed.abroad.sessions => {
+            let taken = observed.abroad.access.iter().any(|access| access.grantor == *admin);
+            if taken { Verdict::Within } else { Verdict::Needless }
+        }
         Step::OwnPublicSchema { .. } => schema(app, observed, "public"),
         Step::CreateSchema { schema: name, .. } => schema(app, observed, name.as_str()),
         _ => Verdict::Within,
@@ -132,7 +138,7 @@ pub(crate) fn check(app: &App, observed: &Observed) -> Result<()> {
     };
     let facts = |role: &str| observed.roles.get(role);
     if let Some(role) = app.roles().find(|role| facts(role.as_str()).is_some_and(|facts| facts.shape.superuser)) {
-        let statement = statements::alter_role(role.as_str(), &RoleShape::CLOSED);
+        let statement = statements::alter_role(role.as_str(), &role_steps::shape(app, role));
         return refused(format!("role {role} is a superuser, and {admin} is none"), statement);
     }
     let strange: Vec<&str> =

@@ -27,22 +27,31 @@ struct Desired<'a> {
     settings: BTreeMap<&'static str, String>,
 }
 
+/// What one of the app's roles may do.
+pub(crate) fn shape(app: &App, role: &RoleName) -> RoleShape {
+    if app.logins.contains(role) {
+        RoleShape { login: true, connection_limit: i32::from(app.connections), ..RoleShape::CLOSED }
+    } else if *role == app.maintenance {
+        RoleShape { connection_limit: i32::from(MAINTENANCE_CONNECTIONS), ..RoleShape::CLOSED }
+    } else {
+        RoleShape::CLOSED
+    }
+}
+
 /// All steps about roles, in the one transaction they are made for.
 pub(crate) fn roles(app: &App, observed: &Observed, progress: Progress) -> Vec<Step> {
     let mut steps = owner(app, observed, progress);
-    let login = RoleShape { login: true, connection_limit: i32::from(app.connections), ..RoleShape::CLOSED };
-    let maintenance = RoleShape { connection_limit: i32::from(MAINTENANCE_CONNECTIONS), ..RoleShape::CLOSED };
     for name in &app.logins {
         let settings = [("role", app.owner.to_string()), ("temp_file_limit", TEMP_FILE_LIMIT.to_owned())].into();
         let passage = app.namesake().filter(|namesake| *namesake != name);
         let passing = app.logins.iter().find(|other| app.namesake() == Some(name) && *other != name);
         let groups = vec![app.owner.as_str()];
-        steps.extend(member(&Desired { name, shape: login, groups, passage, passing, settings }, observed));
+        steps.extend(member(&Desired { name, shape: shape(app, name), groups, passage, passing, settings }, observed));
     }
     let settings = [("temp_file_limit", "-1".to_owned())].into();
     let groups = vec![app.owner.as_str(), MAINTENANCE_GROUP];
     let (name, passage, passing) = (&app.maintenance, None, None);
-    steps.extend(member(&Desired { name, shape: maintenance, groups, passage, passing, settings }, observed));
+    steps.extend(member(&Desired { name, shape: shape(app, name), groups, passage, passing, settings }, observed));
     let foreign = observed.abroad.access.iter().cloned();
     steps.extend(foreign.map(|Access { database, role, grantor }| Step::RevokeAccess { database, role, grantor }));
     revokes_first(steps)
@@ -79,7 +88,7 @@ fn stands_on(grant: &Step, base: &Step) -> bool {
 }
 
 fn owner(app: &App, observed: &Observed, progress: Progress) -> Vec<Step> {
-    let (role, shape) = (app.owner.clone(), RoleShape::CLOSED);
+    let (role, shape) = (app.owner.clone(), shape(app, &app.owner));
     let act = act_as(&app.owner, observed);
     let Some(facts) = observed.roles.get(role.as_str()) else {
         return std::iter::once(Step::CreateOwner { role, shape, progress }).chain(act).collect();

@@ -32,7 +32,9 @@ impl<'a> Script<'a> {
         let admin = self.server.admin.as_str();
         match step {
             Step::CreateMaintenanceGroup => vec![sql::create_maintenance_group()],
-            Step::CloseToPublic { database } => vec![sql::close_to_public(database)],
+            Step::CloseToPublic { database } => {
+                vec![sql::close_to_public(database, self.server.third_grantors(database)).join("; ")]
+            }
             Step::CreateOwner { role, shape, progress } => {
                 vec![sql::create_role(role.as_str(), shape), self.mark_owner(role, *progress)]
             }

@@ -74,7 +74,9 @@ impl World {
             max_connections: 200,
             maintenance_group: true,
             open_to_public: BTreeSet::new(),
+            third_grantors: BTreeMap::new(),
             visitors: BTreeMap::new(),
+            temporary: BTreeMap::new(),
         };
         let observed = Observed {
             environment: "local".parse().unwrap(),

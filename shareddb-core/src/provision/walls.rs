@@ -1,6 +1,6 @@
 //! What keeps apps apart, and whether it stands.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -50,20 +50,35 @@ pub(crate) fn left_open(observed: &Observed, steps: &[Step]) -> Vec<String> {
 /// Who loses access to what by these steps, and how to give it back.
 pub(crate) fn losers(steps: &[Step], observed: &Observed) -> Vec<String> {
     let apps = recorded(observed);
-    let lost = steps.iter().filter_map(|step| {
-        let Step::CloseToPublic { database } = step else { return None };
-        let losers = visitors(&observed.server, database, &apps);
-        let back = statements::grant_connect(database, losers.iter().copied());
-        (!losers.is_empty()).then(|| {
-            format!("{} lose access to database {database}; who needs it gets it back: {back}", listed(&losers))
-        })
-    });
-    lost.collect()
+    let server = &observed.server;
+    let mut lost = Vec::new();
+    for step in steps {
+        let Step::CloseToPublic { database } = step else { continue };
+        let name = told(database);
+        let losers = visitors(&server.visitors, database, &apps);
+        if !losers.is_empty() {
+            let back = statements::grant_connect(database, losers.iter().copied());
+            lost.push(format!("{} lose access to database {name}; who needs it gets it back: {back}", listed(&losers)));
+        }
+        let losers = visitors(&server.temporary, database, &apps);
+        if !losers.is_empty() {
+            let back = statements::grant_temporary(database, losers.iter().copied());
+            lost.push(format!(
+                "{} lose temporary tables in database {name}; who needs them gets them back: {back}",
+                listed(&losers)
+            ));
+        }
+    }
+    lost
 }
 
 /// Those of the server's own databases that the admin can close.
 fn closable(server: &ServerFacts) -> impl Iterator<Item = &str> {
-    let may = |database: &&String| server.superuser || server.powers.owned.contains(*database);
+    // The owner takes what it gave, and a superuser acts as everybody who gave something.
+    let may = |database: &&String| {
+        let of_owner = server.third_grantors(database).next().is_none();
+        server.superuser || of_owner && server.powers.owned.contains(*database)
+    };
     server.open_to_public.iter().filter(may).map(String::as_str)
 }
 
@@ -73,15 +88,18 @@ fn gaps(server: &ServerFacts, closing: &BTreeSet<&str>, apps: &[App]) -> Vec<Gap
     let open = server.open_to_public.iter().filter(|database| !closing.contains(database.as_str()));
     let of_server = open.map(|database| {
         let closer = if closable.contains(database.as_str()) { Closer::Consent } else { Closer::Superuser };
-        let losers = visitors(server, database, apps);
+        let losers = visitors(&server.visitors, database, apps);
         // The admin itself may be in by nothing but PUBLIC's right.
         let keep = losers
             .contains(server.admin.as_str())
             .then(|| statements::grant_connect(database, [server.admin.as_str()]));
-        let statements: Vec<String> = keep.into_iter().chain([statements::close_to_public(database)]).collect();
-        let what =
-            format!("PUBLIC has rights on database {database}, so that apps get in there{}", loss(&losers, server));
-        Gap { what, closer, statement: statements.join("; "), database: None, server: true }
+        let statements: Vec<String> = keep.into_iter().chain(close(server, database)).collect();
+        let what = format!(
+            "PUBLIC has rights on database {}, so that apps get in there{}",
+            told(database),
+            loss(&losers, server)
+        );
+        Gap { what, closer, statement: statements::typed(&statements), database: None, server: true }
     });
     of_server.chain(of_others(server, apps)).collect()
 }
@@ -95,21 +113,36 @@ fn of_others(server: &ServerFacts, apps: &[App]) -> Option<Gap> {
         .map(String::as_str)
         .filter(|database| !of_app(database) && !server.open_to_public.contains(*database))
         .collect();
-    let losers: BTreeSet<&str> = open.iter().flat_map(|database| visitors(server, database, apps)).collect();
-    let statements: Vec<String> = open.iter().map(|database| statements::close_to_public(database)).collect();
+    let losers: BTreeSet<&str> = open.iter().flat_map(|database| visitors(&server.visitors, database, apps)).collect();
+    let statements: Vec<String> = open.iter().flat_map(|database| close(server, database)).collect();
     let what = format!(
         "PUBLIC has rights on databases of others, so that apps get in there: {}{}",
-        open.join(", "),
+        open.iter().map(|database| told(database)).collect::<Vec<_>>().join(", "),
         loss(&losers, server)
     );
-    let gap = Gap { what, closer: Closer::Superuser, statement: statements.join("; "), database: None, server: true };
+    let gap = Gap {
+        what,
+        closer: Closer::Superuser,
+        statement: statements::typed(&statements),
+        database: None,
+        server: true,
+    };
     (!open.is_empty()).then_some(gap)
 }
 
 /// The logins that get into a database by PUBLIC's right only; apps are to lose it.
-fn visitors<'a>(server: &'a ServerFacts, database: &str, apps: &[App]) -> BTreeSet<&'a str> {
+fn visitors<'a>(visitors: &'a BTreeMap<String, BTreeSet<String>>, database: &str, apps: &[App]) -> BTreeSet<&'a str> {
     let of_app = |role: &str| apps.iter().any(|app| app.roles().any(|own| own.as_str() == role));
-    server.visitors.get(database).into_iter().flatten().map(String::as_str).filter(|role| !of_app(role)).collect()
+    visitors.get(database).into_iter().flatten().map(String::as_str).filter(|role| !of_app(role)).collect()
+}
+
+fn close(server: &ServerFacts, database: &str) -> Vec<String> {
+    statements::close_to_public(database, server.third_grantors(database))
+}
+
+/// A name as text of one line.
+fn told(name: &str) -> String {
+    name.escape_default().to_string()
 }
 
 fn loss(losers: &BTreeSet<&str>, server: &ServerFacts) -> String {
@@ -118,7 +151,7 @@ fn loss(losers: &BTreeSet<&str>, server: &ServerFacts) -> String {
 }
 
 fn listed(roles: &BTreeSet<&str>) -> String {
-    roles.iter().map(|role| role.escape_default().to_string()).collect::<Vec<_>>().join(", ")
+    roles.iter().map(|role| told(role)).collect::<Vec<_>>().join(", ")
 }
 
 fn recorded(observed: &Observed) -> Vec<App> {
