@@ -91,19 +91,33 @@ class Environment:
         `binaries` names it in any case; by default they are searched.
         """
 
+    @staticmethod
+    def named(
+        name: str | None = None,
+        *,
+        namespace: str | None = None,
+        context: str | None = None,
+        kubeconfig: str | PathLike[str] | None = None,
+    ) -> Environment:
+        """An environment of `shareddb.toml`, or one of `production`, `stage` and `local`, which exist without it.
+
+        Without `name` it is the one that `SHAREDDB_ENV` or the file chooses. The other arguments are for environments
+        in Kubernetes. Raises `NotFoundError` when there is none of that name.
+        """
+
     @property
     def name(self) -> str:
         """The name."""
 
     @property
-    def path(self) -> Path:
-        """The folder of the embedded server."""
+    def path(self) -> Path | None:
+        """The folder of the embedded server; `None` for another."""
 
     def deploy(self) -> LocalEndpoint:
         """Start the server, make it the first time. That it runs already is not an error. It outlives this process."""
 
     def stop(self) -> bool:
-        """End the server and keep its data. `False` when it was not running."""
+        """End the embedded server and keep its data. `False` when it was not running, or is another."""
 
     def connect(self) -> Server:
         """Find the running server. Nobody logs in yet.
