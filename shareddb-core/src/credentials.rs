@@ -87,16 +87,32 @@ pub(crate) fn read(app: &App, data: &SecretData) -> Stored {
     let port = value("DB_PORT").parse().unwrap_or_default();
     let config =
         ConnectionConfig::new(value("DB_HOST"), port, value("DB_NAME"), user.clone()).with_password(password.clone());
-    let config = match value("DB_SSLMODE").parse() {
-        Ok(mode) => {
-            let root = data.get("ca.crt").map(|pem| RootCertificate::pem(pem.expose_secret()));
-            config.with_tls(mode, root.map(|root| mounted(root, &app.name)))
-        }
-        Err(_) => config,
-    };
+    let config = with_tls(app, data, config);
     let complete = !password.expose_secret().is_empty()
         && write(app, &config).is_ok_and(|expected| missing(app, data, &expected).is_empty());
     Stored { user, password, complete }
+}
+
+fn with_tls(app: &App, data: &SecretData, config: ConnectionConfig) -> ConnectionConfig {
+    let Some(Ok(mode)) = data.get("DB_SSLMODE").map(|mode| mode.expose_secret().parse()) else { return config };
+    let root = data.get("ca.crt").map(|pem| RootCertificate::pem(pem.expose_secret()));
+    config.with_tls(mode, root.map(|root| mounted(root, &app.name)))
+}
+
+/// Whether a Secret is whole, as far as that can be told without the app's record: all our keys say what the guide's five
+/// say, if in words of somebody else's.
+pub(crate) fn is_sound(app: &App, data: &SecretData) -> bool {
+    let Foreign { host, port, database, user, password } = read_foreign(data);
+    let (Some(host), Some(port), Some(database), Some(user), Some(password)) = (host, port, database, user, password)
+    else {
+        return false;
+    };
+    let config = with_tls(app, data, ConnectionConfig::new(host, port, database, user).with_password(password));
+    // The schema is a matter of the record.
+    let says = |key: &str, value: &SecretString| {
+        key == "DB_SCHEMA" || data.get(key).is_some_and(|stored| agrees(true, key, stored, value))
+    };
+    write(app, &config).is_ok_and(|expected| expected.iter().all(|(key, value)| says(key, value)))
 }
 
 /// Those of the expected keys that a Secret lacks, or that say something else in it; more keys do not matter.
@@ -129,7 +145,7 @@ fn identity(config: &ConnectionConfig) -> (&str, u16, &str, &str, Option<&str>) 
 }
 
 /// One newline at the end is an editor's.
-fn trimmed(value: &str) -> &str {
+pub(crate) fn trimmed(value: &str) -> &str {
     value.strip_suffix('\n').map_or(value, |value| value.strip_suffix('\r').unwrap_or(value))
 }
 

@@ -66,13 +66,15 @@ impl Environment {
         }
     }
 
-    /// The same environment by another kubeconfig.
+    /// The same environment by another kubeconfig, which is taken for that of another cluster: what the file says of the way to
+    /// the server is the way to another one then.
     ///
     /// # Errors
     /// `InvalidInput` when nothing of it is in Kubernetes, as for [`Self::with_context`] and [`Self::with_namespace`].
     #[cfg(feature = "kubernetes")]
     pub fn with_kubeconfig(self, path: impl Into<std::path::PathBuf>) -> Result<Self> {
         self.in_cluster("a kubeconfig", |remote| {
+            remote.lose_way();
             remote.cluster = remote.cluster.clone().with_kubeconfig(path);
         })
     }
@@ -134,9 +136,9 @@ impl Environment {
     /// # Errors
     /// `NotFound` when there is no Secret of that app, `Failed` when it is damaged: `create` mends it.
     pub async fn credentials(&self, app: &AppName) -> Result<SecretData> {
-        // The Secret's name and the words of its keys do not depend on the app's record.
+        // The Secret's name does not depend on the app's record.
         let app = App::derive(&AppSpec::new(app.clone()), &self.name, None)?;
-        server::load(self.secrets().await?.as_ref(), &app).await.map(|(data, _)| data)
+        server::load_unrecorded(self.secrets().await?.as_ref(), &app).await
     }
 
     /// Makes the server serve: starts it, and makes it the first time. That it serves already is not an error.

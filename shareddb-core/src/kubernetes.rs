@@ -13,7 +13,7 @@ use crate::error::{ApiRequest, Error, Result};
 use crate::file::blocking;
 use crate::names::NamespaceName;
 
-/// What a call may take, retries of the client included. Longer than an API server needs to restart.
+/// What a call may take; longer than an API server needs to restart.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What a login in a pod is called, where there is no kubeconfig and so no context.
 const IN_CLUSTER: &str = "in-cluster";

@@ -225,7 +225,7 @@ impl Provisioner {
             self.server.secrets().check(&plan.app.secret).await?;
         }
         let execution = Execution::new(&self.server, lock, &self.listener, &plan, observation, self.lock_patience);
-        let proof = execution.run(&plan.steps).await.map_err(|error| goal.explain(error))?;
+        let proof = execution.run(&plan.steps).await.map_err(|error| goal.explain(error, self.server.environment()))?;
         plan.steps.splice(0..0, before);
         Ok(Report::new(plan, proof))
     }

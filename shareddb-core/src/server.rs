@@ -171,19 +171,37 @@ impl Server {
 /// # Errors
 /// `NotFound` when there is none, `Failed` when a key is missing or contradicts another.
 pub(crate) async fn load(store: &dyn SecretStore, app: &App) -> Result<(SecretData, Stored)> {
-    let (name, place) = (&app.name, store.describe(&app.secret));
+    let data = held(store, app).await?;
+    let stored = credentials::read(app, &data);
+    if stored.complete { Ok((data, stored)) } else { Err(damaged(store, app)) }
+}
+
+/// The same where the app's record is not known: an adopted app has words of its own.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) async fn load_unrecorded(store: &dyn SecretStore, app: &App) -> Result<SecretData> {
+    let data = held(store, app).await?;
+    if credentials::is_sound(app, &data) { Ok(data) } else { Err(damaged(store, app)) }
+}
+
+async fn held(store: &dyn SecretStore, app: &App) -> Result<SecretData> {
+    let (name, environment, place) = (&app.name, &app.environment, store.describe(&app.secret));
     let Some(secret) = store.load(&app.secret).await?.filter(|secret| secret.app.as_ref() == Some(name)) else {
         return Err(Error::not_found("secret_missing", format!("there is no {place} of app {name}")).with_hint(
-            format!("`shareddb create {name}` makes it, and keeps the data of an app that exists; `shareddb list` shows the apps"),
+            format!(
+                "`shareddb create {name} -e {environment}` makes it, and keeps the data of an app that exists; \
+                 `shareddb list -e {environment}` shows the apps"
+            ),
         ));
     };
-    let stored = credentials::read(app, &secret.data);
-    if !stored.complete {
-        let message = format!("{place} is damaged: a key is missing or contradicts another");
-        return Err(Error::failed("secret_incomplete", message)
-            .with_hint(format!("`shareddb create {name}` mends it and keeps the data")));
-    }
-    Ok((secret.data, stored))
+    Ok(secret.data)
+}
+
+fn damaged(store: &dyn SecretStore, app: &App) -> Error {
+    let (name, environment, place) = (&app.name, &app.environment, store.describe(&app.secret));
+    Error::failed("secret_incomplete", format!("{place} is damaged: a key is missing or contradicts another"))
+        .with_hint(format!("`shareddb create {name} -e {environment}` mends it and keeps the data"))
 }
 
 /// Whoever waits for a lock of ours is told this name.

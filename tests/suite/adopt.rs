@@ -440,6 +440,8 @@ async fn the_command_shows_what_it_would_do_and_does_it() {
     let again = shareddb(server.home(), &["create", name, "--adopt"]).expect_code(0);
     assert_eq!(again.stdout, format!("app/{name} unchanged\n"));
     // The Secret was made for the second login.
+    let settings = shareddb(server.home(), &["env", name]).expect_code(0);
+    assert!(settings.stdout.contains("DB_PASSWORD=") && settings.stdout.contains("DB_SCHEMA="), "{}", settings.stdout);
     let undo = shareddb(server.home(), &["create", name, "--undo-adopt"]).expect_code(5);
     assert!(undo.stderr.contains("has been issued"), "{undo:?}");
 }

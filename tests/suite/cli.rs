@@ -150,7 +150,7 @@ async fn list_and_status_say_the_same_of_each_app() {
     assert_eq!(drifted["app"]["name"], "drifted");
     let steps = drifted["drift"].as_array().unwrap().iter().map(|step| &step["step"]);
     assert!(steps.collect::<Vec<_>>().contains(&&"alter-role".into()) && drifted["dropping"] == false, "{drifted}");
-    let finish = status.stdout.matches("shareddb drop half --no-backup --confirm half").count();
+    let finish = status.stdout.matches("shareddb drop half -e local --no-backup --confirm half").count();
     assert_eq!(finish, 1, "{}", status.stdout);
 
     server.sql("postgres", "GRANT CONNECT ON DATABASE postgres TO PUBLIC").await;
@@ -221,7 +221,11 @@ async fn a_damaged_secret_is_not_used_and_create_mends_it() {
     {
         let output = shareddb(home, args).expect_code(1);
         assert!(output.stdout.is_empty() && output.stderr.contains(&secret), "{args:?}: {output:?}");
-        assert!(output.stderr.contains(&format!("hint: `shareddb create {app}`")), "{args:?}: {}", output.stderr);
+        assert!(
+            output.stderr.contains(&format!("hint: `shareddb create {app} -e local`")),
+            "{args:?}: {}",
+            output.stderr
+        );
         assert!(!output.stderr.contains("0ther-Text") && !output.stderr.contains(&password), "{}", output.stderr);
     }
     shareddb(home, &["create", app.as_str()]).expect_code(0);

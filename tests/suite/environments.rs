@@ -59,7 +59,8 @@ async fn admin_secret(cluster: &Cluster, namespace: &str, name: &str, admin: &Co
     let [user, word] = keys;
     let secret: Secret = serde_json::from_value(json!({
         "metadata": {"name": name},
-        "stringData": {user: admin.user(), word: password(admin)},
+        // As from a file that an editor has ended with a newline.
+        "stringData": {user: format!("{}\n", admin.user()), word: format!("{}\n", password(admin))},
     }))
     .unwrap();
     secrets(cluster, namespace).await.create(&PostParams::default(), &secret).await.unwrap();

@@ -24,7 +24,10 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
             "backup_impossible",
             "this version cannot take the backup that comes before a drop",
         )
-        .with_hint(format!("drop it without one: shareddb drop {app} --no-backup --confirm {app}")));
+        .with_hint(format!(
+            "drop it without one: shareddb drop {app}{} --no-backup --confirm {app}",
+            context.flags()
+        )));
     }
     let confirmed = match &args.confirm {
         Some(name) => name.clone(),

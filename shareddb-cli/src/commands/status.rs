@@ -35,7 +35,8 @@ impl View for Report {
             (_, []) => text += "\nNo apps.\n",
             (_, apps) => text += &format!("\n{}", table(apps).render(style.paint)),
         }
-        let troubles = apps.iter().filter(|app| !health::is_well(app)).map(|app| trouble(app, style.paint));
+        let troubles =
+            apps.iter().filter(|app| !health::is_well(app)).map(|app| trouble(app, environment, style.paint));
         text + &troubles.collect::<String>()
     }
 
@@ -127,7 +128,7 @@ fn login(status: &AppStatus) -> &str {
 }
 
 /// What is not as it should be with one app, and the command that repairs it.
-fn trouble(status: &AppStatus, paint: Paint) -> String {
+fn trouble(status: &AppStatus, environment: &str, paint: Paint) -> String {
     let name = &status.summary.app.name;
     let problem = status.problem.iter().flat_map(|problem| {
         let hint = problem.hint.iter().map(|hint| format!("  fix: {}\n", printable(hint)));
@@ -136,8 +137,8 @@ fn trouble(status: &AppStatus, paint: Paint) -> String {
     let notices = status.notices.iter().map(|notice| format!("  note: {}\n", printable(notice)));
     let gaps = status.gaps.iter().map(|gap| format!("  gap: {}\n", printable(&gap.to_string())));
     let drift = status.drift.iter().map(|step| console::change(step.change(), step, paint) + "\n");
-    let finish = format!("  finish: shareddb drop {name} --no-backup --confirm {name}\n");
-    let repair = format!("  fix: shareddb create {name}\n");
+    let finish = format!("  finish: shareddb drop {name} -e {environment} --no-backup --confirm {name}\n");
+    let repair = format!("  fix: shareddb create {name} -e {environment}\n");
     // A problem has its own way out.
     let finish = (status.summary.dropping && status.problem.is_none()).then_some(finish);
     let repair = (!status.drift.is_empty()).then_some(repair);

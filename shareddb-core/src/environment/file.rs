@@ -436,6 +436,17 @@ mod tests {
             assert_eq!(plain.clone().with_context("c").unwrap_err().code(), "not_in_kubernetes");
             let moved = environment("", "stage").unwrap().with_namespace("other".parse().unwrap()).unwrap();
             assert!(format!("{moved:?}").contains("other"));
+
+            let routed = || environment("[env.stage]\nhostaddr = '127.0.0.1'\ncontext = 'c'", "stage").unwrap();
+            let has_way = |environment: Result<Environment>| match environment.unwrap().place {
+                Place::Remote(remote) => remote.route.is_some(),
+                #[cfg(feature = "local")]
+                Place::Local(_) => panic!("it is not local"),
+            };
+            assert!(has_way(Ok(routed())) && has_way(routed().with_context("c")));
+            assert!(has_way(routed().with_namespace("stage".parse().unwrap())));
+            assert!(!has_way(routed().with_context("d")) && !has_way(routed().with_kubeconfig("/k")));
+            assert!(!has_way(routed().with_namespace("other".parse().unwrap())));
         }
         assert_eq!(plain.name().as_str(), "x");
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::connection::{ConnectionConfig, RootCertificate};
+use crate::credentials;
 use crate::error::{Error, Result};
 use crate::file::{self, blocking};
 #[cfg(feature = "kubernetes")]
@@ -209,7 +210,9 @@ impl Remote {
                 };
                 // A URL names the admin already.
                 let user = USER_KEYS.iter().find_map(|key| secret.data.get(*key)).filter(|_| self.admin.is_none());
-                let config = user.into_iter().fold(config, |config, user| config.with_user(user.expose_secret()));
+                let config = user
+                    .into_iter()
+                    .fold(config, |config, user| config.with_user(credentials::trimmed(user.expose_secret())));
                 Ok(config.with_password(of_secret(&secret.data, key.as_deref(), &place)?))
             }
         }
@@ -243,9 +246,7 @@ async fn from_file(path: &Path) -> Result<SecretString> {
         let text = file::read_text(&path).map_err(|error| {
             Error::from_io(format!("cannot read the admin's password in {}", path.display()), error)
         })?;
-        // One newline at the end is the editor's.
-        let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-        Ok(SecretString::from(text))
+        Ok(SecretString::from(credentials::trimmed(&text)))
     })
     .await
 }
@@ -255,7 +256,7 @@ fn of_secret(data: &SecretData, key: Option<&str>, place: &str) -> Result<Secret
         Some(key) => data.get(key),
         None => PASSWORD_KEYS.iter().find_map(|key| data.get(*key)),
     };
-    found.cloned().ok_or_else(|| {
+    found.map(|password| SecretString::from(credentials::trimmed(password.expose_secret()))).ok_or_else(|| {
         let wanted = key.map_or(PASSWORD_KEYS.join(", "), str::to_owned);
         let keys = data.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         Error::not_found("admin_password_missing", format!("{place} has no key {wanted}")).with_hint(format!(

@@ -54,6 +54,14 @@ impl Error {
                 failed(": its program cannot be run".into()).with_source(source)
             }
             kube::Error::Auth(_) => failed(String::new()),
+            // Its address may hold a password.
+            kube::Error::ProxyProtocolDisabled { .. } | kube::Error::ProxyProtocolUnsupported { .. } => {
+                Self::invalid_input(
+                    "proxy_unsupported",
+                    format!("context {context} is behind a proxy, which is not supported"),
+                )
+                .with_hint("unset HTTPS_PROXY and proxy-url for it, and reach the API server directly")
+            }
             source => Self::invalid_input("kubeconfig_invalid", format!("context {context} is of no use: {source}")),
         }
     }

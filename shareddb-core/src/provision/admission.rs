@@ -96,9 +96,9 @@ pub(crate) fn check_server(server: &ServerFacts) -> Result<()> {
 /// can be undone by create.
 fn check_data(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
     let gone = observed.database.as_ref().is_none_or(|database| database.invalid);
-    let (name, database) = (&app.name, app.database.as_str());
+    let (name, database, environment) = (&app.name, app.database.as_str(), &observed.environment);
     let other = observed.marks.other_databases(app).next();
-    let drop = format!("shareddb drop {name} --no-backup --confirm {name}");
+    let drop = format!("shareddb drop {name} -e {environment} --no-backup --confirm {name}");
     match record.map(|mark| mark.progress) {
         Some(Some(Progress::Dropping)) if gone => {
             Err(Error::refused("drop_unfinished", format!("app {name} is half dropped, its data are gone"))
@@ -112,7 +112,7 @@ fn check_data(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<(
                     statements::rename_database(other, database)
                 )),
                 None => error.with_hint(format!(
-                    "bring it back under that name; or else begin anew with an empty one: {drop}, and then: shareddb create {name}"
+                    "bring it back under that name; or else begin anew with an empty one: {drop}, and then: shareddb create {name} -e {environment}"
                 )),
             })
         }
@@ -146,7 +146,7 @@ pub(crate) fn check_claims(app: &App, observed: &Observed) -> Result<()> {
 fn check_roles(app: &App, record: Option<&Mark>, observed: &Observed) -> Result<()> {
     let exists = |role: &&str| observed.roles.contains_key(*role);
     if let (None, Some(role)) = (record, app.roles().map(AsRef::as_ref).find(exists)) {
-        return Err(taken("role", role, "it exists and is not shareddb's"));
+        return Err(made_by_hand("role", role));
     }
     let unmarked = observed.roles.contains_key(app.owner.as_str())
         && observed.marks.on(Bearer::Role, app.owner.as_str()).is_none();
@@ -171,7 +171,7 @@ fn check_database(app: &App, record: Option<&Mark>, observed: &Observed) -> Resu
             )),
             None => lost_mark(Bearer::Database, app),
         }),
-        (None, None) => Err(taken("database", name, "it exists and is not shareddb's")),
+        (None, None) => Err(made_by_hand("database", name)),
     }
 }
 
@@ -271,9 +271,14 @@ pub(crate) fn other_apps<'a>(except: &'a AppName, observed: &'a Observed) -> imp
 }
 
 fn taken(kind: &str, name: &str, why: &str) -> Error {
-    Error::conflict("name_taken", format!("{kind} {name:?} cannot be used: {why}")).with_hint(
-        "choose another name for the app, or other ones with --database and --user; \
-             if the app was made by hand, --adopt takes it over",
+    Error::conflict("name_taken", format!("{kind} {name:?} cannot be used: {why}"))
+        .with_hint("choose another name for the app, or other ones with --database and --user")
+}
+
+fn made_by_hand(kind: &str, name: &str) -> Error {
+    taken(kind, name, "it exists and is not shareddb's").with_hint(
+        "choose another name for the app, or other ones with --database and --user; if the app was made by hand, --adopt \
+         takes it over",
     )
 }
 

@@ -61,8 +61,9 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
 
     let credential = credential(login, &legacy.secret);
     let (walls, gaps, open) = walls(spec, &app, observed);
-    let mut steps = swap::steps(&app, adopt, observed, login, inventory);
-    steps.extend(walls);
+    // While the lock over what all apps share is still held.
+    let mut steps = walls;
+    steps.extend(swap::steps(&app, adopt, observed, login, inventory));
     steps.extend(sessions(&app, observed, true));
     steps.extend(heritage::taken(inventory, &app, app.login(Slot::One).as_str(), &adopt.take_from));
     // Where they go is decided by a second look, from within.

@@ -2,7 +2,7 @@
 
 use crate::app::AppSpec;
 use crate::error::Error;
-use crate::names::AppName;
+use crate::names::{AppName, EnvironmentName};
 
 /// What is to become of an app; a fresh plan is made from it before anything is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +22,11 @@ impl Goal {
     }
 
     /// The error that cut a run short, and what it may leave behind where that is not obvious.
-    pub(crate) fn explain(&self, error: Error) -> Error {
+    pub(crate) fn explain(&self, error: Error, environment: &EnvironmentName) -> Error {
         let Self::Drop(name) = self else { return error };
         let hint = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
         error.with_hint(format!(
-            "{hint}the app may be closed by now: drop it again, or, while its database is there, open it with: shareddb create {name}"
+            "{hint}the app may be closed by now: drop it again, or, while its database is there, open it with: shareddb create {name} -e {environment}"
         ))
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
     }
     if !observed.owns_database(&app) || observed.inside.is_none() {
         return Err(Error::refused("undo_too_late", format!("database {} is not as it was adopted", app.database))
-            .with_hint(format!("put that right first: shareddb create {name}")));
+            .with_hint(format!("put that right first: shareddb create {name} -e {}", observed.environment)));
     }
     let slots: Vec<RoleName> = app.roles().filter(|role| **role != app.owner).cloned().collect();
     let slots = slots.into_iter().filter(|role| observed.roles.contains_key(role.as_str())).collect();
