@@ -316,7 +316,7 @@ fn wrong_usage_ends_with_2_and_help_with_0() {
         let output = shareddb(home, args).expect_code(2);
         assert!(output.stdout.is_empty());
     }
-    let unknown = shareddb(home, &["list", "-e", "production"]).expect_code(4);
+    let unknown = shareddb(home, &["list", "-e", "elsewhere"]).expect_code(4);
     assert!(unknown.stderr.contains("local"), "{}", unknown.stderr);
     let help = shareddb(home, &["--help"]).expect_code(0).stdout;
     for command in ["deploy", "create", "list", "status", "env", "psql", "drop", "completion"] {
