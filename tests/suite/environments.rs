@@ -246,14 +246,19 @@ async fn a_pod_acts_as_its_service_account() {
     assert_eq!(pod("list -e production --context admin").code, Some(4));
 }
 
-/// Runs the command where kubelet has mounted a service account, in mounts of its own.
+/// Runs the command where kubelet has mounted a service account: in mounts of its own, or, in a chroot, which cannot have
+/// them and is no pod either, in the place itself.
 fn in_pod(estate: &Estate, account: &Path, line: &str) -> Output {
-    let script = "mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io && \
-                  cp -r \"$0\" /run/secrets/kubernetes.io/serviceaccount && exec \"$@\"";
+    let place = "mkdir -p /run/secrets/kubernetes.io && cp -r \"$0\" /run/secrets/kubernetes.io/serviceaccount";
+    let separate = run(Command::new("mountpoint").args(["-q", "/"])).code == Some(0);
+    let script = match separate {
+        true => format!("mount -t tmpfs none /run && {place} && exec \"$@\""),
+        false => format!("test ! -e /run/secrets && trap 'rm -r /run/secrets' EXIT && {place} && \"$@\""),
+    };
     let url = estate.cluster.url();
     let (host, port) = url.strip_prefix("https://").unwrap().split_once(':').unwrap();
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script]).arg(account).arg(program("shareddb"));
+    let mut command = Command::new(if separate { "unshare" } else { "env" });
+    command.args(separate.then_some("--mount")).args(["sh", "-c", &script]).arg(account).arg(program("shareddb"));
     command.args(line.split_whitespace()).current_dir(&estate.home);
     command.env("SHAREDDB_HOME", &estate.home).env("HOME", &estate.home).env_remove("KUBECONFIG");
     command.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port);

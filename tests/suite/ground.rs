@@ -154,10 +154,7 @@ async fn nobody_listens_where_the_server_should_be() {
 async fn the_admin_is_no_superuser() {
     let server = TestServer::start().await;
     server
-        .sql(
-            "postgres",
-            "CREATE ROLE clerk LOGIN CREATEDB CREATEROLE PASSWORD 'x'; GRANT CONNECT ON DATABASE postgres TO clerk",
-        )
+        .sql("postgres", "CREATE ROLE clerk LOGIN CREATEROLE PASSWORD 'x'; GRANT CONNECT ON DATABASE postgres TO clerk")
         .await;
     // Our pg_hba.conf lets nobody into that database but the admin.
     server.set_access_rules("host all all 127.0.0.1/32 scram-sha-256\n").await;
