@@ -1,7 +1,7 @@
 //! Names that are safe by construction.
 //!
-//! Each type here is text that passed its grammar, so that nothing further on has to ask. All are
-//! ASCII: two names that look alike are alike.
+//! Each type here is text that passed its grammar, so that nothing further on has to ask. What is chosen here is ASCII: two
+//! names that look alike are alike. What exists already may have any printable name.
 
 use std::fmt;
 use std::str::FromStr;

@@ -28,7 +28,7 @@ const USER_NAME: &str = "config.toml";
 const VARIABLE: &str = "SHAREDDB_ENV";
 /// These exist without a file, as namespaces of the same name.
 const KNOWN: [&str; 2] = ["production", "stage"];
-/// Where [`deploy`](Environment::deploy) and the guide's own Secret keep the admin's password.
+/// Where the admin's password is kept unless the file says otherwise.
 const ADMIN_SECRET: &str = "postgres-admin";
 const CLUSTER_DOMAIN: &str = "cluster.local";
 
