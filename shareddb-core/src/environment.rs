@@ -17,6 +17,7 @@ use crate::secrets::{SecretData, SecretStore};
 use crate::server::{self, Server};
 
 mod file;
+mod location;
 mod remote;
 
 pub use file::Environments;

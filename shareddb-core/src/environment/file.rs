@@ -1,20 +1,19 @@
 //! The file `shareddb.toml`, which names environments.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
+use super::location::{NAME, places, trusted};
 use super::remote::{Password, Remote, Route, Store};
 use super::{Environment, LOCAL, Place};
 use crate::connection::{ConnectionConfig, RootCertificate};
 use crate::error::{Error, Result};
-use crate::file::own_uid;
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes::Cluster;
 #[cfg(feature = "local")]
@@ -22,9 +21,6 @@ use crate::local::LocalHome;
 use crate::names::{EnvironmentName, NamespaceName, SecretName};
 use crate::{file, home};
 
-const NAME: &str = "shareddb.toml";
-/// The same file among a user's settings.
-const USER_NAME: &str = "config.toml";
 const VARIABLE: &str = "SHAREDDB_ENV";
 /// These exist without a file, as namespaces of the same name.
 const KNOWN: [&str; 2] = ["production", "stage"];
@@ -278,39 +274,12 @@ impl Environments {
     }
 }
 
-fn places() -> Vec<PathBuf> {
-    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let above = env::current_dir().map(|dir| dir.ancestors().map(|dir| dir.join(NAME)).collect()).unwrap_or_default();
-    let settings = || {
-        let xdg = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
-        Some(xdg.or_else(|| Some(variable("HOME")?.join(".config")))?.join("shareddb"))
-    };
-    let user = variable("SHAREDDB_HOME").or_else(settings).map(|folder| folder.join(USER_NAME));
-    [above, user.into_iter().collect::<Vec<_>>()].concat()
-}
-
 /// A message of the parser without what it quotes: in the wrong place that may be a URL with a password.
 fn without_values(message: &str) -> String {
     match (message.find('"'), message.rfind('"')) {
         (Some(first), Some(last)) if first < last => format!("{}…{}", &message[..first], &message[last + 1..]),
         _ => message.to_owned(),
     }
-}
-
-/// Whoever wrote the file says which files and variables are sent to which server as a password: it has to be one of us.
-fn trusted(path: &Path) -> Result<()> {
-    let metadata =
-        fs::metadata(path).map_err(|error| Error::from_io(format!("cannot look at {}", path.display()), error))?;
-    // With sudo one works in folders of one's own.
-    let sudo = || env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok());
-    let ours = [0, own_uid()].contains(&metadata.uid()) || own_uid() == 0 && sudo() == Some(metadata.uid());
-    let reason = match (ours, metadata.mode() & 0o002 != 0) {
-        (true, false) => return Ok(()),
-        (true, true) => "everybody may write it",
-        (false, _) => "it belongs to another user",
-    };
-    Err(Error::refused("env_file_untrusted", format!("{} is not read: {reason}", path.display()))
-        .with_hint("it says where passwords are sent; make it yours (chown, chmod o-w), or work in another folder"))
 }
 
 fn invalid(message: String) -> Error {

@@ -43,7 +43,7 @@ impl KubernetesStore {
     }
 
     /// A Role that allows everything this store asks for, as one line of JSON for `kubectl apply -f -`.
-    pub fn role(namespace: &str) -> String {
+    fn role(namespace: &str) -> String {
         format!(
             r#"{{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{{"name":"shareddb","namespace":"{namespace}"}},"rules":[{{"apiGroups":[""],"resources":["secrets"],"verbs":["get","create","update","delete"]}}]}}"#
         )
@@ -105,7 +105,9 @@ impl KubernetesStore {
             Err(error) => return Err(error),
         };
         match self.get(name).await {
-            Ok(Some(found)) if annotation(&found, WRITE) == annotation(written, WRITE) => version(&found),
+            Ok(Some(found)) if annotation(&found, WRITE) == annotation(written, WRITE) => {
+                version(&found)
+            }
             _ => Err(refusal),
         }
     }
