@@ -105,9 +105,7 @@ impl KubernetesStore {
             Err(error) => return Err(error),
         };
         match self.get(name).await {
-            Ok(Some(found)) if annotation(&found, WRITE) == annotation(written, WRITE) => {
-                version(&found)
-            }
+            Ok(Some(found)) if annotation(&found, WRITE) == annotation(written, WRITE) => version(&found),
             _ => Err(refusal),
         }
     }
