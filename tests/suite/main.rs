@@ -5,6 +5,7 @@ mod abroad;
 mod adopt;
 mod adopt_crash;
 mod adopt_majors;
+mod adopt_plain;
 mod adopt_refusals;
 mod adopt_undo;
 mod cli;
