@@ -24,23 +24,23 @@ use crate::kubernetes_store::{secrets, store};
 const SHOP: &str = "shop";
 
 /// A server, a namespace, and an app's name.
-struct Ground {
-    cluster: &'static Cluster,
-    server: TestServer,
-    namespace: String,
-    store: KubernetesStore,
+pub(crate) struct Ground {
+    pub(crate) cluster: &'static Cluster,
+    pub(crate) server: TestServer,
+    pub(crate) namespace: String,
+    pub(crate) store: KubernetesStore,
     name: AppName,
 }
 
 impl Ground {
-    async fn new(stem: &str) -> Self {
+    pub(crate) async fn new(stem: &str) -> Self {
         let cluster = Cluster::shared().await;
         let (server, namespace) = (TestServer::start().await, cluster.namespace(stem).await);
         let store = store(&cluster.kubeconfig(), &namespace).await;
         Self { cluster, server, namespace, store, name: unique(stem) }
     }
 
-    async fn provisioner(&self, kubeconfig: &Path) -> Provisioner {
+    pub(crate) async fn provisioner(&self, kubeconfig: &Path) -> Provisioner {
         let store = Arc::new(store(kubeconfig, &self.namespace).await);
         Provisioner::new(Server::new(SHOP.parse().unwrap(), self.server.admin(), store))
     }
@@ -143,7 +143,7 @@ async fn killed_at_any_event_the_next_run_comes_to_the_same_end() {
             if verb == "drop" {
                 ground.create(&provisioner).await.unwrap();
             }
-            let done = outlives(&ground, &home, verb, event);
+            let done = outlives(&ground, &home, &ground.name, verb, event);
             watch.assert_safe(&when).await;
             if verb == "create" {
                 ground.assert_converges(&watch, &provisioner, &with, &when).await;
@@ -164,7 +164,7 @@ async fn killed_at_any_event_the_next_run_comes_to_the_same_end() {
 }
 
 /// A home whose file names the ground's server and namespace as the environment to use.
-async fn settings(ground: &Ground) -> PathBuf {
+pub(crate) async fn settings(ground: &Ground) -> PathBuf {
     let admin = ground.server.admin();
     let (home, local) = (ground.server.home().to_owned(), ground.server.local().home());
     let text = format!(
@@ -181,10 +181,10 @@ async fn settings(ground: &Ground) -> PathBuf {
 }
 
 /// Runs one verb in a process that kills itself at an event. Whether it came to its end before.
-fn outlives(ground: &Ground, home: &Path, verb: &str, event: usize) -> bool {
+pub(crate) fn outlives(ground: &Ground, home: &Path, app: &AppName, verb: &str, event: usize) -> bool {
     let mut command = Command::new(program("provision-and-die"));
     command.env("SHAREDDB_HOME", home).env("KUBECONFIG", ground.cluster.kubeconfig()).current_dir(home);
-    let output = run(command.args([ground.name.as_str(), verb, &event.to_string()]));
+    let output = run(command.args([app.as_str(), verb, &event.to_string()]));
     match output.code {
         Some(0) => true,
         None => false,
