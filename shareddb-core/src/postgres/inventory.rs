@@ -68,8 +68,8 @@ fn missing(database: &str) -> Error {
 const BUILT_IN_PATH: &str = "\"$user\", public";
 
 const DATABASE: &str = "SELECT pg_encoding_to_char(encoding)::text, \
-     ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname), \
-     ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = d.datname) \
+     ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1), \
+     ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = d.datname ORDER BY 1) \
      FROM pg_database d WHERE datname = $1";
 
 const LOGIN: &str = "SELECT oid, rolname = current_user OR oid = 10, \
