@@ -56,6 +56,11 @@ impl ForeignServer {
 
     /// One for a test that disturbs others, with its `pg_hba.conf`.
     pub async fn start(major: u32, rules: &str) -> Self {
+        Self::start_with(major, rules, "").await
+    }
+
+    /// The same with lines of its own in `postgresql.conf`.
+    pub async fn start_with(major: u32, rules: &str, lines: &str) -> Self {
         let programs = archive::programs(major).await;
         let home = temporary_home();
         let reaper = Reaper::of(&home);
@@ -68,7 +73,7 @@ impl ForeignServer {
         write(&account, &data.join("pg_hba.conf"), rules);
         let port = free_port();
         let mut settings = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).expect("it was made");
-        write!(settings, "{}", postgresql_conf(port)).expect("it can be written");
+        write!(settings, "{}{lines}", postgresql_conf(port)).expect("it can be written");
         account.run(Command::new(programs.join("pg_ctl")).args(["start", "--wait", "--silent"]).args([
             "--pgdata".as_ref(),
             data.as_os_str(),

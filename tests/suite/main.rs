@@ -4,6 +4,7 @@
 mod abroad;
 mod adopt;
 mod adopt_crash;
+mod adopt_hazards;
 mod adopt_kubernetes;
 mod adopt_majors;
 mod adopt_refusals;
