@@ -114,6 +114,25 @@ impl ForeignServer {
         DirectoryStore::new(self.home.join("secrets"))
     }
 
+    /// What `SHAREDDB_HOME` has to be for a command to use this server as one of the admins.
+    pub fn home_of(&self, admin: &ConnectionConfig) -> PathBuf {
+        let home = self.home.join(admin.user());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&home).expect("the home is ours");
+        let password = home.join("password");
+        write(&Account(None), &password, PASSWORD);
+        let text = format!(
+            "default = 'foreign'\n[env.foreign]\nadmin_url = 'postgresql://{}@{}:{}/postgres'\nadmin_password_file = '{}'\n\
+             store = 'dir:{}'\n",
+            admin.user(),
+            admin.host(),
+            admin.port(),
+            password.display(),
+            self.home.join("secrets").display()
+        );
+        fs::write(home.join("config.toml"), text).expect("the home is ours");
+        home
+    }
+
     /// A session of the superuser.
     pub async fn session(&self, database: &str) -> Session {
         server::session(&self.superuser(), database).await

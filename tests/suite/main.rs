@@ -21,6 +21,7 @@ mod extensions;
 mod faults;
 mod forbidden;
 mod foreign;
+mod foreign_crash;
 mod ground;
 mod isolation;
 mod kubernetes;
