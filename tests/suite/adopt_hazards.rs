@@ -262,3 +262,28 @@ async fn who_else_has_rights_keeps_them_and_nobody_else_comes_in() {
     assert_eq!(refusal::login(&as_role("passer")).await, NO_RIGHT);
     assert!(hand.provisioner.plan(&hand.spec(|_| {})).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn whatever_looks_at_the_roles_name_is_found_on_any_major() {
+    for major in MAJORS {
+        let server = ForeignServer::start(major, RULES).await;
+        let hand = Hand::made(&server, "named").await;
+        hand.sql(
+            "CREATE TABLE rows (who text DEFAULT CURRENT_ROLE, text text DEFAULT 'current_user'); \
+             CREATE POLICY by_user ON rows USING (who = USER); CREATE POLICY by_check ON rows WITH CHECK (who = session_user); \
+             CREATE POLICY by_number ON rows USING (who <> text AND current_date > '2020-01-01' AND current_catalog = text); \
+             CREATE VIEW own AS SELECT * FROM rows WHERE who = current_user; CREATE VIEW other AS SELECT text FROM rows",
+        )
+        .await;
+        let error = hand.provisioner.plan(&hand.spec(|_| {})).await.unwrap_err();
+        let causes = error.causes();
+        assert!(
+            causes.len() == 1 && causes[0].contains("by_check on public.rows, by_user on public.rows;"),
+            "{causes:?}"
+        );
+        let plan = hand.provisioner.plan(&hand.spec(|adopt| adopt.accept_name_change = true)).await.unwrap();
+        let told = plan.notices.iter().find(|notice| notice.contains("view public.own")).unwrap();
+        assert!(told.contains("default value") && told.contains("rows") && !told.contains("other"), "{told}");
+        assert!(!told.contains("text"), "{told}");
+    }
+}

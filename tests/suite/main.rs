@@ -8,6 +8,7 @@ mod adopt_hazards;
 mod adopt_kubernetes;
 mod adopt_majors;
 mod adopt_refusals;
+mod adopt_size;
 mod adopt_undo;
 mod cli;
 mod cluster;
