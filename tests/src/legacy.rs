@@ -1,5 +1,6 @@
 //! Apps that somebody made by hand, with the guide's statements, and what is read of them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -73,16 +74,9 @@ impl Legacy {
 
     /// Lays the guide's five keys into a folder, and more beside them.
     pub fn write_secret(&self, server: &TestServer, more: &[(&str, &str)]) {
-        let admin = server.admin();
-        let port = admin.port().to_string();
-        let guide = [
-            ("DB_HOST", admin.host()),
-            ("DB_PORT", &port),
-            ("DB_NAME", &self.database),
-            ("DB_USER", &self.user),
-            ("DB_PASSWORD", &self.password),
-        ];
-        self.write_keys(server, &[guide.as_slice(), more].concat());
+        let guide = self.keys(server);
+        let guide: Vec<(&str, &str)> = guide.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        self.write_keys(server, &[&guide, more].concat());
     }
 
     /// Lays these keys into a folder.
@@ -98,6 +92,39 @@ impl Legacy {
     /// Every object of the database with its owner.
     pub async fn owners(&self, server: &TestServer) -> Vec<String> {
         rows(&server.session(&self.database).await, OWNERS).await
+    }
+
+    /// What is the app's on the server, one object a line, with `APP` for its name: equal for equal apps.
+    pub async fn state(&self, server: &TestServer) -> Vec<String> {
+        let ours = |line: &String| line.contains(self.name.as_str()) || line.contains(&self.stem());
+        let mut lines: Vec<String> = server.catalog().await.into_iter().filter(ours).collect();
+        lines.extend(self.owners(server).await);
+        let mut lines: Vec<String> = lines.iter().map(|line| self.nameless(line)).collect();
+        lines.sort();
+        lines
+    }
+
+    /// A text with `APP` for the app's name.
+    pub fn nameless(&self, text: &str) -> String {
+        text.replace(&self.stem(), "APP").replace(self.name.as_str(), "APP")
+    }
+
+    fn stem(&self) -> String {
+        self.name.as_str().replace('-', "_")
+    }
+
+    /// The guide's five keys.
+    pub fn keys(&self, server: &TestServer) -> BTreeMap<String, String> {
+        let admin = server.admin();
+        [
+            ("DB_HOST", admin.host().to_owned()),
+            ("DB_PORT", admin.port().to_string()),
+            ("DB_NAME", self.database.clone()),
+            ("DB_USER", self.user.clone()),
+            ("DB_PASSWORD", self.password.clone()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
     }
 
     /// How many things of any kind hang on a role in the database.

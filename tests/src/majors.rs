@@ -56,6 +56,11 @@ impl ForeignServer {
 
     /// One for a test that disturbs others, with its `pg_hba.conf`.
     pub async fn start(major: u32, rules: &str) -> Self {
+        Self::start_with(major, rules, "").await
+    }
+
+    /// The same with lines of its own in `postgresql.conf`.
+    pub async fn start_with(major: u32, rules: &str, lines: &str) -> Self {
         let programs = archive::programs(major).await;
         let home = temporary_home();
         let reaper = Reaper::of(&home);
@@ -68,7 +73,7 @@ impl ForeignServer {
         write(&account, &data.join("pg_hba.conf"), rules);
         let port = free_port();
         let mut settings = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).expect("it was made");
-        write!(settings, "{}", postgresql_conf(port)).expect("it can be written");
+        write!(settings, "{}{lines}", postgresql_conf(port)).expect("it can be written");
         account.run(Command::new(programs.join("pg_ctl")).args(["start", "--wait", "--silent"]).args([
             "--pgdata".as_ref(),
             data.as_os_str(),
@@ -112,6 +117,25 @@ impl ForeignServer {
     /// The folder of all Secrets.
     pub fn secrets_folder(&self) -> PathBuf {
         self.home.join("secrets")
+    }
+
+    /// What `SHAREDDB_HOME` has to be for a command to use this server as one of the admins.
+    pub fn home_of(&self, admin: &ConnectionConfig) -> PathBuf {
+        let home = self.home.join(admin.user());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&home).expect("the home is ours");
+        let password = home.join("password");
+        write(&Account(None), &password, PASSWORD);
+        let text = format!(
+            "default = 'foreign'\n[env.foreign]\nadmin_url = 'postgresql://{}@{}:{}/postgres'\nadmin_password_file = '{}'\n\
+             store = 'dir:{}'\n",
+            admin.user(),
+            admin.host(),
+            admin.port(),
+            password.display(),
+            self.home.join("secrets").display()
+        );
+        fs::write(home.join("config.toml"), text).expect("the home is ours");
+        home
     }
 
     /// A session of the superuser.

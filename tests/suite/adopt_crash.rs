@@ -57,16 +57,7 @@ async fn an_adoption_killed_at_any_event_is_finished_by_the_next_run() {
     // An undisturbed one is what to come to.
     let first = make(&server).await;
     provisioner.create(&first.spec()).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
-    let state = async |legacy: &Legacy| {
-        let stem = legacy.name.as_str().replace('-', "_");
-        let known = |line: &String| line.contains(&stem) || line.contains(legacy.name.as_str());
-        let lines = server.catalog().await.into_iter().filter(known);
-        let lines: Vec<String> =
-            lines.map(|line| line.replace(&stem, "APP").replace(legacy.name.as_str(), "APP")).collect();
-        (lines, legacy.owners(&server).await.into_iter().map(|line| line.replace(&stem, "APP")).collect::<Vec<_>>())
-    };
-    let mut reference = state(&first).await;
-    reference.0.sort();
+    let reference = first.state(&server).await;
     let provision = |name| AppSpec::new(name);
     for event in 0.. {
         let legacy = make(&server).await;
@@ -82,9 +73,7 @@ async fn an_adoption_killed_at_any_event_is_finished_by_the_next_run() {
             provisioner.plan(&legacy.spec()).await.unwrap().is_empty()
         })
         .await;
-        let mut end = state(&legacy).await;
-        end.0.sort();
-        assert_eq!(end, reference, "{when}");
+        assert_eq!(legacy.state(&server).await, reference, "{when}");
         assert_eq!(legacy.key(&server, "EXTRA"), "e");
         provisioner.drop(&legacy.name, legacy.name.as_str()).await.unwrap();
         if done {

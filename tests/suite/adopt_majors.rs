@@ -6,9 +6,9 @@ use shareddb_tests::majors::{ForeignServer, MAJORS};
 use shareddb_tests::server::{rows, value};
 
 /// Passwords in either form may come.
-const RULES: &str = "host all all 127.0.0.1/32 md5\n";
+pub(crate) const RULES: &str = "host all all 127.0.0.1/32 md5\n";
 
-async fn make(server: &ForeignServer, stem: &str, encryption: &str) {
+pub(crate) async fn make(server: &ForeignServer, stem: &str, encryption: &str) {
     for statement in [
         format!("CREATE DATABASE {stem}_db"),
         format!("SET password_encryption = '{encryption}'; CREATE USER {stem}_user PASSWORD 'by hand'"),

@@ -1,6 +1,6 @@
 //! An adopted app is given back as it was found.
 
-use shareddb_core::Outcome;
+use shareddb_core::{Adopt, Outcome};
 use shareddb_tests::TestServer;
 use shareddb_tests::legacy::{Legacy, OPEN_RULES, filled_by_admin, filled_by_login};
 use shareddb_tests::server::value;
@@ -69,4 +69,88 @@ async fn what_was_adopted_is_given_back_as_it_was() {
     assert_eq!(provisioner.undo_adopt(&legacy.name).await.unwrap_err().code(), "undo_too_late");
     let made = server.made("made").await;
     assert_eq!(provisioner.undo_adopt(&made.name).await.unwrap_err().code(), "not_adopted");
+}
+
+/// One way in which somebody made an app: what was done beside the guide's statements, and the consent that it takes.
+struct Form {
+    stem: &'static str,
+    sql: &'static str,
+    consent: fn(&mut Adopt),
+}
+
+const FORMS: [Form; 6] = [
+    Form { stem: "guide", sql: "SELECT 1", consent: |_| {} },
+    Form {
+        stem: "owner",
+        sql: "ALTER DATABASE {database} OWNER TO {user}; SET ROLE {user}; REVOKE CONNECT ON DATABASE {database} FROM PUBLIC; \
+              GRANT CONNECT ON DATABASE {database} TO visitor WITH GRANT OPTION",
+        consent: |_| {},
+    },
+    Form { stem: "namesake", sql: "ALTER DATABASE {database} RENAME TO {user}", consent: |_| {} },
+    Form {
+        stem: "grouped",
+        sql: "GRANT crew TO {user} WITH ADMIN OPTION; GRANT {user} TO visitor; ALTER ROLE {user} CREATEDB NOINHERIT",
+        consent: |adopt| adopt.keep_memberships = true,
+    },
+    Form { stem: "mighty", sql: "ALTER ROLE {user} SUPERUSER REPLICATION", consent: |adopt| adopt.demote = true },
+    Form {
+        stem: "settled",
+        sql: "ALTER ROLE {user} SET search_path = \"$user\", public; ALTER DATABASE {database} SET work_mem = '3MB'; \
+              ALTER ROLE {user} IN DATABASE {database} SET statement_timeout = '1min'; ALTER DATABASE {database} CONNECTION LIMIT 50; \
+              REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
+        consent: |_| {},
+    },
+];
+
+#[tokio::test]
+async fn an_app_that_is_used_goes_back_and_forth_and_a_drop_leaves_nothing_of_it() {
+    let server = TestServer::start().await;
+    server.set_access_rules(OPEN_RULES).await;
+    // What stays on a server when its apps go.
+    let first = server.made("first").await;
+    server.sql("postgres", "CREATE ROLE crew; CREATE ROLE visitor LOGIN PASSWORD 'v'").await;
+    let provisioner = server.provisioner().await;
+    provisioner.drop(&first.name, first.name.as_str()).await.unwrap();
+    let bare = server.catalog().await;
+    for Form { stem, sql, consent } in FORMS {
+        let mut legacy = Legacy::make(&server, stem).await;
+        let sql = sql.replace("{database}", &legacy.database).replace("{user}", &legacy.user);
+        server.sql("postgres", &sql).await;
+        if stem == "namesake" {
+            legacy.database.clone_from(&legacy.user);
+        }
+        legacy.write_secret(&server, &[]);
+        legacy.session(&server).await.batch_execute("CREATE TABLE kept (x int)").await.unwrap();
+        let found = (server.catalog().await, legacy.dependencies(&server, &legacy.user).await);
+        let mut spec = legacy.spec();
+        let adopt = spec.adopt.as_mut().unwrap();
+        (adopt.close_to_others, spec.user) = (true, Some(legacy.user.parse().unwrap()));
+        consent(adopt);
+        for round in 1..=2 {
+            let when = format!("{stem}, round {round}");
+            let adopted = provisioner.create(&spec).await;
+            let adopted = adopted.unwrap_or_else(|error| panic!("{when}: {error}: {:?}", error.causes()));
+            assert_eq!(adopted.outcome, Outcome::Adopted, "{when}");
+            let session = legacy.session(&server).await;
+            session
+                .batch_execute("INSERT INTO kept VALUES (1); CREATE TABLE made (x int); INSERT INTO made VALUES (1)")
+                .await
+                .unwrap();
+            drop(session);
+            let released = provisioner.undo_adopt(&legacy.name).await;
+            released.unwrap_or_else(|error| panic!("{when}: {error}: {:?}", error.causes()));
+            let session = legacy.session(&server).await;
+            let rows =
+                "SELECT current_user || ' ' || (SELECT count(*) FROM kept) || ' ' || (SELECT count(*) FROM made)";
+            assert_eq!(value(&session, rows).await, format!("{} {round} 1", legacy.user), "{when}");
+            session.batch_execute("DROP TABLE made").await.unwrap();
+            drop(session);
+            let now = (server.catalog().await, legacy.dependencies(&server, &legacy.user).await);
+            assert_eq!(now, found, "{when}");
+        }
+        provisioner.create(&spec).await.unwrap();
+        provisioner.drop(&legacy.name, legacy.name.as_str()).await.unwrap();
+        assert_eq!(server.catalog().await, bare, "{stem}");
+        assert!(!legacy.folder(&server).exists(), "{stem}");
+    }
 }

@@ -8,7 +8,9 @@ use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use shareddb_core::{AppName, AppSpec, Error, KubernetesStore, Outcome, Provisioner, Result, SecretStore as _, Server};
+use shareddb_core::{
+    AppName, AppSpec, Error, Event, KubernetesStore, Outcome, Provisioner, Result, SecretStore as _, Server, Step,
+};
 use shareddb_tests::TestServer;
 use shareddb_tests::access::rule;
 use shareddb_tests::api_proxy::{ApiProxy, Fault};
@@ -16,7 +18,7 @@ use shareddb_tests::cluster::Cluster;
 use shareddb_tests::command::{program, run};
 use shareddb_tests::proxy::Loss;
 use shareddb_tests::server::unique;
-use shareddb_tests::watch::Watch;
+use shareddb_tests::watch::{Gate, Watch};
 
 use crate::kubernetes_store::{secrets, store};
 
@@ -24,23 +26,26 @@ use crate::kubernetes_store::{secrets, store};
 const SHOP: &str = "shop";
 
 /// A server, a namespace, and an app's name.
-struct Ground {
-    cluster: &'static Cluster,
-    server: TestServer,
-    namespace: String,
-    store: KubernetesStore,
+pub(crate) struct Ground {
+    pub(crate) cluster: &'static Cluster,
+    pub(crate) server: TestServer,
+    pub(crate) namespace: String,
+    pub(crate) store: KubernetesStore,
     name: AppName,
 }
 
 impl Ground {
-    async fn new(stem: &str) -> Self {
-        let cluster = Cluster::shared().await;
+    pub(crate) async fn new(stem: &str) -> Self {
+        Self::on(Cluster::shared().await, stem).await
+    }
+
+    async fn on(cluster: &'static Cluster, stem: &str) -> Self {
         let (server, namespace) = (TestServer::start().await, cluster.namespace(stem).await);
         let store = store(&cluster.kubeconfig(), &namespace).await;
         Self { cluster, server, namespace, store, name: unique(stem) }
     }
 
-    async fn provisioner(&self, kubeconfig: &Path) -> Provisioner {
+    pub(crate) async fn provisioner(&self, kubeconfig: &Path) -> Provisioner {
         let store = Arc::new(store(kubeconfig, &self.namespace).await);
         Provisioner::new(Server::new(SHOP.parse().unwrap(), self.server.admin(), store))
     }
@@ -143,7 +148,7 @@ async fn killed_at_any_event_the_next_run_comes_to_the_same_end() {
             if verb == "drop" {
                 ground.create(&provisioner).await.unwrap();
             }
-            let done = outlives(&ground, &home, verb, event);
+            let done = outlives(&ground, &home, &ground.name, verb, event);
             watch.assert_safe(&when).await;
             if verb == "create" {
                 ground.assert_converges(&watch, &provisioner, &with, &when).await;
@@ -164,7 +169,7 @@ async fn killed_at_any_event_the_next_run_comes_to_the_same_end() {
 }
 
 /// A home whose file names the ground's server and namespace as the environment to use.
-async fn settings(ground: &Ground) -> PathBuf {
+pub(crate) async fn settings(ground: &Ground) -> PathBuf {
     let admin = ground.server.admin();
     let (home, local) = (ground.server.home().to_owned(), ground.server.local().home());
     let text = format!(
@@ -181,15 +186,77 @@ async fn settings(ground: &Ground) -> PathBuf {
 }
 
 /// Runs one verb in a process that kills itself at an event. Whether it came to its end before.
-fn outlives(ground: &Ground, home: &Path, verb: &str, event: usize) -> bool {
+pub(crate) fn outlives(ground: &Ground, home: &Path, app: &AppName, verb: &str, event: usize) -> bool {
     let mut command = Command::new(program("provision-and-die"));
     command.env("SHAREDDB_HOME", home).env("KUBECONFIG", ground.cluster.kubeconfig()).current_dir(home);
-    let output = run(command.args([ground.name.as_str(), verb, &event.to_string()]));
+    let output = run(command.args([app.as_str(), verb, &event.to_string()]));
     match output.code {
         Some(0) => true,
         None => false,
         Some(_) => panic!("{verb}, event {event}: {output:?}"),
     }
+}
+
+/// For how long the API server is away.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Absence {
+    /// It comes back before the call is passed on.
+    Short,
+    /// It comes back when the create has ended.
+    Long,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_at_any_call_delays_a_create_or_ends_it_and_the_next_goes_on() {
+    let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start().await));
+    let ground = Ground::on(cluster, "restarted").await;
+    let proxy = ApiProxy::to(cluster).await;
+    let near = ground.provisioner(&proxy.kubeconfig(&ground.namespace)).await;
+    let (watch, with, without) = ground.watch(&near).await;
+    for absence in [Absence::Short, Absence::Long] {
+        for number in 0.. {
+            let when = format!("{absence:?} absence at call {number}");
+            let leave = move || async move {
+                match absence {
+                    Absence::Short => cluster.restart().await,
+                    Absence::Long => cluster.stop(),
+                }
+            };
+            proxy.arm(number, Fault::meanwhile(leave));
+            let result = ground.create(&near).await;
+            let struck = proxy.disarm() > 0;
+            if let Err(error) = &result {
+                assert!(struck && error.is_retryable() && error.code() == "api_unreachable", "{when}: {error:?}");
+                watch.assert_closed_to_public(&when).await;
+            }
+            if absence == Absence::Long && struck {
+                assert!(result.is_err(), "{when}");
+                // Whether the Secret could be written is asked before anything is begun.
+                assert_eq!(ground.server.catalog().await == without, number < 3, "{when}");
+                cluster.restart().await;
+            }
+            ground.assert_converges(&watch, &near, &with, &when).await;
+            near.drop(&ground.name, ground.name.as_str()).await.unwrap();
+            println!("{when}: {}", if result.is_ok() { "succeeds" } else { "is told" });
+            if !struck {
+                assert_eq!(number, 4, "a create reads, reads and tries a write without effect, and writes");
+                break;
+            }
+        }
+    }
+    // On a connection that is open since before, without a proxy that makes one of its own.
+    let (gate, listener) = Gate::at(|event| matches!(event, Event::Begun(Step::PublishSecret { .. })));
+    let (direct, spec) = (ground.provisioner(&cluster.kubeconfig()).await.on_event(listener), ground.spec());
+    let run = tokio::spawn(async move { direct.create(&spec).await });
+    gate.wait();
+    cluster.restart().await;
+    gate.open();
+    if let Err(error) = run.await.unwrap() {
+        assert!(error.is_retryable() && error.code() == "api_unreachable", "{error:?}");
+    }
+    ground.assert_converges(&watch, &near, &with, "an open connection").await;
+    // Nobody drops a static, and this one is large.
+    cluster.stop();
 }
 
 #[tokio::test]

@@ -95,14 +95,19 @@ pub(crate) fn grant_passage(group: &str, member: &str, major: u32) -> String {
     format!("GRANT {} TO {}{options}", identifier(group), identifier(member))
 }
 
-/// Which sessions keep others from an object.
+/// Which sessions and prepared transactions keep others from an object; a prepared one is no process any more.
 pub(crate) fn blockers(objects: &[&ObjectName]) -> String {
     let relations = objects.iter().filter(|object| object.kind.is_relation());
     let relations: Vec<String> =
         relations.map(|object| format!("to_regclass({})", literal(&object.identity))).collect();
     format!(
-        "SELECT string_agg(DISTINCT format('%s (process %s, %s)', a.usename, a.pid, coalesce(a.state, 'active')), ', ') \
-         FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.granted AND l.pid <> pg_backend_pid() \
+        "SELECT string_agg(DISTINCT CASE WHEN l.pid IS NULL \
+             THEN format('prepared transaction %s of %s', to_json(p.gid), p.owner) \
+             ELSE format('%s (process %s, %s)', a.usename, a.pid, coalesce(a.state, 'active')) END, ', ') \
+         FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) \
+           LEFT JOIN (pg_locks t JOIN pg_prepared_xacts p ON p.transaction = t.transactionid) \
+             ON l.pid IS NULL AND t.pid IS NULL AND t.virtualtransaction = l.virtualtransaction \
+         WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() \
          AND l.locktype = 'relation' AND l.relation = ANY (ARRAY[{}]::oid[]) \
          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
         relations.join(", ")

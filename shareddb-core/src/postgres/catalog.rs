@@ -151,7 +151,8 @@ pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String])
          ARRAY(SELECT DISTINCT split_part(c, '=', 1) FROM pg_db_role_setting, unnest(setconfig) c \
                WHERE setdatabase = d.oid AND setrole = 0), \
          ARRAY(SELECT DISTINCT a.usename::text FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
-               WHERE a.datid = d.oid AND NOT r.rolsuper AND r.rolname <> current_user AND NOT a.usename = ANY ($2)) \
+               WHERE a.datid = d.oid AND NOT r.rolsuper AND r.rolname <> current_user AND NOT a.usename = ANY ($2)), \
+         ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1) \
          FROM pg_database d WHERE datname = $1";
     let access_sql = "SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee)::text END, \
          a.privilege_type || CASE WHEN a.is_grantable THEN '*' ELSE '' END \
@@ -172,6 +173,7 @@ pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String])
         access: BTreeMap::new(),
         settings: row.get::<_, Vec<String>>(4).into_iter().collect(),
         strangers: row.get::<_, Vec<String>>(5).into_iter().collect(),
+        prepared: row.get(6),
     };
     for row in access {
         let (grantee, right): (String, String) = (row.get(0), row.get(1));

@@ -170,6 +170,8 @@ pub(crate) struct DatabaseFacts {
     pub(crate) settings: BTreeSet<String>,
     /// Roles of others with a session in it right now.
     pub(crate) strangers: BTreeSet<String>,
+    /// Prepared transactions in it.
+    pub(crate) prepared: Vec<String>,
 }
 
 /// The rights that an app's owner role has on its database.
@@ -200,6 +202,7 @@ impl DatabaseFacts {
             access: [(String::new(), BTreeSet::from(["CONNECT".to_owned(), "TEMPORARY".to_owned()]))].into(),
             settings: BTreeSet::new(),
             strangers: BTreeSet::new(),
+            prepared: Vec::new(),
         }
     }
 }

@@ -80,8 +80,8 @@ fn missing(database: &str) -> Error {
 const BUILT_IN_PATH: &str = "\"$user\", public";
 
 const DATABASE: &str = "SELECT pg_encoding_to_char(encoding)::text, \
-     ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname), \
-     ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = d.datname) \
+     ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1), \
+     ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = d.datname ORDER BY 1) \
      FROM pg_database d WHERE datname = $1";
 
 const LOGIN: &str = "SELECT oid, rolname = current_user OR oid = 10, \
@@ -222,17 +222,19 @@ const EVENT_TRIGGERS: &str = "SELECT evtname::text, evtenabled <> 'D', pg_get_us
      pg_get_userbyid(p.proowner)::text, coalesce(r.rolsuper, false) \
      FROM pg_event_trigger e JOIN pg_proc p ON p.oid = evtfoid LEFT JOIN pg_roles r ON r.oid = p.proowner ORDER BY 1";
 
-const POLICIES: &str = "SELECT i.identity, p.polname::text FROM pg_policy p, pg_identify_object('pg_class'::regclass, polrelid, 0) i \
-     WHERE coalesce(pg_get_expr(polqual, polrelid), '') || ' ' || coalesce(pg_get_expr(polwithcheck, polrelid), '') \
-           ~* '\\m(current_user|session_user|current_role)\\M' ORDER BY 1, 2";
+/// Expressions are searched in the form that they are stored in, where CURRENT_ROLE, CURRENT_USER, USER and SESSION_USER are a node
+/// with these numbers on every major. To show one as SQL, the server would lock its table: one after the other up to the end of
+/// the statement, and behind whoever alters one.
+const POLICIES: &str = r"SELECT i.identity, p.polname::text FROM pg_policy p, pg_identify_object('pg_class'::regclass, polrelid, 0) i
+     WHERE concat(polqual, polwithcheck) ~ '\{SQLVALUEFUNCTION :op (9|10|11|12) ' ORDER BY 1, 2";
 
-const NAME_USERS: &str = "SELECT i.type || ' ' || i.identity FROM pg_proc p, pg_identify_object('pg_proc'::regclass, p.oid, 0) i \
-     WHERE p.oid >= 16384 AND (prosrc ~* '\\m(current_user|session_user|current_role)\\M' OR strpos(prosrc, $1) > 0) \
-       AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_proc'::regclass AND x.objid = p.oid AND x.deptype = 'e') \
-     UNION ALL SELECT i.type || ' ' || i.identity FROM pg_attrdef a, pg_identify_object('pg_attrdef'::regclass, a.oid, 0) i \
-     WHERE pg_get_expr(adbin, adrelid) ~* '\\m(current_user|session_user|current_role)\\M' \
-     UNION ALL SELECT i.type || ' ' || i.identity FROM pg_class c, pg_identify_object('pg_class'::regclass, c.oid, 0) i \
-     WHERE c.oid >= 16384 AND relkind IN ('v', 'm') AND pg_get_viewdef(c.oid) ~* '\\m(current_user|session_user|current_role)\\M' ORDER BY 1";
+const NAME_USERS: &str = r"SELECT i.type || ' ' || i.identity FROM pg_proc p, pg_identify_object('pg_proc'::regclass, p.oid, 0) i
+     WHERE p.oid >= 16384 AND (prosrc ~* '\m(current_user|session_user|current_role)\M' OR strpos(prosrc, $1) > 0)
+       AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_proc'::regclass AND x.objid = p.oid AND x.deptype = 'e')
+     UNION ALL SELECT i.type || ' ' || i.identity FROM pg_attrdef a, pg_identify_object('pg_attrdef'::regclass, a.oid, 0) i
+     WHERE adbin::text ~ '\{SQLVALUEFUNCTION :op (9|10|11|12) '
+     UNION ALL SELECT i.type || ' ' || i.identity FROM pg_class c JOIN pg_rewrite w ON w.ev_class = c.oid, pg_identify_object('pg_class'::regclass, c.oid, 0) i
+     WHERE c.oid >= 16384 AND relkind IN ('v', 'm') AND ev_action::text ~ '\{SQLVALUEFUNCTION :op (9|10|11|12) ' ORDER BY 1";
 
 const DEFAULT_RIGHTS: &str = "SELECT DISTINCT pg_get_userbyid(d.defaclrole)::text, n.nspname::text, \
      CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' WHEN 'T' THEN 'TYPES' \

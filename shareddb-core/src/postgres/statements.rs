@@ -116,6 +116,11 @@ pub(crate) fn release(roles: &[&str], estate: bool, admin: &str) -> Vec<String> 
     std::iter::once(drop_owned(roles.iter().copied())).chain(estate.then(hand_over)).collect()
 }
 
+/// Ends a prepared transaction of the session's database; whether it is to count is for its app to say.
+pub(crate) fn roll_back_prepared(gid: &str) -> String {
+    format!("ROLLBACK PREPARED {}", literal(gid))
+}
+
 pub(crate) fn rename_database(from: &str, to: &str) -> String {
     format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to))
 }

@@ -271,10 +271,9 @@ fn notices(adopt: &Adopt, app: &App, login: &RoleFacts, legacy: &Legacy, invento
         heritage::listed(outside.prepared.iter().map(|gid| escaped(gid)))
             .map(|list| format!("prepared transactions survive this: {list}")),
     );
-    tell(
-        heritage::listed(outside.slots.iter().map(|slot| escaped(slot)))
-            .map(|list| format!("replication slots keep the database from being dropped: {list}")),
-    );
+    tell(heritage::listed(outside.slots.iter().map(|slot| escaped(slot))).map(|list| {
+        format!("replication slots stay, and go with the database; one in use keeps it from being dropped: {list}")
+    }));
     tell(
         outside.login.as_ref().is_some_and(|login| login.md5).then(|| {
             format!("the password of {name} is stored as MD5, and goes on so; a new one will be SCRAM-SHA-256")

@@ -6,6 +6,7 @@ use crate::mark::Progress;
 use crate::names::{AppName, RoleName};
 use crate::postgres::facts::RoleShape;
 use crate::postgres::marks::Bearer;
+use crate::postgres::sql::escaped;
 use crate::postgres::statements;
 use crate::provision::admission;
 use crate::provision::goal::Goal;
@@ -17,13 +18,15 @@ use crate::provision::step::Step;
 /// Decides the steps.
 ///
 /// # Errors
-/// `NotFound` when no such app is recorded, `Refused` when its roles have something in other databases.
+/// `NotFound` when no such app is recorded, `Refused` when its roles have something in other databases or its own has
+/// prepared transactions.
 pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
     let record = observed.record(name)?.ok_or_else(|| observed.marks.no_such_app(name, &observed.environment))?;
     let app = App::recorded(record)?;
     admission::check_claims(&app, observed)?;
     reach::check_drop(&app, observed)?;
     check_elsewhere(&app, observed)?;
+    check_prepared(&app, observed)?;
     let database = observed.database.as_ref().filter(|_| observed.owns_database(&app));
     let mut steps = mark(&app, observed);
     steps.extend(close(&app, observed));
@@ -79,6 +82,24 @@ fn check_elsewhere(app: &App, observed: &Observed) -> Result<()> {
         )
     };
     Err(error.with_hint(hint))
+}
+
+/// A prepared transaction keeps a database from being dropped, and is ended in that database only, which would be closed by then.
+fn check_prepared(app: &App, observed: &Observed) -> Result<()> {
+    let open = observed.database.as_ref().filter(|facts| observed.owns_database(app) && facts.allows_connections);
+    let prepared = open.map(|facts| facts.prepared.as_slice()).unwrap_or_default();
+    let Some(first) = prepared.first() else { return Ok(()) };
+    let all: Vec<_> = prepared.iter().map(|gid| escaped(gid)).collect();
+    let message = format!(
+        "database {} has prepared transactions, which keep it from being dropped: {}",
+        app.database,
+        all.join(", ")
+    );
+    Err(Error::refused("prepared_transactions", message).with_hint(format!(
+        "the app commits them; or, in {}, as the app or a superuser, each: {}",
+        app.database,
+        statements::roll_back_prepared(first)
+    )))
 }
 
 fn mark(app: &App, observed: &Observed) -> Vec<Step> {

@@ -88,7 +88,9 @@ impl Script<'_> {
             .filter(|role| *role == login || self.app.is_guest(role.as_str()))
             .map(RoleName::as_str)
             .collect();
-        statements.extend(sql::database_rights_again(name, &others, &before.access));
+        // An owner that were among them would lose what it has by being the owner.
+        let strangers: Vec<&str> = others.iter().copied().filter(|role| *role != before.owner).collect();
+        statements.extend(sql::database_rights_again(name, &strangers, &before.access));
         if let Some(owner) = &before.public_owner {
             let public = ObjectName { kind: ObjectKind::Schema, identity: "public".to_owned() };
             let rights = sql::public_rights_again(&others, &before.public_access);
