@@ -13,7 +13,7 @@ mod login;
 
 #[cfg(feature = "kubernetes")]
 pub(crate) use kubernetes::ApiRequest;
-pub(crate) use login::LoginAttempt;
+pub(crate) use login::{LoginAttempt, PasswordAskedInClear};
 
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -20,6 +20,7 @@ mod faults;
 mod forbidden;
 mod foreign;
 mod ground;
+mod impostor;
 mod isolation;
 mod kubernetes;
 mod kubernetes_store;
