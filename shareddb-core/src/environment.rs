@@ -16,6 +16,7 @@ use crate::secrets::DirectoryStore;
 use crate::secrets::{SecretData, SecretStore};
 use crate::server::{self, Server};
 
+mod entry;
 mod file;
 mod location;
 mod remote;

@@ -97,8 +97,10 @@ impl Provisioner {
     /// Decides what [`create`](Self::create) would do, and does nothing.
     ///
     /// # Errors
-    /// `Conflict` when one of the app's names is taken, `Refused` when the server is unfit or promised to others, and
-    /// whatever hinders reading. That there is much to do is not an error, nor that there is nothing.
+    /// `Conflict` when one of the app's names is taken, `Refused` when the server is unfit or promised to others or something
+    /// speaks against an adoption (`adopt_refused`, with every reason and its cure as causes), `PermissionDenied` when the
+    /// admin, who is no superuser, does not look after the app, and whatever hinders reading. That there is much to do is not
+    /// an error, nor that there is nothing.
     pub async fn plan(&self, spec: &AppSpec) -> Result<Plan> {
         self.decide(&Goal::Create(spec.clone())).await
     }
@@ -106,7 +108,8 @@ impl Provisioner {
     /// Decides what [`drop`](Self::drop) would do, and does nothing.
     ///
     /// # Errors
-    /// `NotFound` when there is no such app.
+    /// `NotFound` when there is no such app, `Refused` when its roles have something in other databases or prepared
+    /// transactions are open in its own, `PermissionDenied` when that is not the admin's to take away.
     pub async fn plan_drop(&self, app: &AppName) -> Result<Plan> {
         self.decide(&Goal::Drop(app.clone())).await
     }
@@ -133,7 +136,7 @@ impl Provisioner {
     /// Removes an app with its data. `confirm` is the app's name again.
     ///
     /// # Errors
-    /// `Refused` when `confirm` is another text, `NotFound` when there is no such app.
+    /// `Refused` when `confirm` is another text; else as [`plan_drop`](Self::plan_drop).
     pub async fn drop(&self, app: &AppName, confirm: &str) -> Result<Report> {
         if confirm != app.as_str() {
             return Err(Error::refused("confirmation_required", format!("dropping app {app} deletes all its data"))
@@ -154,7 +157,8 @@ impl Provisioner {
     /// settings, and shareddb forgets the app. Objects that changed hands stay with that role, and the Secret stays.
     ///
     /// # Errors
-    /// `NotFound` when there is no such app, `Refused` when it was not adopted, or when its second login has been issued.
+    /// `NotFound` when there is no such app, `Refused` when it was not adopted, or when its second login has been issued,
+    /// `PermissionDenied` when only a superuser can give back what was taken.
     pub async fn undo_adopt(&self, app: &AppName) -> Result<Report> {
         self.run(&Goal::UndoAdopt(app.clone()), None).await
     }

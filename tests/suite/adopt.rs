@@ -368,6 +368,7 @@ async fn names_settings_and_limits_stay_what_they_were() {
             "ALTER ROLE \"odd-\"\"user\" CONNECTION LIMIT 17 VALID UNTIL '2099-01-01'; \
              ALTER ROLE \"odd-\"\"user\" SET statement_timeout = '7s'; ALTER DATABASE \"Odd App\" SET TimeZone = 'Asia/Tokyo'; \
              ALTER DATABASE \"Odd App\" SET work_mem = '3MB'; ALTER ROLE \"odd-\"\"user\" IN DATABASE \"Odd App\" SET work_mem = '5MB'; \
+             ALTER ROLE \"odd-\"\"user\" SET temp_tablespaces = pg_default, pg_default; \
              ALTER ROLE \"odd-\"\"user\" SET search_path = later, \"$user\", \"Own\", public",
         )
         .await;
@@ -385,6 +386,7 @@ async fn names_settings_and_limits_stay_what_they_were() {
     assert_eq!(shown("statement_timeout").await, "7s");
     assert_eq!((shown("timezone").await.as_str(), shown("work_mem").await.as_str()), ("Asia/Tokyo", "5MB"));
     assert_eq!(shown("search_path").await, "later, \"Own\", public");
+    assert_eq!(shown("temp_tablespaces").await, "pg_default, pg_default");
     session.batch_execute("CREATE TABLE made (x int)").await.unwrap();
     assert_eq!(value(&session, "SELECT 'made'::regclass::oid = '\"Own\".made'::regclass::oid").await, "t");
     drop(session);

@@ -3,30 +3,23 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Deserializer};
+use secrecy::SecretString;
+use serde::Deserialize;
 
+use super::entry::Entry;
 use super::location::{NAME, places, trusted};
-use super::remote::{Password, Remote, Route, Store};
 use super::{Environment, LOCAL, Place};
-use crate::connection::{ConnectionConfig, RootCertificate};
 use crate::error::{Error, Result};
-#[cfg(feature = "kubernetes")]
-use crate::kubernetes::Cluster;
+use crate::file;
 #[cfg(feature = "local")]
 use crate::local::LocalHome;
-use crate::names::{EnvironmentName, NamespaceName, SecretName};
-use crate::{file, home};
+use crate::names::EnvironmentName;
 
 const VARIABLE: &str = "SHAREDDB_ENV";
 /// These exist without a file, as namespaces of the same name.
 const KNOWN: [&str; 2] = ["production", "stage"];
-/// Where the admin's password is kept unless the file says otherwise.
-const ADMIN_SECRET: &str = "postgres-admin";
-const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// The environments that are known here: those of `shareddb.toml`, `production` and `stage`, and `local`.
 ///
@@ -60,33 +53,6 @@ struct File {
     default: Option<EnvironmentName>,
     #[serde(default)]
     env: BTreeMap<EnvironmentName, Entry>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    context: Option<String>,
-    namespace: Option<NamespaceName>,
-    #[serde(default)]
-    protected: bool,
-    #[expect(dead_code, reason = "known, so that a file can hold it; read by backups")]
-    backups: Option<String>,
-    #[serde(default, deserialize_with = "secret")]
-    admin_url: Option<SecretString>,
-    admin_password_file: Option<PathBuf>,
-    admin_password_env: Option<String>,
-    admin_password_secret: Option<String>,
-    host: Option<String>,
-    port: Option<u16>,
-    hostaddr: Option<String>,
-    maintenance_database: Option<String>,
-    cluster_domain: Option<String>,
-    store: Option<String>,
-}
-
-/// Somebody may write a password into a URL; it does not get into any output of ours.
-fn secret<'de, D: Deserializer<'de>>(text: D) -> Result<Option<SecretString>, D::Error> {
-    String::deserialize(text).map(|text| Some(text.into()))
 }
 
 impl Environments {
@@ -182,95 +148,12 @@ impl Environments {
             }
         };
         let protected = entry.protected;
-        let remote = self.remote(name, entry).map_err(|error| match &self.path {
+        let folder = self.path.as_deref().and_then(Path::parent);
+        let remote = entry.remote(name, folder, &self.passwords).map_err(|error| match &self.path {
             Some(path) => within(path, error),
             None => error,
         })?;
         Ok(Environment { name: name.clone(), protected, place: Place::Remote(Box::new(remote)) })
-    }
-
-    fn remote(&self, name: &EnvironmentName, entry: Entry) -> Result<Remote> {
-        let fault = |text: &str| invalid(format!("[env.{name}] {text}"));
-        let admin = entry.admin_url.as_ref().map(|url| self.admin(url, name)).transpose()?;
-        let route = entry.hostaddr.as_deref().map(|text| {
-            Route::parse(text).ok_or_else(|| fault("hostaddr is no address: write 10.0.0.7 or 127.0.0.1:15432"))
-        });
-        let password = self.password(name, &entry, admin.is_some())?;
-        let store = match entry.store.as_deref() {
-            Some("kubernetes") => Store::Kubernetes,
-            Some(text) => match text.strip_prefix("dir:").filter(|path| !path.is_empty()) {
-                Some(path) => Store::Directory(self.relative(Path::new(path))),
-                None => return Err(fault("store is neither \"kubernetes\" nor \"dir:PATH\"")),
-            },
-            None if admin.is_none() || entry.namespace.is_some() || entry.context.is_some() => Store::Kubernetes,
-            None => Store::Directory(home::from_env()?.join(name.as_str()).join("secrets")),
-        };
-        // Found now, and not when it is written into a Secret.
-        let (host, port) = (entry.host.as_deref().unwrap_or("host"), entry.port.unwrap_or(1));
-        ConnectionConfig::new(host, port, "database", "user")
-            .url()
-            .map_err(|source| fault("host or port is not possible").with_source(source))?;
-        if host.contains([':', '%']) && host.parse::<IpAddr>().is_err() {
-            return Err(fault("host is neither a name nor an address; a port has a key of its own"));
-        }
-        // A namespace of the same name, unless nothing points to Kubernetes at all.
-        let namespace = entry.namespace.or_else(|| admin.is_none().then(|| name.as_str().parse().ok()).flatten());
-        Ok(Remote {
-            admin,
-            password,
-            host: entry.host,
-            port: entry.port,
-            route: route.transpose()?,
-            maintenance_database: entry.maintenance_database,
-            cluster_domain: entry.cluster_domain.unwrap_or_else(|| CLUSTER_DOMAIN.to_owned()),
-            #[cfg(feature = "kubernetes")]
-            cluster: entry.context.into_iter().fold(Cluster::infer(), Cluster::with_context),
-            namespace,
-            store,
-        })
-    }
-
-    fn password(&self, name: &EnvironmentName, entry: &Entry, has_url: bool) -> Result<Password> {
-        let Entry { admin_password_file: file, admin_password_env: variable, admin_password_secret: secret, .. } =
-            entry;
-        let in_secret = |text: &str| -> Result<Password> {
-            let (secret, key) = text.split_once('/').map_or((text, None), |(secret, key)| (secret, Some(key)));
-            let name: SecretName = secret.parse()?;
-            Ok(Password::Secret { name, key: key.map(str::to_owned) })
-        };
-        match (file, variable, secret) {
-            (Some(path), None, None) => Ok(Password::File(self.relative(path))),
-            (None, Some(name), None) => {
-                Ok(Password::Variable { name: name.clone(), value: self.passwords.get(name).cloned() })
-            }
-            (None, None, Some(text)) => in_secret(text),
-            (None, None, None) if has_url => Ok(Password::Unset),
-            (None, None, None) => in_secret(ADMIN_SECRET),
-            _ => Err(invalid(format!(
-                "[env.{name}] the admin's password has one place only: admin_password_file, admin_password_env or \
-                 admin_password_secret"
-            ))),
-        }
-    }
-
-    fn admin(&self, url: &SecretString, name: &EnvironmentName) -> Result<ConnectionConfig> {
-        let config = ConnectionConfig::from_url(url.expose_secret())
-            .map_err(|source| invalid(format!("[env.{name}] admin_url cannot be used")).with_source(source))?;
-        if config.password().is_some() {
-            let message =
-                format!("[env.{name}] admin_url holds a password, which everybody can read who reads the file");
-            return Err(invalid(message).with_hint(
-                "take it out, and say where it is: admin_password_file, admin_password_env or admin_password_secret",
-            ));
-        }
-        let root = config.root_certificate().and_then(RootCertificate::path).map(|path| self.relative(path));
-        let mode = config.ssl_mode();
-        Ok(root.into_iter().fold(config, |config, path| config.with_tls(mode, Some(RootCertificate::file(path)))))
-    }
-
-    fn relative(&self, path: &Path) -> PathBuf {
-        let folder = self.path.as_deref().and_then(Path::parent);
-        folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))
     }
 }
 
@@ -282,7 +165,7 @@ fn without_values(message: &str) -> String {
     }
 }
 
-fn invalid(message: String) -> Error {
+pub(super) fn invalid(message: String) -> Error {
     Error::invalid_input("env_file_invalid", message)
 }
 
@@ -295,6 +178,8 @@ fn within(path: &Path, error: Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::ADMIN_SECRET;
+    use super::super::remote::{Password, Remote, Store};
     use super::*;
 
     fn parse(text: &str) -> Result<Environments> {
@@ -379,6 +264,8 @@ mod tests {
             ("[env.x]\nadmin_password_file = 'a'\nadmin_password_env = 'B'", "one place only"),
             ("[env.x]\nhostaddr = 'db.example'", "no address"),
             ("[env.x]\nstore = 'etcd'", "neither"),
+            ("[env.x]\ncluster_domain = 'k8s example'", "no domain"),
+            ("[env.x]\ncluster_domain = 'k8s.'", "no domain"),
             ("[env.x]\nhost = 'a b'", "host or port"),
             ("[env.x]\nhost = ''", "host or port"),
             ("[env.x]\nhost = 'h:1'", "a port has a key"),

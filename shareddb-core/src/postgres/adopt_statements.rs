@@ -3,7 +3,8 @@
 use crate::adoption::Grant;
 use crate::password::Verifier;
 use crate::postgres::legacy::{DefaultRight, ObjectKind, ObjectName};
-use crate::postgres::sql::{identifier, identifiers, literal, parse_identifier_list};
+use crate::postgres::sql::{identifier, literal};
+use crate::postgres::statements;
 
 /// How long the transfer of one object waits for its lock; programs that want the object queue behind it meanwhile.
 pub(crate) const TAKE_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
@@ -159,25 +160,7 @@ pub(crate) fn dissolve(roles: &[&str], owner: &str) -> [String; 3] {
 }
 
 pub(crate) fn set_for_database(database: &str, name: &str, value: &str) -> String {
-    format!("ALTER DATABASE {} SET {}", identifier(database), setting(name, value))
-}
-
-/// A setting of a login as it was, everywhere or in its database.
-pub(crate) fn setting_again(role: &str, database: Option<&str>, name: &str, value: &str) -> String {
-    let place = database.map(|name| format!(" IN DATABASE {}", identifier(name))).unwrap_or_default();
-    format!("ALTER ROLE {}{place} SET {}", identifier(role), setting(name, value))
-}
-
-/// A stored value, which for lists of names is a list of identifiers already.
-fn setting(name: &str, value: &str) -> String {
-    const LISTS: [&str; 4] =
-        ["search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"];
-    let value = match name {
-        list if LISTS.contains(&list) => identifiers(parse_identifier_list(value)),
-        "role" => identifier(value),
-        _ => literal(value),
-    };
-    format!("{} = {value}", name.split('.').map(identifier).collect::<Vec<_>>().join("."))
+    format!("ALTER DATABASE {} SET {}", identifier(database), statements::assignment(name, value))
 }
 
 /// The limit as it was; -1 is none.

@@ -260,7 +260,7 @@ pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFa
         safe_schemas: BTreeSet::new(),
         extensions: extensions
             .iter()
-            .map(|row| (row.get(0), Installed { schema: row.get(1), of_superuser: row.get(2) }))
+            .map(|row| (row.get(0), Installed { schema: row.get(1), of_admin: row.get(2) }))
             .collect(),
         strays: strays.iter().map(|row| row.get(0)).collect(),
     };

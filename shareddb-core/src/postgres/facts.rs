@@ -233,7 +233,7 @@ impl InsideFacts {
 pub(crate) struct Installed {
     pub(crate) schema: String,
     /// It belongs to a superuser or to the admin. Whoever owns it may put it somewhere else at any moment.
-    pub(crate) of_superuser: bool,
+    pub(crate) of_admin: bool,
 }
 
 /// An extension that the server could make.

@@ -55,9 +55,8 @@ pub(crate) async fn outside(
     let row = about.first().ok_or_else(|| missing(database))?;
     let value = |row: &Row| row.get::<_, String>(0);
     Ok(Outside {
-        encoding: row.get(0),
-        prepared: row.get(1),
-        slots: row.get(2),
+        prepared: row.get(0),
+        slots: row.get(1),
         login: role.first().map(login_facts),
         elsewhere: elsewhere.iter().map(elsewhere_facts).collect(),
         residents: residents
@@ -79,8 +78,7 @@ fn missing(database: &str) -> Error {
 /// What counts where nobody has said anything.
 const BUILT_IN_PATH: &str = "\"$user\", public";
 
-const DATABASE: &str = "SELECT pg_encoding_to_char(encoding)::text, \
-     ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1), \
+const DATABASE: &str = "SELECT ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1), \
      ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = d.datname ORDER BY 1) \
      FROM pg_database d WHERE datname = $1";
 

@@ -33,7 +33,6 @@ pub(crate) enum NoInside {
 /// What can be read without entering its database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outside {
-    pub(crate) encoding: String,
     pub(crate) login: Option<LoginFacts>,
     /// What the login is outside its database.
     pub(crate) elsewhere: Vec<Elsewhere>,

@@ -98,18 +98,11 @@ impl AdminSession {
     }
 
     async fn in_transaction(&self, what: &str, before: &str, statements: &[String]) -> Result<()> {
-        let mut result = self.run(what, &["BEGIN", before].join("; ")).await;
-        if result.is_ok() {
-            result = self.run(what, &statements.join(";\n")).await;
+        let mut done = self.begin(what, before).await;
+        if done.is_ok() {
+            done = self.run_all(what, statements).await;
         }
-        match result {
-            Ok(()) => self.run(what, "COMMIT").await,
-            Err(error) => {
-                // The first error counts; a rollback fails only with the session, which then ends the transaction too.
-                let _ = self.session.simple_query("ROLLBACK").await;
-                Err(error)
-            }
-        }
+        self.end(what, done).await
     }
 
     /// Begins a transaction in which statements follow one another; [`end`](Self::end) ends it. `before` is run first.
@@ -130,6 +123,7 @@ impl AdminSession {
         match done {
             Ok(()) => self.run(what, "COMMIT").await,
             Err(error) => {
+                // The first error counts; a rollback fails only with the session, which then ends the transaction too.
                 let _ = self.session.simple_query("ROLLBACK").await;
                 Err(error)
             }

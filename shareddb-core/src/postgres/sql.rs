@@ -26,6 +26,14 @@ pub(crate) fn literal(value: impl AsRef<str>) -> String {
     if value.contains('\\') { format!("E'{}'", value.replace('\\', "\\\\")) } else { format!("'{value}'") }
 }
 
+/// Whether a setting's value is a list of names, each delimited where it has to be.
+/// Source: `GUC_LIST_QUOTE` in the server's `guc_tables.c`.
+pub(crate) fn is_list(setting: &str) -> bool {
+    const LISTS: [&str; 4] =
+        ["search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"];
+    LISTS.contains(&setting)
+}
+
 /// Text of others for people: printable letters of any script stay, the rest cannot act on a terminal.
 pub(crate) fn escaped(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::mark::Mark;
 use crate::password::Verifier;
 use crate::postgres::facts::{OWNER_ACCESS, Powers, RoleShape, ServerFacts};
-use crate::postgres::sql::{identifier, identifiers, literal};
+use crate::postgres::sql::{identifier, identifiers, is_list, literal, parse_identifier_list};
 use crate::postgres::version::ServerVersion;
 
 /// The group of all maintenance logins, for a line in `pg_hba.conf`.
@@ -178,11 +178,19 @@ pub(crate) fn revoke_membership(group: &str, member: &str, grantor: Option<&str>
     format!("REVOKE {} FROM {}{by} CASCADE", identifier(group), identifier(member))
 }
 
-/// A setting whose value is one constant.
 pub(crate) fn set_for_role(role: &str, database: Option<&str>, name: &str, value: &str) -> String {
-    // `role` wants a name, as SET ROLE does.
-    let value = if name == "role" { identifier(value) } else { literal(value) };
-    format!("ALTER ROLE {}{} SET {} = {value}", identifier(role), in_database(database), setting(name))
+    format!("ALTER ROLE {}{} SET {}", identifier(role), in_database(database), assignment(name, value))
+}
+
+/// A setting and its value as it is stored.
+pub(crate) fn assignment(name: &str, value: &str) -> String {
+    let value = match name {
+        list if is_list(list) => names_of(value),
+        // It wants a name, as SET ROLE does.
+        "role" => identifier(value),
+        _ => literal(value),
+    };
+    format!("{} = {value}", setting(name))
 }
 
 pub(crate) fn set_search_path(role: &str, database: &str, path: &[String]) -> String {
@@ -199,6 +207,14 @@ pub(crate) fn reset_for_database(database: &str, name: &str) -> String {
 
 fn in_database(database: Option<&str>) -> String {
     database.map(|name| format!(" IN DATABASE {}", identifier(name))).unwrap_or_default()
+}
+
+/// Names as constants, since an empty one is no identifier; no name at all is written as an empty one.
+fn names_of(list: &str) -> String {
+    match parse_identifier_list(list).iter().map(literal).collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => literal(""),
+        names => names,
+    }
 }
 
 /// The name of a setting may have two parts.
@@ -424,6 +440,10 @@ mod tests {
             set_access(hostile, hostile, [hostile]).join("; "),
         ] {
             assert!(statement.contains("\"x\"\"; DROP ROLE y; --\""), "{statement}");
+        }
+        assert_eq!(assignment("search_path", "a, \"B, c\""), "\"search_path\" = 'a', 'B, c'");
+        for nothing in ["", "\"\""] {
+            assert_eq!(assignment("temp_tablespaces", nothing), "\"temp_tablespaces\" = ''");
         }
         assert!(end_sessions(["o'x"]).contains("'o''x'"));
         assert!(end_strangers("d'", ["o'x"]).contains("datname = 'd''' "));

@@ -1,5 +1,7 @@
 //! Whether an app may come to be on this server at all.
 
+use std::collections::BTreeSet;
+
 use crate::app::{App, AppSpec};
 use crate::error::{Error, Result};
 use crate::mark::{Mark, Progress};
@@ -201,7 +203,7 @@ fn check_extensions(app: &App, observed: &Observed) -> Result<()> {
     });
     for (name, why) in wanted.chain(needed) {
         match (inside.extensions.get(name), observed.available.contains_key(name)) {
-            (Some(found), _) if !(found.of_superuser && inside.safe_schemas.contains(&found.schema)) => {
+            (Some(found), _) if !(found.of_admin && inside.safe_schemas.contains(&found.schema)) => {
                 return Err(unsafe_extension(name, &found.schema));
             }
             (Some(_), _) => {}
@@ -263,6 +265,11 @@ fn check_schema(extension: &str, schema: &str, inside: &InsideFacts) -> Result<(
         .with_hint("rename or drop that schema as the app: what an admin makes must not be where the app can create")),
         _ => Ok(()),
     }
+}
+
+/// Every role of every other app.
+pub(crate) fn roles_of_others(except: &AppName, observed: &Observed) -> BTreeSet<String> {
+    other_apps(except, observed).flat_map(|app| app.roles().map(ToString::to_string).collect::<Vec<_>>()).collect()
 }
 
 pub(crate) fn other_apps<'a>(except: &'a AppName, observed: &'a Observed) -> impl Iterator<Item = App> + 'a {

@@ -6,6 +6,7 @@
 
 mod carry;
 mod change;
+mod finding;
 mod heritage;
 mod look;
 mod path;
@@ -53,7 +54,7 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
     if let (Some(login), None) = (login, spec.connections) {
         app.connections = connections(login);
     }
-    if let Some(error) = refusals::error(&spec.name, refusals::findings(spec, adopt, &app, observed, legacy)) {
+    if let Some(error) = finding::error(&spec.name, refusals::findings(spec, adopt, &app, observed, legacy)) {
         return Err(error);
     }
     let (Some(login), Ok(inventory)) = (login, &legacy.inside) else {
@@ -230,9 +231,7 @@ fn settings(login: &RoleFacts, database: &BTreeMap<String, String>) -> BTreeMap<
 /// Roles of others that may go on entering: those with rights of their own inside or on the database, and those that the caller
 /// names.
 fn guests(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> BTreeSet<RoleName> {
-    let apps: BTreeSet<String> = admission::other_apps(&app.name, observed)
-        .flat_map(|app| app.roles().map(ToString::to_string).collect::<Vec<_>>())
-        .collect();
+    let apps = admission::roles_of_others(&app.name, observed);
     let owner = observed.database.as_ref().map(|facts| facts.owner.as_str()).unwrap_or_default();
     let residents = legacy.outside.residents.iter().filter(|resident| resident.enters).map(|resident| &resident.role);
     let granted = legacy.outside.access.iter().filter(|grant| grant.right == "CONNECT" && grant.to != owner);

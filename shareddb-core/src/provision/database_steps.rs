@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::names::RoleName;
 use crate::postgres::facts::{DatabaseFacts, InsideFacts, OWNER_ACCESS, RoleFacts};
 use crate::postgres::marks::Bearer;
-use crate::postgres::sql::parse_identifier_list;
+use crate::postgres::sql::{is_list, parse_identifier_list};
 use crate::provision::adopt::Adoption;
 use crate::provision::observed::Observed;
 use crate::provision::step::Step;
@@ -99,7 +99,7 @@ fn settings<'a>(app: &App, facts: impl Fn(&RoleName) -> Option<&'a RoleFacts>) -
             steps.push(Step::SetSearchPath { role: role.clone(), database: database.clone(), path: path.clone() });
         }
         for (name, value) in
-            app.settings.iter().filter(|(name, value)| !is(name.as_str(), &|stored| same(stored, value)))
+            app.settings.iter().filter(|(name, value)| !is(name.as_str(), &|stored| same(name.as_str(), stored, value)))
         {
             let (role, database, name) = (role.clone(), Some(database.clone()), name.to_string());
             steps.push(Step::SetForRole { role, database, name, value: value.clone() });
@@ -126,9 +126,10 @@ fn extra(
         .collect()
 }
 
-/// The server delimits the few that are lists of names, such as temp_tablespaces.
-fn same(stored: &str, value: &str) -> bool {
-    stored == value || stored.starts_with('"') && parse_identifier_list(stored) == [value]
+/// The server delimits names in lists its own way.
+fn same(name: &str, stored: &str, value: &str) -> bool {
+    let names = |list| parse_identifier_list(list).into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>();
+    stored == value || is_list(name) && names(stored) == names(value)
 }
 
 fn inside(app: &App, observed: &Observed, facts: &InsideFacts) -> Vec<Step> {

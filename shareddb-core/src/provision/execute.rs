@@ -80,10 +80,7 @@ impl<'a> Execution<'a> {
         for step in steps {
             statements.extend(self.sql(step)?);
         }
-        let what = match steps {
-            [step] => format!("do: {step}"),
-            steps => format!("do {} changes together, beginning with: {}", steps.len(), steps[0]),
-        };
+        let what = what(steps);
         let session = self.lock.session();
         match phase {
             Phase::Inside => self.inside().await?.run_transaction(&what, &statements).await,
@@ -195,6 +192,14 @@ impl<'a> Execution<'a> {
             }
             step => Ok(Script::of_admin(self.app, &self.observation.observed.server).statements(step)),
         }
+    }
+}
+
+/// What an error says could not be done.
+pub(in crate::provision) fn what(steps: &[Step]) -> String {
+    match steps {
+        [step] => format!("do: {step}"),
+        steps => format!("do {} changes together, beginning with: {}", steps.len(), steps[0]),
     }
 }
 

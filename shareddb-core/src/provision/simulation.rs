@@ -356,9 +356,7 @@ impl World {
                 self.inside.safe_schemas.insert(schema.clone());
             }
             Step::CreateExtension { extension, schema } => {
-                self.inside
-                    .extensions
-                    .insert(extension.clone(), Installed { schema: schema.clone(), of_superuser: true });
+                self.inside.extensions.insert(extension.clone(), Installed { schema: schema.clone(), of_admin: true });
             }
             Step::ReassignStrays { login, .. } => {
                 self.inside.strays.remove(login.as_str());

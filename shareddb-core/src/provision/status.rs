@@ -1,5 +1,7 @@
 //! What is there: a line per app, and what ought to be different.
 
+use std::net::SocketAddr;
+
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
@@ -94,7 +96,7 @@ impl From<Error> for Problem {
 pub struct ServerStatus {
     /// Its version, such as `15.18`.
     pub version: String,
-    /// Where it is.
+    /// Where it is reached from here: host or address, and port.
     pub endpoint: String,
     /// Sessions it can hold.
     pub max_connections: u32,
@@ -168,7 +170,10 @@ impl Provisioner {
         let unreadable = marks.unreadable.iter().map(ToString::to_string);
         Ok(ServerStatus {
             version: server.version.to_string(),
-            endpoint: format!("{}:{}", admin.host(), admin.port()),
+            endpoint: match admin.hostaddr() {
+                Some(address) => SocketAddr::new(address, admin.port()).to_string(),
+                None => format!("{}:{}", admin.host(), admin.port()),
+            },
             max_connections: server.max_connections,
             budget: Budget::of(apps, server.max_connections),
             walls: vec![walls::rights(server, apps), walls::access_rules(server, rules.as_ref(), apps)],

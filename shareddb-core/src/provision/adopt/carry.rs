@@ -10,7 +10,7 @@ use crate::postgres::legacy::ObjectName;
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements;
 use crate::provision::adopt::Adoption;
-use crate::provision::execute::Execution;
+use crate::provision::execute::{self, Execution};
 use crate::provision::proof;
 use crate::provision::script::Script;
 use crate::provision::step::Step;
@@ -24,7 +24,8 @@ const JITTER: u64 = 100;
 impl Execution<'_> {
     /// All of the swap, or nothing.
     pub(in crate::provision) async fn swap(&mut self, steps: &[Step]) -> Result<()> {
-        let what = "adopt the app";
+        let gives_back = |step: &Step| matches!(step, Step::Adopt(Adoption::GiveBack { .. }));
+        let what = if steps.iter().any(gives_back) { "give the app back" } else { "adopt the app" };
         let session = self.tenant_session(self.app.database.as_str()).await?;
         let silence = [statements::silence_log(&self.observation.observed.server), self.silence_md5()].join("; ");
         session.begin(what, &silence).await?;
@@ -94,10 +95,7 @@ impl Execution<'_> {
             let script = Script::of_admin(self.app, &self.observation.observed.server);
             let taking = script.taking(lot.iter().flat_map(|step| script.statements(step)).collect());
             let statements: Vec<String> = [sql::TAKE_LOCK_TIMEOUT.to_owned()].into_iter().chain(taking).collect();
-            let what = match lot {
-                [step] => format!("do: {step}"),
-                lot => format!("do {} changes together, beginning with: {}", lot.len(), lot[0]),
-            };
+            let what = execute::what(lot);
             let session = self.inside().await?;
             while let Err(error) = session.run_transaction(&what, &statements).await {
                 if !matches!(error, Error::Timeout(_)) && error.code() != "concurrent_change" {

@@ -17,7 +17,8 @@ use crate::postgres::legacy::{FoundSecret, Inventory, Legacy, NoInside, Outside}
 use crate::postgres::marks::Bearer;
 use crate::postgres::session::AdminSession;
 use crate::provision::admission;
-use crate::provision::adopt::refusals::{self, Finding};
+use crate::provision::adopt::finding::{self, Finding};
+use crate::provision::adopt::refusals;
 use crate::provision::observed::Observed;
 use crate::provision::proof;
 use crate::secrets::StoredSecret;
@@ -56,7 +57,7 @@ pub(crate) async fn look(server: &Server, spec: &AppSpec) -> Result<Trace> {
             Err(error) => findings.push(unfit(name, "user", "give the app a login of its own first", &error)),
         }
     }
-    match refusals::error(&spec.name, findings) {
+    match finding::error(&spec.name, findings) {
         Some(error) => Err(error),
         None => Ok(Trace { spec, secret, foreign }),
     }
@@ -72,9 +73,7 @@ impl Trace {
         observed: &Observed,
         verifiers: &BTreeMap<String, String>,
     ) -> Result<Legacy> {
-        let ours: Vec<String> = admission::other_apps(&app.name, observed)
-            .flat_map(|app| app.roles().map(ToString::to_string).collect::<Vec<_>>())
-            .collect();
+        let ours: Vec<String> = admission::roles_of_others(&app.name, observed).into_iter().collect();
         let (login, database) = (app.login(Slot::One).as_str(), app.database.as_str());
         let superuser = observed.server.superuser;
         let mut outside = inventory::outside(session, superuser, login, database, &ours).await?;

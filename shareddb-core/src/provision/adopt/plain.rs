@@ -8,8 +8,9 @@ use crate::postgres::facts::{RoleShape, ServerFacts};
 use crate::postgres::legacy::{FoundSecret, Inventory, Legacy, Object, ObjectKind, ObjectName};
 use crate::postgres::{adopt_statements as sql, statements};
 use crate::provision::adopt::Adoption;
+use crate::provision::adopt::finding::Finding;
 use crate::provision::adopt::heritage::{self, Fate};
-use crate::provision::adopt::refusals::{self, Finding};
+use crate::provision::adopt::refusals;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::reach;
 

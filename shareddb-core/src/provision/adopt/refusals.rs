@@ -1,87 +1,18 @@
 //! Everything that speaks against an adoption, all at once.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use crate::adoption::Adopt;
 use crate::app::{App, AppSpec, Slot};
-use crate::error::Error;
-use crate::names::AppName;
 use crate::postgres::facts::RoleShape;
 use crate::postgres::legacy::{Elsewhere, FoundSecret, Inventory, Legacy, NoInside};
 use crate::postgres::marks::Bearer;
 use crate::postgres::sql::escaped;
 use crate::postgres::{adopt_statements, statements};
+use crate::provision::adopt::finding::Finding;
 use crate::provision::adopt::{heritage, path, plain};
 use crate::provision::observed::Observed;
 use crate::provision::{admission, budget, role_steps};
-
-/// One reason, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    /// A stable word.
-    pub(crate) code: &'static str,
-    pub(crate) message: String,
-    pub(crate) cure: String,
-    /// Something else is in the place, which no consent helps against.
-    pub(crate) conflict: bool,
-}
-
-impl Finding {
-    pub(crate) fn new(code: &'static str, message: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { code, message: message.into(), cure: cure.into(), conflict: false }
-    }
-
-    fn conflict(code: &'static str, message: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { conflict: true, ..Self::new(code, message, cure) }
-    }
-
-    fn of(error: &Error) -> Self {
-        let hint = error.hint().unwrap_or("see there").to_owned();
-        let conflict = matches!(error, Error::Conflict(_));
-        Self { code: error.code(), message: error.to_string(), cure: hint, conflict }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}] {}; cure: {}", self.code, self.message, self.cure)
-    }
-}
-
-/// Findings as a chain of causes, so that each is told on a line of its own.
-#[derive(Debug)]
-struct Chain {
-    finding: Finding,
-    next: Option<Box<Self>>,
-}
-
-impl fmt::Display for Chain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.finding.fmt(f)
-    }
-}
-
-impl std::error::Error for Chain {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.next.as_deref().map(|next| next as _)
-    }
-}
-
-/// One error for all of them; `None` when there are none.
-pub(crate) fn error(app: &AppName, findings: Vec<Finding>) -> Option<Error> {
-    let count = findings.len();
-    let conflict = findings.iter().all(|finding| finding.conflict);
-    let chain = findings.into_iter().rev().fold(None, |next, finding| Some(Box::new(Chain { finding, next })))?;
-    let reasons = if count == 1 { "1 reason".to_owned() } else { format!("{count} reasons") };
-    let message = format!("app {app} cannot be adopted as it is, for {reasons}");
-    let error = if conflict { Error::conflict } else { Error::refused };
-    Some(
-        error("adopt_refused", message)
-            .with_hint("nothing was changed; each reason has its cure beside it, and --dry-run looks again")
-            .with_source(*chain),
-    )
-}
 
 /// Every finding, in the order of the objects: database, login, names, others, inside, Secret.
 pub(super) fn findings(spec: &AppSpec, adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> Vec<Finding> {
@@ -308,11 +239,9 @@ fn others(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> Vec
 fn inside(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy, inventory: &Inventory) -> Vec<Finding> {
     let mut found = Vec::new();
     let login = app.login(Slot::One);
-    let of_app = |role: &str| {
-        admission::other_apps(&app.name, observed).any(|app| app.roles().any(|name| name.as_str() == role))
-    };
+    let apps = admission::roles_of_others(&app.name, observed);
     for (owner, objects) in heritage::others(inventory, login.as_str(), &adopt.take_from) {
-        if !of_app(owner) {
+        if !apps.contains(owner) {
             let count = objects.len();
             let list = heritage::listed(objects.into_iter()).unwrap_or_default();
             let owner = escaped(owner);
@@ -389,22 +318,5 @@ fn secret(app: &App, found: &FoundSecret) -> Vec<Finding> {
             let user = differs("user", "--user", user, app.login(Slot::One).as_str());
             database.into_iter().chain(user).collect()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_reasons_are_told_with_their_cures() {
-        let app = "my-app".parse().unwrap();
-        assert!(error(&app, Vec::new()).is_none());
-        let findings =
-            vec![Finding::new("one", "this is so", "do that"), Finding::conflict("two", "it is taken", "move")];
-        let told = error(&app, findings.clone()).unwrap();
-        assert!(matches!(told, Error::Refused(_)) && told.to_string().contains("2 reasons"));
-        assert_eq!(told.causes(), ["[one] this is so; cure: do that", "[two] it is taken; cure: move"]);
-        assert!(matches!(error(&app, findings[1..].to_vec()).unwrap(), Error::Conflict(_)));
     }
 }

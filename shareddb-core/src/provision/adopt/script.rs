@@ -71,8 +71,9 @@ impl Script<'_> {
             sql::login_again(login.as_str(), before.attributes.iter().filter(|word| self.may_name(word))),
         ];
         for (place, settings) in [(None, &before.login_settings), (Some(database.as_str()), &before.local_settings)] {
-            statements
-                .extend(settings.iter().map(|(name, value)| sql::setting_again(login.as_str(), place, name, value)));
+            let again =
+                |(name, value): (&String, &String)| statements::set_for_role(login.as_str(), place, name, value);
+            statements.extend(settings.iter().map(again));
         }
         statements
     }

@@ -89,7 +89,7 @@ fn after(app: &App, observed: &Observed, login: &RoleFacts, inventory: &Inventor
     // Schemas have steps of their own; here each is as it will be.
     let schemas = inventory.schemas.iter().map(|schema| (schema.clone(), owner.to_owned())).collect();
     // Extensions wait for a look from inside, at who could create where they go.
-    let installed = Installed { schema: String::new(), of_superuser: true };
+    let installed = Installed { schema: String::new(), of_admin: true };
     let extensions = app.extensions.iter().map(|name| (name.to_string(), installed.clone())).collect();
     after.inside = Some(InsideFacts { schemas, extensions, ..InsideFacts::default() });
     after
