@@ -27,7 +27,7 @@ impl<'a> Hand<'a> {
 
     fn login(&self) -> ConnectionConfig {
         let config = self.server.superuser().with_database(self.database()).with_user(format!("{}_user", self.stem));
-        config.with_password("by hand".into())
+        config.with_password("by hand".into()).with_option("statement_timeout", "0")
     }
 
     async fn session(&self) -> Session {
@@ -40,9 +40,14 @@ impl<'a> Hand<'a> {
         done.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
     }
 
-    /// Runs statements as the superuser.
+    /// Runs statements as the superuser, whatever is set for all sessions of the database.
     async fn admin_sql(&self, sql: &str) {
-        self.server.sql(&self.database(), sql).await;
+        let mut config = self.server.superuser().with_database(self.database());
+        for (name, value) in [("role", "none"), ("statement_timeout", "0"), ("default_transaction_read_only", "off")] {
+            config = config.with_option(name, value);
+        }
+        let done = config.connect().await.unwrap().batch_execute(sql).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
     }
 
     fn spec(&self, consent: impl FnOnce(&mut Adopt)) -> AppSpec {
@@ -183,16 +188,8 @@ async fn nothing_that_lies_in_wait_runs_with_the_admins_rights_on_any_major() {
             assert_eq!(error.code(), "adopt_refused", "{major}: {error}");
             let causes = error.causes();
             assert!(causes.len() == 2 && causes.iter().all(|cause| cause.starts_with("[event_trigger]")), "{causes:?}");
-            let superuser = server.superuser().with_database("trap_db");
-            let superuser = superuser.connect().await.unwrap();
             for cause in causes {
-                let cure = cause.rsplit_once(": ").unwrap().1;
-                superuser
-                    .batch_execute(&format!(
-                        "SET ROLE NONE; BEGIN; SET LOCAL transaction_read_only = off; {cure}; COMMIT"
-                    ))
-                    .await
-                    .unwrap();
+                hand.admin_sql(cause.rsplit_once(": ").unwrap().1).await;
             }
         }
         hand.adopt(|_| {}).await;
