@@ -1,6 +1,6 @@
 //! What an app may have left open when it is adopted, what it may have laid in wait for its admin, and who else is there.
 
-use shareddb_core::{Adopt, AppSpec, ConnectionConfig, Outcome, Provisioner, Session};
+use shareddb_core::{Adopt, AppSpec, ConnectionConfig, Outcome, Proof, Provisioner, Session, Step};
 use shareddb_tests::majors::{ForeignServer, MAJORS};
 use shareddb_tests::refusal::{self, CONNECTED};
 use shareddb_tests::server::value;
@@ -283,4 +283,36 @@ async fn whatever_looks_at_the_roles_name_is_found_on_any_major() {
         assert!(told.contains("default value") && told.contains("rows") && !told.contains("other"), "{told}");
         assert!(!told.contains("text"), "{told}");
     }
+}
+
+#[tokio::test]
+async fn an_app_that_was_let_into_another_stays_there_and_is_whole() {
+    let server = ForeignServer::start(18, RULES).await;
+    let hand = Hand::made(&server, "host").await;
+    let neighbour = AppSpec::new("neighbour".parse().unwrap());
+    let app = hand.provisioner.create(&neighbour).await.unwrap().app;
+    hand.sql(&format!("CREATE TABLE orders AS SELECT 1 AS x; GRANT SELECT ON orders TO {}", app.owner)).await;
+    let error = hand.provisioner.plan(&hand.spec(|_| {})).await.unwrap_err();
+    assert!(error.causes().len() == 1 && error.causes()[0].starts_with("[grants_of_app]"), "{:?}", error.causes());
+    hand.adopt(|adopt| adopt.keep_grants = true).await;
+
+    let guest = hand.provisioner.connection(&neighbour.name).await.unwrap().with_database(hand.database());
+    let inside = guest.connect().await.unwrap();
+    for spec in [&neighbour, &hand.spec(|_| {})] {
+        let plan = hand.provisioner.plan(spec).await.unwrap();
+        assert!(plan.is_empty(), "{}: {plan}", spec.name);
+    }
+    // A repair tries other databases, that one not.
+    server.sql("postgres", &format!("ALTER ROLE {} PASSWORD NULL", app.logins[0])).await;
+    let repaired = hand.provisioner.create(&neighbour).await.unwrap();
+    assert_eq!((repaired.outcome, repaired.proof), (Outcome::Configured, Some(Proof::Complete)));
+    assert_eq!(value(&inside, "SELECT count(*) FROM public.orders").await, "1");
+    // What nobody agreed to is taken as everywhere.
+    server.sql("postgres", "CREATE DATABASE crm").await;
+    server.sql("postgres", &format!("GRANT CONNECT ON DATABASE crm TO {}", app.owner)).await;
+    let steps = hand.provisioner.create(&neighbour).await.unwrap().steps;
+    let taken = |step: &&Step| matches!(step, Step::RevokeAccess { .. });
+    assert_eq!(steps.iter().filter(taken).count(), 1, "{steps:?}");
+    assert!(hand.provisioner.plan(&hand.spec(|_| {})).await.unwrap().is_empty());
+    hand.provisioner.drop(&neighbour.name, neighbour.name.as_str()).await.unwrap();
 }
