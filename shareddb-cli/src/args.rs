@@ -194,7 +194,10 @@ pub(crate) struct Adoption {
     #[arg(long, requires = "adopt", help_heading = ADOPTION)]
     pub(crate) drop_foreign_grants: bool,
     /// Give an adopted app back as it was, as long as its second login was never issued
-    #[arg(long, conflicts_with = "adopt", help_heading = ADOPTION)]
+    #[arg(long, conflicts_with_all = [
+        "database", "user", "connections", "extension", "set", "search_path", "allow_overcommit", "secure_server", "adopt",
+    ])]
+    #[arg(help_heading = ADOPTION)]
     pub(crate) undo_adopt: bool,
 }
 
@@ -315,6 +318,16 @@ mod tests {
             "shareddb list --timeout 5",
             "shareddb list -o xml",
             "shareddb list -q -v",
+            "shareddb create a --undo-adopt --adopt",
+            "shareddb create a --undo-adopt --yes",
+            "shareddb create a --undo-adopt --connections 5",
+            "shareddb create a --undo-adopt --set work_mem=1MB",
+            "shareddb create a --undo-adopt --extension none",
+            "shareddb create a --undo-adopt --search-path a",
+            "shareddb create a --undo-adopt --database d",
+            "shareddb create a --undo-adopt --user u",
+            "shareddb create a --undo-adopt --allow-overcommit",
+            "shareddb create a --undo-adopt --secure-server",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -5,6 +5,7 @@
 //! shows a password.
 
 mod binding;
+mod channel;
 mod dialect;
 mod directory;
 mod draft;
@@ -302,6 +303,12 @@ impl ConnectionConfig {
         self.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT)
     }
 
+    /// Whether a password may be sent in clear text when the server asks for it so: where it has shown who it is, and on
+    /// sockets of this machine. [`Self::connect`] refuses it elsewhere, as anybody could be asking.
+    pub fn admits_clear_password(&self) -> bool {
+        self.is_socket() || self.ssl_mode().verifies()
+    }
+
     fn is_socket(&self) -> bool {
         self.host.starts_with('/')
     }
@@ -330,6 +337,9 @@ impl ConnectionConfig {
                 fault("the host contains a character that no host name has");
             }
             _ => {}
+        }
+        if self.is_socket() && self.hostaddr.is_some() {
+            fault("the host is a socket, which has no address");
         }
         if self.port == 0 {
             fault("the port is not between 1 and 65535");
@@ -421,7 +431,7 @@ mod tests {
         assert!(good.check().is_ok());
         assert!(ConnectionConfig::new("/run/postgresql", 1, "d", "u").check().is_ok());
         assert!(ConnectionConfig::new("fe80::1%eth0", 1, "d", "u").check().is_ok());
-        let cases: [(ConnectionConfig, &str); 10] = [
+        let cases: [(ConnectionConfig, &str); 11] = [
             (ConnectionConfig::new("", 1, "d", "u"), "host is empty"),
             (ConnectionConfig::new("a,b", 1, "d", "u"), "several hosts"),
             (ConnectionConfig::new("a@b", 1, "d", "u"), "no host name has"),
@@ -432,6 +442,7 @@ mod tests {
             (good.clone().with_password("".into()), "password is empty"),
             (good.clone().with_option("a b", "1"), "option"),
             (good.clone().with_application_name("a\0"), "application name"),
+            (ConnectionConfig::new("/run", 1, "d", "u").with_hostaddr("127.0.0.1".parse().unwrap()), "no address"),
         ];
         for (config, expected) in cases {
             let error = config.check().unwrap_err();

@@ -132,14 +132,28 @@ impl Environment {
         }
     }
 
-    /// Every key of an app's Secret. The server need not run.
+    /// Every key of an app's Secret. The server need not run, unless the app was adopted with keys that have names of ours
+    /// and say something else.
     ///
     /// # Errors
     /// `NotFound` when there is no Secret of that app, `Failed` when it is damaged: `create` mends it.
     pub async fn credentials(&self, app: &AppName) -> Result<SecretData> {
         // The Secret's name does not depend on the app's record.
         let app = App::derive(&AppSpec::new(app.clone()), &self.name, None)?;
-        server::load_unrecorded(self.secrets().await?.as_ref(), &app).await
+        let store = self.secrets().await?;
+        match server::load_unrecorded(store.as_ref(), &app).await {
+            Err(damaged) if damaged.code() == server::DAMAGED => match self.recorded(&app.name).await {
+                Ok(recorded) => server::load(store.as_ref(), &recorded).await.map(|(data, _)| data),
+                Err(error) => Err(damaged.with_source(error).with_hint(
+                    "an adopted app may have keys of its own there, as its record says, but the server cannot be asked",
+                )),
+            },
+            data => data,
+        }
+    }
+
+    async fn recorded(&self, app: &AppName) -> Result<App> {
+        self.connect().await?.recorded(app).await
     }
 
     /// Makes the server serve: starts it, and makes it the first time. That it serves already is not an error.

@@ -12,8 +12,8 @@ mod kubernetes;
 mod login;
 
 #[cfg(feature = "kubernetes")]
-pub(crate) use kubernetes::ApiRequest;
-pub(crate) use login::LoginAttempt;
+pub(crate) use kubernetes::{API_ANSWER_MAX, ApiRequest};
+pub(crate) use login::{LoginAttempt, PasswordAskedInClear};
 
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

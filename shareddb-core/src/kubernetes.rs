@@ -5,12 +5,18 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt as _, Limited};
+use hyper_util::client::proxy::matcher::Matcher;
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::core::Status;
 use kube::{Client, Config};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::error::{ApiRequest, Error, Result};
-use crate::file::blocking;
+use crate::error::{API_ANSWER_MAX, ApiRequest, Error, Result};
 use crate::names::NamespaceName;
 
 /// What a call may take; longer than an API server needs to restart.
@@ -87,13 +93,12 @@ impl Cluster {
 
     async fn config(&self) -> Result<(Config, String)> {
         let path = self.kubeconfig.clone();
-        let read = blocking(move || {
-            Ok(match path {
-                Some(path) => Kubeconfig::read_from(path),
-                None => Kubeconfig::read(),
-            })
+        let read = apart(move || match path {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
         });
-        let kubeconfig = match read.await? {
+        let read = read.await.ok_or_else(|| Error::failed("internal", "reading the kubeconfig was cut short"))?;
+        let kubeconfig = match read {
             Ok(kubeconfig) => kubeconfig,
             Err(error) => return self.in_cluster(error),
         };
@@ -106,9 +111,12 @@ impl Cluster {
                 Error::not_found("context_not_found", message).with_hint(format!("it has: {}", known.join(", ")))
             );
         }
+        let proxy_is_named = names_proxy(&kubeconfig, &context);
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-        Ok((config.map_err(|error| Error::from_kubeconfig(&place, error))?, context))
+        let mut config = config.map_err(|error| Error::from_kubeconfig(&place, error))?;
+        config.proxy_url = config.proxy_url.filter(|_| proxy_is_named || is_proxied(&config.cluster_url));
+        Ok((config, context))
     }
 
     /// A pod has no kubeconfig. Who names one, or a context, means that one and no other.
@@ -127,18 +135,62 @@ impl Cluster {
 
 /// Makes a client; that can run the program that a kubeconfig names for logging in, which may hang, and may say anything.
 async fn made(config: Config, context: &str) -> Result<Client> {
-    let work = blocking(move || Ok(Client::try_from(config)));
+    let runtime = Handle::current();
+    let work = apart(move || {
+        let _within = runtime.enter();
+        Client::try_from(config)
+    });
     match timeout(PATIENCE, work).await {
-        Ok(Ok(Ok(client))) => Ok(client),
-        Ok(Ok(Err(error))) => Err(Error::from_client(context, error)),
+        Ok(Some(Ok(client))) => Ok(client),
+        Ok(Some(Err(error))) => Err(Error::from_client(context, error)),
         // The client panics over what cannot stand in a header, such as a token of two lines.
-        Ok(Err(_)) => Err(Error::invalid_input(
+        Ok(None) => Err(Error::invalid_input(
             "kubeconfig_invalid",
             format!("the credentials of context {context} are of no use"),
         )),
         Err(_) => Err(Error::timeout("api_login_failed", format!("the login of context {context} does not end"))
             .with_hint("the kubeconfig names a program for it, which may be waiting for somebody to type")),
     }
+}
+
+/// Runs what may wait for ever: a kubeconfig can be a pipe. `None` when it panics. On a thread that nobody waits for when
+/// the runtime ends, as the threads for such work are waited for.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, done) = oneshot::channel();
+    std::thread::spawn(move || sender.send(work()));
+    done.await.ok()
+}
+
+/// Whether the environment has a proxy for this server. The client does not ask whether `NO_PROXY` names the server: it
+/// looks there for the proxy.
+fn is_proxied(server: &Uri) -> bool {
+    Matcher::from_env().intercept(server).is_some()
+}
+
+/// Whether a kubeconfig itself names the proxy of a context; then the environment's does not count.
+fn names_proxy(kubeconfig: &Kubeconfig, context: &str) -> bool {
+    let context = kubeconfig.contexts.iter().find(|named| named.name == context);
+    let cluster = context.and_then(|named| named.context.as_ref()).map(|context| context.cluster.as_str());
+    let cluster = kubeconfig.clusters.iter().find(|named| Some(named.name.as_str()) == cluster);
+    let proxy = cluster.and_then(|named| named.cluster.as_ref()?.proxy_url.as_deref());
+    proxy.is_some_and(|proxy| !proxy.is_empty())
+}
+
+/// Reads an answer, and no more of it than one can have. An error is read here as well: the client would log it, and
+/// what something on the way says about a request can be the request.
+async fn text(answer: Response<Body>) -> kube::Result<String> {
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), API_ANSWER_MAX).collect().await;
+    let body = body.map_err(|error| match error.downcast::<kube::Error>() {
+        Ok(error) => *error,
+        Err(error) => kube::Error::Service(error),
+    })?;
+    let text = String::from_utf8(body.to_bytes().into()).map_err(kube::Error::FromUtf8)?;
+    if !status.is_client_error() && !status.is_server_error() {
+        return Ok(text);
+    }
+    let status = serde_json::from_str(&text).unwrap_or_else(|_| Status::failure("", "").with_code(status.as_u16()));
+    Err(kube::Error::Api(status.boxed()))
 }
 
 impl Namespace {
@@ -152,9 +204,9 @@ impl Namespace {
         &self.context
     }
 
-    /// The client, which knows nothing of the namespace.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    /// Sends a request, for [`Self::call`] to wait for.
+    pub(crate) async fn send(&self, request: Request<Vec<u8>>) -> kube::Result<String> {
+        text(self.client.send(request.map(Body::from)).await?).await
     }
 
     /// Waits for a request about one object. `role` is what allows all requests of that kind.

@@ -68,9 +68,16 @@ pub enum Progress {
     Dropping,
     /// It was made by hand and is being taken over; it works, and not everything is its own yet.
     Adopting,
+    /// It was taken over and proven, and some of its objects are still a superuser's, who has to hand them over.
+    Waiting,
 }
 
 impl Progress {
+    /// Whether not everything of an adopted app is its own yet.
+    pub(crate) fn is_adoption(self) -> bool {
+        matches!(self, Self::Adopting | Self::Waiting)
+    }
+
     /// How a sentence says it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -78,6 +85,7 @@ impl Progress {
             Self::Changing => "being changed",
             Self::Dropping => "being dropped",
             Self::Adopting => "being adopted",
+            Self::Waiting => "waiting for what only a superuser hands over",
         }
     }
 }

@@ -47,7 +47,6 @@ use crate::connection::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::lock::AppLock;
-use crate::postgres::marks::Marks;
 use crate::server::Server;
 use adopt::plan_undo;
 use drop_plan::plan_drop;
@@ -174,12 +173,7 @@ impl Provisioner {
     /// # Errors
     /// `NotFound` when there is none.
     pub async fn app(&self, name: &AppName) -> Result<App> {
-        let session = self.server.session().await?;
-        let marks = Marks::read(&session).await?;
-        match marks.records().remove(name) {
-            Some(mark) => App::recorded(mark),
-            None => Err(marks.no_such_app(name, self.server.environment())),
-        }
+        self.server.recorded(name).await
     }
 
     async fn decide(&self, goal: &Goal) -> Result<Plan> {

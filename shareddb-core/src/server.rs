@@ -9,12 +9,16 @@ use crate::app::App;
 use crate::connection::{ConnectionConfig, SslMode};
 use crate::credentials::{self, Stored};
 use crate::error::{Error, Result};
-use crate::names::{EnvironmentName, RoleName};
+use crate::names::{AppName, EnvironmentName, RoleName};
 use crate::postgres::facts::ServerFacts;
+use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::postgres::{catalog, powers, visitors};
 use crate::secrets::{SecretData, SecretStore};
 use secrecy::SecretString;
+
+/// The code of an error about a Secret that lacks a key, or contradicts itself.
+pub(crate) const DAMAGED: &str = "secret_incomplete";
 
 /// The server of an environment. Cheap to clone; it holds no session of its own.
 #[derive(Clone)]
@@ -141,6 +145,19 @@ impl Server {
         AdminSession::open(&admin).await.map_err(|error| self.explained(error))
     }
 
+    /// An app as it is recorded.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub(crate) async fn recorded(&self, name: &AppName) -> Result<App> {
+        let session = self.session().await?;
+        let marks = Marks::read(&session).await?;
+        match marks.records().remove(name) {
+            Some(mark) => App::recorded(mark),
+            None => Err(marks.no_such_app(name, self.environment())),
+        }
+    }
+
     /// What the server is and what the admin may do there: one round trip for a superuser, two for others.
     pub(crate) async fn facts(&self, session: &AdminSession) -> Result<ServerFacts> {
         let visitors = async { if self.0.ours { Ok(Default::default()) } else { visitors::visitors(session).await } };
@@ -200,7 +217,7 @@ async fn held(store: &dyn SecretStore, app: &App) -> Result<SecretData> {
 
 fn damaged(store: &dyn SecretStore, app: &App) -> Error {
     let (name, environment, place) = (&app.name, &app.environment, store.describe(&app.secret));
-    Error::failed("secret_incomplete", format!("{place} is damaged: a key is missing or contradicts another"))
+    Error::failed(DAMAGED, format!("{place} is damaged: a key is missing or contradicts another"))
         .with_hint(format!("`shareddb create {name} -e {environment}` mends it and keeps the data"))
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -35,6 +35,10 @@ pub enum Fault {
     Lose(Loss),
     /// It never reaches the API server, and this is the answer.
     Answer(StatusCode),
+    /// It never reaches the API server, and this is made of its body for an answer.
+    Reply(StatusCode, fn(&str) -> String),
+    /// It never reaches the API server, and the answer has no end.
+    Flood(StatusCode),
     /// It is held up for so long before it is passed on.
     Delay(Duration),
     /// This is done before it is passed on.
@@ -53,6 +57,8 @@ impl fmt::Debug for Fault {
         match self {
             Self::Lose(loss) => f.debug_tuple("Lose").field(loss).finish(),
             Self::Answer(status) => f.debug_tuple("Answer").field(status).finish(),
+            Self::Reply(status, _) => f.debug_tuple("Reply").field(status).finish(),
+            Self::Flood(status) => f.debug_tuple("Flood").field(status).finish(),
             Self::Delay(time) => f.debug_tuple("Delay").field(time).finish(),
             Self::Meanwhile(_) => f.debug_struct("Meanwhile").finish_non_exhaustive(),
         }
@@ -198,6 +204,10 @@ impl Road {
                 return Err("the answer is lost".into());
             }
             Some(Fault::Answer(status)) => return Ok(refusal(status)),
+            Some(Fault::Reply(status, words)) => {
+                return Ok(reply(status, words(&String::from_utf8_lossy(&body))));
+            }
+            Some(Fault::Flood(status)) => return Ok(flood(status)),
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
             Some(Fault::Meanwhile(act)) => act().await,
             None => {}
@@ -236,7 +246,22 @@ fn refusal(status: StatusCode) -> Reply {
         "reason": reason,
         "code": status.as_u16(),
     });
-    let body = Full::from(content.to_string()).map_err(|never: Infallible| match never {}).boxed_unsync();
+    reply(status, content.to_string())
+}
+
+fn reply(status: StatusCode, body: String) -> Reply {
+    let body = Full::from(body).map_err(|never: Infallible| match never {}).boxed_unsync();
+    headed(status, body)
+}
+
+/// Blanks, which a parser of JSON reads for ever.
+fn flood(status: StatusCode) -> Reply {
+    let piece = Bytes::from(vec![b' '; 1 << 20]);
+    let pieces = futures_util::stream::repeat_with(move || Ok::<_, Failure>(Frame::data(piece.clone())));
+    headed(status, StreamBody::new(pieces).boxed_unsync())
+}
+
+fn headed(status: StatusCode, body: UnsyncBoxBody<Bytes, Failure>) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, "application/json".parse().expect("a header"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use shareddb_core::{Adopt, AppName, AppSpec, ConnectionConfig, Session};
 
@@ -81,14 +81,7 @@ impl Legacy {
 
     /// Lays these keys into a folder.
     pub fn write_keys(&self, server: &TestServer, keys: &[(&str, &str)]) {
-        let folder = self.folder(server);
-        fs::create_dir_all(&folder).expect("the folder can be made");
-        for dir in [folder.parent().expect("it has one"), &folder] {
-            fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).expect("it is ours");
-        }
-        for (key, value) in keys {
-            fs::write(folder.join(key), value).expect("the file can be written");
-        }
+        write_keys(&self.folder(server), keys);
     }
 
     /// A key as programs read it.
@@ -142,6 +135,17 @@ impl Legacy {
             self.database
         );
         server.value("postgres", &sql).await
+    }
+}
+
+/// Lays keys into the folder of a Secret that nobody has made yet.
+pub fn write_keys(folder: &Path, keys: &[(&str, &str)]) {
+    fs::create_dir_all(folder).expect("the folder can be made");
+    for dir in [folder.parent().expect("it has one"), folder] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).expect("it is ours");
+    }
+    for (key, value) in keys {
+        fs::write(folder.join(key), value).expect("the file can be written");
     }
 }
 

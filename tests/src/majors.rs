@@ -111,7 +111,12 @@ impl ForeignServer {
 
     /// Where Secrets are.
     pub fn secrets(&self) -> DirectoryStore {
-        DirectoryStore::new(self.home.join("secrets"))
+        DirectoryStore::new(self.secrets_folder())
+    }
+
+    /// The folder of all Secrets.
+    pub fn secrets_folder(&self) -> PathBuf {
+        self.home.join("secrets")
     }
 
     /// What `SHAREDDB_HOME` has to be for a command to use this server as one of the admins.

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -14,6 +16,7 @@ use shareddb_core::{AppName, Error, KubernetesStore, SecretData, SecretName, Sec
 use shareddb_tests::access::rule;
 use shareddb_tests::api_proxy::{ApiProxy, Fault};
 use shareddb_tests::cluster::Cluster;
+use shareddb_tests::journal::Journal;
 use shareddb_tests::proxy::Loss;
 use shareddb_tests::{conformance, kubeconfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -397,4 +400,66 @@ async fn what_is_no_word_of_the_api_is_not_repeated() {
     let error = store(&path, &namespace).await.load(&names().0).await.unwrap_err();
     let told = format!("{error} {error:?} {:?}", error.causes());
     assert!(told.contains("502") && !told.contains("m4rker"), "{told}");
+}
+
+#[tokio::test]
+async fn no_log_has_what_a_secret_holds() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("journal").await;
+    let proxy = ApiProxy::to(cluster).await;
+    let store = store(&proxy.kubeconfig(&namespace), &namespace).await;
+    let (name, app) = names();
+    let secret = data(&[("DB_PASSWORD", "m4rker-s3cret"), ("DB_HOST", "h")]);
+    let encoded = STANDARD.encode("m4rker-s3cret");
+    let (journal, _guard) = Journal::begin();
+    // A Status that repeats the request, as one of an admission plugin may; something in between that does; the object itself.
+    let echoes: [fn(&str) -> String; 4] = [
+        |body| {
+            json!({"kind": "Status", "status": "Failure", "message": body, "reason": "Invalid", "code": 422})
+                .to_string()
+        },
+        |body| format!("<html>{body}</html>"),
+        str::to_owned,
+        |body| format!("{body}{{"),
+    ];
+    for echo in echoes {
+        for status in [StatusCode::UNPROCESSABLE_ENTITY, StatusCode::BAD_GATEWAY, StatusCode::OK] {
+            proxy.arm_from(0, Fault::Reply(status, echo));
+            let _ = store.create(&name, &app, &secret).await;
+            assert_eq!(proxy.seen()[0].method, "POST");
+        }
+    }
+    proxy.disarm();
+    let version = store.create(&name, &app, &secret).await.unwrap();
+    assert!(store.load(&name).await.unwrap().is_some());
+    store.replace(&name, &app, &secret, &version).await.unwrap();
+    assert!(store.create(&name, &app, &secret).await.is_err());
+    store.delete(&name).await.unwrap();
+    let text = journal.text();
+    assert!(text.contains("DEBUG") && text.contains("requesting"), "the client does log: {text}");
+    for word in ["m4rker", encoded.as_str()] {
+        assert!(!text.contains(word), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read_to_its_end() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("flood").await;
+    let proxy = ApiProxy::to(cluster).await;
+    let store = store(&proxy.kubeconfig(&namespace), &namespace).await;
+    let (name, app) = names();
+    for status in [StatusCode::OK, StatusCode::CONFLICT, StatusCode::BAD_GATEWAY] {
+        proxy.arm_from(0, Fault::Flood(status));
+        for result in [store.load(&name).await.map(drop), store.create(&name, &app, &data(&[])).await.map(drop)] {
+            let error = result.unwrap_err();
+            assert_eq!((error.code(), error.is_retryable()), ("api_answer_too_long", false), "{error:?}");
+            assert!(error.to_string().contains("8 MiB") && error.hint().is_some(), "{error:?}");
+        }
+    }
+    proxy.disarm();
+    // Everything that a Secret can hold is read.
+    let large = data(&[("DB_PASSWORD", &"x".repeat(1_000_000))]);
+    store.create(&name, &app, &large).await.unwrap();
+    assert_eq!(store.load(&name).await.unwrap().unwrap().data["DB_PASSWORD"].expose_secret().len(), 1_000_000);
 }

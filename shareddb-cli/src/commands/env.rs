@@ -16,7 +16,9 @@ use crate::output::{Text, View};
 use crate::quoting::{dotenv, shell};
 
 /// The keys that the guide's Deployments use.
-const GUIDE: [&str; 7] = ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_SCHEMA", "DATABASE_URL"];
+const GUIDE: [&str; 7] = ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_SCHEMA", URL];
+
+const URL: &str = "DATABASE_URL";
 
 /// Connection settings, and how to write them.
 #[derive(Debug, Serialize)]
@@ -39,7 +41,7 @@ pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
         Some(app) => {
             let secret = App::derive(&AppSpec::new(app.clone()), environment.name(), None)?.secret;
             let settings = Settings::stored(&environment.credentials(&app).await?, &secret);
-            let config = || ConnectionConfig::from_vars(|key| settings.values.get(key).cloned());
+            let config = || settings.config();
             let stopped = |local: &LocalServer| !matches!(local.state(), Ok(LocalState::Running { .. }));
             if environment.local_server().is_some_and(stopped) {
                 let name = environment.name();
@@ -55,6 +57,18 @@ impl Settings {
     fn stored(data: &SecretData, secret: &SecretName) -> Self {
         let values = data.iter().map(|(key, value)| (key.clone(), value.expose_secret().to_owned())).collect();
         Self { name: format!("secret/{secret}"), values, variables: GUIDE.map(str::to_owned).to_vec() }
+    }
+
+    /// An adopted app may have a `DATABASE_URL` of its own, which says something else than the guide's keys.
+    fn config(&self) -> Result<ConnectionConfig> {
+        let value = |key: &str| self.values.get(key).cloned();
+        let keys = ConnectionConfig::from_vars(|key| value(key).filter(|_| key != URL))?;
+        let url = ConnectionConfig::from_vars(|key| value(key).filter(|_| key == URL));
+        let identity = |config: &ConnectionConfig| {
+            let password = config.password().map(|password| password.expose_secret().to_owned());
+            (config.to_string(), password)
+        };
+        Ok(url.ok().filter(|url| identity(url) == identity(&keys)).unwrap_or(keys))
     }
 
     fn admin(environment: &Environment, config: &ConnectionConfig) -> Result<Self> {

@@ -43,6 +43,10 @@ fn command(args: &Psql, environment: &Environment, config: &ConnectionConfig) ->
     for (name, value) in config.clone().with_application_name(APPLICATION).environ()? {
         command.env(name, value.expose_secret());
     }
+    if !config.admits_clear_password() {
+        // As for our own logins; a libpq before 16 does not know it.
+        command.env("PGREQUIREAUTH", "!password");
+    }
     Ok(command)
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::config as driver;
 
 use super::{ConnectionConfig, SslMode, Tls, options, url};
 use crate::error::{Error, Result};
@@ -134,6 +135,9 @@ impl ConnectionConfig {
     /// unanswered data by 30 seconds, and a silent connection is probed after 30 seconds, every
     /// 10, three times. [`Self::connect`] limits the whole login, which the driver cannot.
     ///
+    /// The two belong together: it is through `tls` that also a connection without TLS gives no password away in clear
+    /// text, which the driver has no setting for.
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidInput`] when a value or the root certificate is invalid,
@@ -166,10 +170,11 @@ impl ConnectionConfig {
         }
         // Nothing lies between the ends of a socket in a directory; PostgreSQL encrypts none.
         let mode = if self.is_socket() { SslMode::Disable } else { self.ssl_mode() };
-        config.ssl_mode(match mode {
-            SslMode::Disable => tokio_postgres::config::SslMode::Disable,
-            _ => tokio_postgres::config::SslMode::Require,
-        });
+        config.ssl_mode(if self.is_socket() { driver::SslMode::Disable } else { driver::SslMode::Require });
+        if mode == SslMode::Disable {
+            // Nothing is negotiated: `Tls` gets the connection as it is, and watches over it.
+            config.ssl_negotiation(driver::SslNegotiation::Direct);
+        }
         Ok((config, Tls::new(mode, self.root_certificate.as_ref())?))
     }
 
@@ -340,13 +345,14 @@ mod tests {
     #[test]
     fn the_driver_is_given_limits() {
         let config = full().with_tls(SslMode::Require, None).with_hostaddr("127.0.0.1".parse().unwrap());
-        let (driver, _) = config.tokio_postgres().unwrap();
-        assert_eq!(driver.get_ssl_mode(), tokio_postgres::config::SslMode::Require);
-        assert_eq!(driver.get_hostaddrs().len(), 1);
-        assert_eq!(driver.get_keepalives_retries(), Some(3));
+        let (given, _) = config.tokio_postgres().unwrap();
+        assert_eq!(given.get_ssl_mode(), driver::SslMode::Require);
+        assert_eq!(given.get_ssl_negotiation(), driver::SslNegotiation::Postgres);
+        assert_eq!(given.get_hostaddrs().len(), 1);
+        assert_eq!(given.get_keepalives_retries(), Some(3));
         let socket = ConnectionConfig::new("/run", 1, "d", "u").with_tls(SslMode::Require, None);
-        let (driver, _) = socket.tokio_postgres().unwrap();
-        assert_eq!(driver.get_ssl_mode(), tokio_postgres::config::SslMode::Disable);
-        assert_eq!(driver.get_connect_timeout(), Some(&Duration::from_secs(5)));
+        let (given, _) = socket.tokio_postgres().unwrap();
+        assert_eq!(given.get_ssl_mode(), driver::SslMode::Disable);
+        assert_eq!(given.get_connect_timeout(), Some(&Duration::from_secs(5)));
     }
 }

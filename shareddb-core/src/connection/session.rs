@@ -35,7 +35,8 @@ impl ConnectionConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::PermissionDenied`] when the login is rejected or a password is missing,
+    /// [`Error::PermissionDenied`] when the login is rejected, a password is missing, or is asked for in clear text (see
+    /// [`Self::admits_clear_password`]),
     /// [`Error::NotFound`] when there is no such database, [`Error::Unavailable`] when the server
     /// cannot be reached or takes nobody, [`Error::Timeout`] after [`Self::connect_timeout`],
     /// [`Error::Failed`] with the code `tls_failed` when the encryption asked for does not come
@@ -52,7 +53,8 @@ impl ConnectionConfig {
         }
     }
 
-    fn login_error(&self, source: tokio_postgres::Error) -> Error {
+    /// What a login of the driver's failed with.
+    pub(crate) fn login_error(&self, source: tokio_postgres::Error) -> Error {
         let attempt = LoginAttempt {
             what: format!("cannot log in to {self}"),
             password: self.password.is_some(),

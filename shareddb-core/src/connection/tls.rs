@@ -8,9 +8,11 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::channel::{Channel, Opening};
 use super::verifier::Verifier;
 use crate::error::{Error, Result};
 use crate::file;
@@ -40,6 +42,11 @@ impl SslMode {
             Self::VerifyCa => "verify-ca",
             Self::VerifyFull => "verify-full",
         }
+    }
+
+    /// Whether the server has to show who it is.
+    pub(super) fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
     }
 
     /// What libpq makes of a mode beside a root certificate: who names one wants it checked.
@@ -154,11 +161,15 @@ impl fmt::Debug for RootCertificate {
     }
 }
 
-/// What encrypts a connection, for `tokio_postgres::Config::connect` and for cancelling a query.
+/// What encrypts a connection and, where the server does not show who it is, keeps the password from being sent in clear
+/// text; for `tokio_postgres::Config::connect` and for cancelling a query.
 ///
-/// With [`SslMode::Disable`] it is there and never asked.
+/// It belongs to the settings that it came with: made with [`SslMode::Disable`] it encrypts nothing.
 #[derive(Clone)]
-pub struct Tls(MakeRustlsConnect);
+pub struct Tls {
+    mode: SslMode,
+    rustls: MakeRustlsConnect,
+}
 
 impl Tls {
     /// Prepares the encryption; without a certificate of its own, a verifying mode takes the
@@ -177,7 +188,7 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok(Self(MakeRustlsConnect::new(config)))
+        Ok(Self { mode, rustls: MakeRustlsConnect::new(config) })
     }
 }
 
@@ -189,14 +200,15 @@ impl fmt::Debug for Tls {
 
 impl<S> MakeTlsConnect<S> for Tls
 where
-    MakeRustlsConnect: MakeTlsConnect<S>,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Stream = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
-    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
+    type Stream = Channel<S>;
+    type TlsConnect = Opening<S>;
     type Error = <MakeRustlsConnect as MakeTlsConnect<S>>::Error;
 
     fn make_tls_connect(&mut self, domain: &str) -> Result<Self::TlsConnect, Self::Error> {
-        self.0.make_tls_connect(domain)
+        let encrypter = <MakeRustlsConnect as MakeTlsConnect<S>>::make_tls_connect(&mut self.rustls, domain)?;
+        Ok(Opening::new(self.mode, encrypter))
     }
 }
 

@@ -1,10 +1,14 @@
 //! Errors of the Kubernetes client as outcomes.
 
+use http_body_util::LengthLimitError;
 use kube::client::AuthError;
 use kube::config::KubeconfigError;
 use kube::core::Status;
 
 use super::Error;
+
+/// No answer about one object is longer: the API server takes no more than 3 MiB in a request, and 1 MiB in a Secret.
+pub(crate) const API_ANSWER_MAX: usize = 8 << 20;
 
 /// What was asked of the API, for the text of an error.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +34,11 @@ impl Error {
             kube::Error::Api(status) => Self::from_status(request, &what, &status),
             kube::Error::Auth(source) => Self::from_client(context, kube::Error::Auth(source)),
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::failed("api_answer_unreadable", what),
+            kube::Error::Service(source) if source.is::<LengthLimitError>() => Self::failed(
+                "api_answer_too_long",
+                format!("{what}: the answer is longer than {} MiB, which no Secret is", API_ANSWER_MAX >> 20),
+            )
+            .with_hint(format!("is it the API server that answers in context {context}? its answer was not used")),
             source => Self::unavailable("api_unreachable", what)
                 .with_hint(format!(
                     "does the API server run, and is {context} the right context? kubectl --context {} version",
@@ -58,9 +67,9 @@ impl Error {
             kube::Error::ProxyProtocolDisabled { .. } | kube::Error::ProxyProtocolUnsupported { .. } => {
                 Self::invalid_input(
                     "proxy_unsupported",
-                    format!("context {context} is behind a proxy, which is not supported"),
+                    format!("context {context} is behind a proxy of a kind that is not supported"),
                 )
-                .with_hint("unset HTTPS_PROXY and proxy-url for it, and reach the API server directly")
+                .with_hint("HTTPS_PROXY and proxy-url can be http://HOST:PORT or https://HOST:PORT")
             }
             source => Self::invalid_input("kubeconfig_invalid", format!("context {context} is of no use: {source}")),
         }
@@ -119,11 +128,10 @@ impl Error {
     }
 }
 
-/// What an API server says, and not what something in between does: that can be a whole page, or the request itself.
+/// What an API server says, a whole page at most.
 fn said(status: &Status) -> Option<String> {
     const SHOWN: usize = 400;
-    let ours = status.reason != "Failed to parse error data";
-    ours.then(|| status.message.chars().take(SHOWN).collect())
+    (!status.message.is_empty()).then(|| status.message.chars().take(SHOWN).collect())
 }
 
 /// One word of a shell, for a command that somebody is to type.

@@ -1,6 +1,7 @@
 //! Why a login failed: what the driver, the server or the encryption says, as one of our outcomes.
 
-use std::error::Error as _;
+use std::error::Error as StdError;
+use std::fmt;
 
 use rustls::CertificateError;
 
@@ -18,12 +19,34 @@ pub(crate) struct LoginAttempt {
     pub(crate) local: bool,
 }
 
+/// The server asked for the password in clear text where it has not shown who it is.
+#[derive(Debug)]
+pub(crate) struct PasswordAskedInClear;
+
+impl fmt::Display for PasswordAskedInClear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the password was asked for in clear text")
+    }
+}
+
+impl StdError for PasswordAskedInClear {}
+
 impl Error {
     /// Classifies a failed login.
     pub(crate) fn from_login(attempt: LoginAttempt, source: tokio_postgres::Error) -> Self {
         let LoginAttempt { what, password, encrypted, local } = attempt;
         if let Some((reason, hint)) = tls_fault(&source, encrypted) {
             return Self::failed("tls_failed", format!("{what}: {reason}")).with_hint(hint).with_source(source);
+        }
+        if causes(&source).any(|cause| found::<PasswordAskedInClear>(cause).is_some()) {
+            let why = if encrypted { "it has not shown who it is" } else { "the connection is not encrypted" };
+            let message = format!("{what}: the server asks for the password in clear text, and {why}");
+            return Self::permission_denied("password_asked_in_clear", message)
+                .with_hint(
+                    "nothing was sent; use sslmode=verify-full with the server's root certificate, or give this login a rule \
+                     with scram-sha-256 in its pg_hba.conf",
+                )
+                .with_source(source);
         }
         // The driver has no codes for its own errors, and the words are all it shows.
         match source.to_string().as_str() {
@@ -62,24 +85,24 @@ fn access_hint(message: &str, could_encrypt: bool) -> Option<String> {
 
 /// What went wrong with the encryption and what to do, if it was that.
 fn tls_fault(error: &tokio_postgres::Error, encrypted: bool) -> Option<(&'static str, &'static str)> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(fault) = rustls_error(error) {
+    causes(error).find_map(|cause| {
+        if let Some(fault) = found(cause) {
             return Some(describe(fault));
         }
-        if encrypted && error.to_string() == "server does not support TLS" {
-            return Some((
-                "the server offers no TLS",
-                "turn TLS on at the server; only where nobody listens in between, use sslmode=disable",
-            ));
-        }
-        cause = error.source();
-    }
-    None
+        (encrypted && cause.to_string() == "server does not support TLS").then_some((
+            "the server offers no TLS",
+            "turn TLS on at the server; only where nobody listens in between, use sslmode=disable",
+        ))
+    })
 }
 
-/// `io::Error` hides what it wraps from `source()`.
-fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+/// What lies below an error, the nearest first.
+fn causes(error: &tokio_postgres::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |cause| (*cause).source())
+}
+
+/// An error of this type; `io::Error` hides what it wraps from `source()`.
+fn found<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     let wrapped = || error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref();
     error.downcast_ref().or_else(wrapped)
 }
@@ -120,9 +143,9 @@ mod tests {
     fn rustls_errors_are_found_inside_io_errors() {
         let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let outer = std::io::Error::new(std::io::ErrorKind::InvalidData, inner);
-        let found = rustls_error(&outer).unwrap();
-        assert!(describe(found).0.contains("no root certificate"));
-        assert!(rustls_error(&std::io::Error::other("x")).is_none());
+        let fault: &rustls::Error = found(&outer).unwrap();
+        assert!(describe(fault).0.contains("no root certificate"));
+        assert!(found::<rustls::Error>(&std::io::Error::other("x")).is_none());
     }
 
     #[test]

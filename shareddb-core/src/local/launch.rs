@@ -166,12 +166,13 @@ async fn log_in(home: &LocalHome, data: &Path, password: &SecretString) -> Resul
 }
 
 async fn try_log_in(port: u16, password: &SecretString) -> Result<String> {
-    let (config, tls) = admin_config(port, password.clone()).with_application_name("shareddb").tokio_postgres()?;
-    let what = format!("cannot log in to the local server on port {port}");
+    let admin = admin_config(port, password.clone()).with_application_name("shareddb");
+    let (config, tls) = admin.tokio_postgres()?;
     let Ok(login) = tokio::time::timeout(LOGIN_PATIENCE, config.connect(tls)).await else {
+        let what = format!("cannot log in to the local server on port {port}");
         return Err(Error::unavailable("server_not_ready", what));
     };
-    let (client, connection) = login.map_err(|e| Error::from_postgres(what, e))?;
+    let (client, connection) = login.map_err(|error| admin.login_error(error))?;
     let version = connection.parameter("server_version").unwrap_or_default().to_owned();
     // Without a client the connection says goodbye, which keeps the log clean.
     drop(client);

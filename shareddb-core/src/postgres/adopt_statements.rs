@@ -11,9 +11,25 @@ pub(crate) const TAKE_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
 /// From 18 on the server warns of each MD5 password that is set; one that is carried over is nothing new.
 pub(crate) const SILENCE_MD5: &str = "SET LOCAL md5_password_warnings = off";
 
-/// The role's identity and the stored form of its password.
+/// The role's identity and the stored form of its password, which only a superuser sees.
 pub(crate) fn stored_password(role: &str) -> String {
     format!("SELECT concat_ws(' ', oid, rolpassword) FROM pg_authid WHERE rolname = {}", literal(role))
+}
+
+/// The role's identity.
+pub(crate) fn identity(role: &str) -> String {
+    format!("SELECT oid FROM pg_roles WHERE rolname = {}", literal(role))
+}
+
+/// Lends an admin who is no superuser all rights of a role.
+pub(crate) fn inherit(role: &str, admin: &str) -> String {
+    format!("GRANT {} TO {} WITH SET TRUE, INHERIT TRUE", identifier(role), identifier(admin))
+}
+
+/// Takes from such an admin that it may act as a role, and all that goes with it.
+pub(crate) fn act_no_more(role: &str, admin: &str) -> String {
+    let admin = identifier(admin);
+    format!("REVOKE {} FROM {admin} GRANTED BY {admin}", identifier(role))
 }
 
 pub(crate) fn carry_password(role: &str, verifier: Option<&Verifier>, valid_until: Option<&str>) -> Vec<String> {
@@ -37,10 +53,16 @@ pub(crate) fn own(object: &ObjectName, owner: &str) -> String {
     format!("ALTER {} {} OWNER TO {}", object.kind.keyword(), object.identity, identifier(owner))
 }
 
+/// Makes an object that of whoever types this.
+pub(crate) fn own_by_whoever_runs_this(object: &ObjectName) -> String {
+    format!("ALTER {} {} OWNER TO CURRENT_USER", object.kind.keyword(), object.identity)
+}
+
 /// Hands an object over; what it hides from others stays hidden from its new owner, where that is asked for.
 pub(crate) fn take(object: &ObjectName, owner: &str, force_row_security: bool) -> Vec<String> {
     let force = force_row_security.then(|| self::force_row_security(object));
-    [own(object, owner)].into_iter().chain(force).collect()
+    // In this order: afterwards it is no longer for its old owner to change.
+    force.into_iter().chain([own(object, owner)]).collect()
 }
 
 /// Keeps rows hidden from whoever comes to own the table.
@@ -54,10 +76,6 @@ pub(crate) fn disable_event_trigger(name: &str) -> String {
 
 pub(crate) fn own_event_trigger(name: &str, owner: &str) -> String {
     format!("ALTER EVENT TRIGGER {} OWNER TO {}", identifier(name), identifier(owner))
-}
-
-pub(crate) fn admit(database: &str, role: &str) -> String {
-    format!("GRANT CONNECT ON DATABASE {} TO {}", identifier(database), identifier(role))
 }
 
 pub(crate) fn grant_use_of_public(role: &str) -> String {
@@ -125,7 +143,8 @@ fn rights_again(object: &str, others: &[&str], grants: &[Grant]) -> Vec<String> 
 }
 
 /// The attributes of a login as they were.
-pub(crate) fn login_again(login: &str, attributes: &[String]) -> String {
+pub(crate) fn login_again<'a>(login: &str, attributes: impl Iterator<Item = &'a String>) -> String {
+    let attributes: Vec<&str> = attributes.map(String::as_str).collect();
     format!("ALTER ROLE {} {}", identifier(login), attributes.join(" "))
 }
 

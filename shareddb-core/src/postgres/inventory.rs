@@ -14,17 +14,29 @@ use crate::postgres::legacy::{
 use crate::postgres::session::AdminSession;
 use crate::postgres::version::ServerVersion;
 
-/// What can be known without entering the database. Roles of `ours` are those of apps that are recorded.
+/// What can be known without entering the database. Roles of `ours` are those of apps that are recorded. An admin who is no
+/// superuser sees neither how the password is stored nor the server's file of settings.
 ///
 /// # Errors
 /// `NotFound` when there is no such database. That there is no such login is not an error.
-pub(crate) async fn outside(session: &AdminSession, login: &str, database: &str, ours: &[String]) -> Result<Outside> {
+pub(crate) async fn outside(
+    session: &AdminSession,
+    superuser: bool,
+    login: &str,
+    database: &str,
+    ours: &[String],
+) -> Result<Outside> {
+    let (login_sql, path_sql) = if superuser {
+        (LOGIN.replace("{md5}", "coalesce(rolpassword LIKE 'md5%', false) FROM pg_authid"), PATH_OF_SERVER)
+    } else {
+        (LOGIN.replace("{md5}", "false FROM pg_roles"), PATH_UNSEEN)
+    };
     let both: [(&(dyn ToSql + Sync), Type); 2] = [(&login, Type::TEXT), (&database, Type::TEXT)];
     let all = [both[0].clone(), both[1].clone(), (&ours as &(dyn ToSql + Sync), Type::TEXT_ARRAY)];
     let ((about, role, elsewhere, residents, public_only), (access, settings, default_path)) = try_join(
         try_join5(
             session.read("read the database's state", DATABASE, &both[1..]),
-            session.read("read the login's state", LOGIN, &both[..1]),
+            session.read("read the login's state", &login_sql, &both[..1]),
             session.read("see where else the login is used", ELSEWHERE, &both),
             session.read("see who has rights in the database", RESIDENTS, &both),
             session.read("see whom PUBLIC's right lets in", PUBLIC_ONLY, &all),
@@ -34,7 +46,7 @@ pub(crate) async fn outside(session: &AdminSession, login: &str, database: &str,
                 session.read("read the database's rights", ACCESS, &both[1..]),
                 session.read("read the database's settings", SETTINGS, &both[1..]),
                 session.read("read the search path of all roles", PATH_OF_ALL, &[]),
-                session.read("read the search path of the server", PATH_OF_SERVER, &[]),
+                session.read("read the search path of the server", path_sql, &[]),
             );
             reads.await.map(|(access, settings, all, server)| (access, settings, [all, server]))
         },
@@ -73,8 +85,7 @@ const DATABASE: &str = "SELECT pg_encoding_to_char(encoding)::text, \
      FROM pg_database d WHERE datname = $1";
 
 const LOGIN: &str = "SELECT oid, rolname = current_user OR oid = 10, \
-     CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil::text END, coalesce(rolpassword LIKE 'md5%', false) \
-     FROM pg_authid WHERE rolname = $1";
+     CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil::text END, {md5} WHERE rolname = $1";
 
 const ELSEWHERE: &str = "SELECT coalesce(d.datname, '')::text, s.classid::regclass::text, s.deptype = 'o', count(*), \
      coalesce(array_agg(coalesce(o.datname, t.spcname)::text) FILTER (WHERE s.dbid = 0 AND coalesce(o.datname, t.spcname) IS NOT NULL), '{}') \
@@ -123,6 +134,8 @@ fn elsewhere_facts(row: &Row) -> Elsewhere {
 fn grant(row: &Row) -> Grant {
     Grant { to: row.get(0), right: row.get(1), grantable: row.get(2) }
 }
+
+const PATH_UNSEEN: &str = "SELECT '' WHERE false";
 
 /// What is in the session's database. `role` is the login, or the owner role that it has become.
 pub(crate) async fn inside(session: &AdminSession, role: &str, version: ServerVersion) -> Result<Inventory> {
@@ -186,7 +199,7 @@ const OBJECTS: &str = "WITH o(classid, objid, owner) AS ( \
        UNION ALL SELECT 'pg_subscription'::regclass, oid, subowner FROM pg_subscription \
              WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
        UNION ALL SELECT 'pg_largeobject'::regclass, oid, lomowner FROM pg_largeobject_metadata) \
-     SELECT i.type, i.identity, pg_get_userbyid(o.owner)::text, coalesce(r.rolsuper, false), \
+     SELECT i.type, i.identity, coalesce(i.schema, ''), pg_get_userbyid(o.owner)::text, coalesce(r.rolsuper OR r.rolname = current_user, false), \
        EXISTS (SELECT FROM pg_depend p WHERE (p.classid, p.objid, p.objsubid) = (o.classid, o.objid, 0) AND p.deptype = 'e'), \
        coalesce(t.typtype <> 'm', true) AND EXISTS (SELECT FROM pg_depend p WHERE (p.classid, p.objid, p.objsubid) = (o.classid, o.objid, 0) \
              AND (p.deptype = 'i' OR p.deptype = 'a' AND o.classid = 'pg_class'::regclass AND p.refobjsubid > 0)), \
@@ -243,15 +256,16 @@ fn object(row: &Row) -> Result<Object> {
         .ok_or_else(|| Error::failed("server_error", format!("the server lists {kind} {identity}, an unknown kind")))?;
     Ok(Object {
         name: ObjectName { kind, identity },
-        owner: row.get(2),
-        of_superuser: row.get(3),
-        in_extension: row.get(4),
-        follows: row.get(5),
-        unforced: row.get(6),
-        definer: row.get(7),
-        untrusted: row.get(8),
-        of_trigger: row.get(9),
-        all_tables: row.get(10),
+        schema: row.get(2),
+        owner: row.get(3),
+        of_admin: row.get(4),
+        in_extension: row.get(5),
+        follows: row.get(6),
+        unforced: row.get(7),
+        definer: row.get(8),
+        untrusted: row.get(9),
+        of_trigger: row.get(10),
+        all_tables: row.get(11),
     })
 }
 

@@ -126,8 +126,11 @@ pub(crate) struct Inventory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Object {
     pub(crate) name: ObjectName,
+    /// The schema it is in, quoted as in names of schemas; empty for what is in none.
+    pub(crate) schema: String,
     pub(crate) owner: String,
-    pub(crate) of_superuser: bool,
+    /// It belongs to a superuser, or to the admin.
+    pub(crate) of_admin: bool,
     pub(crate) in_extension: bool,
     /// It changes hands with something else, or never.
     pub(crate) follows: bool,
@@ -254,8 +257,8 @@ kinds! {
 }
 
 impl ObjectKind {
-    /// Whether it changes hands in a transaction of its own: programs use it all the time.
+    /// Whether it changes hands in a transaction of its own: programs use it all the time. Schemas go before what is in them.
     pub(crate) fn is_alone(self) -> bool {
-        matches!(self, Self::Table | Self::ForeignTable | Self::Sequence)
+        matches!(self, Self::Schema | Self::Table | Self::ForeignTable | Self::Sequence)
     }
 }

@@ -135,15 +135,19 @@ pub(crate) fn alter_role(role: &str, shape: &RoleShape) -> String {
 
 /// The same by an admin who is no superuser: to name an attribute that it has not is refused, even to take it away.
 pub(crate) fn alter_role_within(role: &str, shape: &RoleShape, powers: &Powers) -> String {
-    let forbidden = |attribute: &&str| match attribute.trim_start_matches("NO") {
-        "SUPERUSER" => true,
-        "REPLICATION" => !powers.replication,
-        "BYPASSRLS" => !powers.bypassrls,
-        _ => false,
-    };
-    let attributes = attributes(shape);
-    let rest: Vec<&str> = attributes.split(' ').filter(|attribute| !forbidden(attribute)).collect();
-    format!("ALTER ROLE {} {}", identifier(role), rest.join(" "))
+    let words = shape.words();
+    let may: Vec<&str> = words.iter().map(String::as_str).filter(|word| may_name(word, powers)).collect();
+    format!("ALTER ROLE {} {}", identifier(role), may.join(" "))
+}
+
+/// Whether an admin who is no superuser may give or take an attribute.
+pub(crate) fn may_name(attribute: &str, powers: &Powers) -> bool {
+    match attribute.trim_start_matches("NO") {
+        "SUPERUSER" => false,
+        "REPLICATION" => powers.replication,
+        "BYPASSRLS" => powers.bypassrls,
+        _ => true,
+    }
 }
 
 fn attributes(shape: &RoleShape) -> String {

@@ -9,7 +9,9 @@ mod change;
 mod heritage;
 mod look;
 mod path;
+mod plain;
 mod refusals;
+mod script;
 mod swap;
 mod undo;
 
@@ -33,10 +35,11 @@ use crate::provision::goal::Goal;
 use crate::provision::observed::Observed;
 use crate::provision::plan::{self, Plan};
 use crate::provision::step::{PasswordSource, Step};
-use crate::provision::walls;
+use crate::provision::{reach, role_steps, walls};
 
 pub use change::Adoption;
 pub(crate) use look::look;
+pub(crate) use plain::{is_within, public_owner};
 pub(crate) use undo::plan_undo;
 
 /// Decides how a hand-made app is taken over.
@@ -60,17 +63,20 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
     app.adopted = Some(adopted);
 
     let credential = credential(login, &legacy.secret);
-    let (walls, gaps, open) = walls(spec, &app, observed);
+    let (walls, mut gaps, open) = walls(spec, &app, observed);
     // While the lock over what all apps share is still held.
-    let mut steps = walls;
-    steps.extend(swap::steps(&app, adopt, observed, login, inventory));
-    steps.extend(sessions(&app, observed, true));
-    steps.extend(heritage::taken(inventory, &app, app.login(Slot::One).as_str(), &adopt.take_from));
+    let mut changes = walls;
+    changes.extend(swap::steps(&app, adopt, observed, login, inventory));
+    changes.extend(sessions(&app, observed, true));
+    let taken = heritage::taken(inventory, &app, app.login(Slot::One).as_str(), &adopt.take_from);
+    changes.extend(taken.into_iter().filter(|step| !heritage::is_schema(step)));
+    let reach::Parted { within: mut steps, gaps: beyond, waits } = reach::part(&app, observed, changes);
+    gaps.extend(beyond);
     // Where they go is decided by a second look, from within.
     let partial = !app.extensions.is_empty();
     if !partial {
         steps.extend(plan::password_steps(&app, &credential));
-        steps.push(Step::Prove { login: app.login(credential.slot).clone(), open });
+        steps.push(Step::Prove { login: app.login(credential.slot).clone(), open, waits });
         let replace = legacy.secret != FoundSecret::Absent;
         steps.push(Step::PublishSecret { secret: app.secret.clone(), slot: credential.slot, replace });
     }
@@ -101,13 +107,14 @@ fn walls(spec: &AppSpec, app: &App, observed: &Observed) -> (Vec<Step>, Vec<Gap>
 
 /// What is left of an adoption that has passed its swap.
 pub(crate) fn rest(app: &App, record: Option<&Mark>, observed: &Observed) -> Vec<Step> {
-    if record.is_none_or(|mark| mark.progress != Some(Progress::Adopting)) {
+    if !record.and_then(|mark| mark.progress).is_some_and(Progress::is_adoption) {
         return Vec::new();
     }
     let mut steps: Vec<Step> = sessions(app, observed, false).into_iter().collect();
     if let Some(inventory) = &observed.inventory {
         let take_from = app.adopted.iter().flat_map(|adopted| adopted.take_from.iter().cloned()).collect();
         steps.extend(heritage::taken(inventory, app, app.owner.as_str(), &take_from));
+        steps.extend(heritage::default_rights(inventory, app));
     }
     steps
 }
@@ -172,12 +179,12 @@ fn settle(
         FoundSecret::Found { kept_keys, host, port, .. } => (kept_keys.clone(), host.clone(), *port),
         _ => (BTreeSet::new(), None, None),
     };
-    let kept = |roles: &BTreeMap<String, _>| roles.keys().filter_map(|role| RoleName::existing(role).ok()).collect();
+    let members = role_steps::members(login, observed).map(|(member, _)| member);
     Adopted {
         schema: app.schema.clone(),
         guests: guests(adopt, app, observed, legacy),
-        groups: kept(&login.groups),
-        members: kept(&login.members),
+        groups: login.groups.keys().filter_map(|role| RoleName::existing(role).ok()).collect(),
+        members: members.filter_map(|role| RoleName::existing(role).ok()).collect(),
         kept_keys,
         host,
         port,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 
 use crate::app::{App, Slot};
+use crate::connection::ConnectionConfig;
 use crate::credentials;
 use crate::error::{Error, Result};
 use crate::mark::Progress;
@@ -62,7 +63,7 @@ impl<'a> Execution<'a> {
             }
             group.iter().for_each(|step| self.listener.tell(Event::Begun(step)));
             match group {
-                [Step::Prove { login, open }] => self.prove(login, open).await?,
+                [Step::Prove { login, open, waits }] => self.prove(login, open, *waits).await?,
                 [Step::PublishSecret { slot, replace, .. }] => self.publish(*slot, *replace).await?,
                 [Step::DeleteSecret { secret }] => self.server.secrets().delete(secret).await?,
                 [step @ Step::TakeRights { database, .. }] => self.elsewhere(database, step).await?,
@@ -118,19 +119,20 @@ impl<'a> Execution<'a> {
         self.tenant_session(database).await?.run_transaction(&format!("do: {step}"), &statements).await
     }
 
-    async fn prove(&mut self, login: &RoleName, open: &[String]) -> Result<()> {
+    async fn prove(&mut self, login: &RoleName, open: &[String], waits: bool) -> Result<()> {
         // A session of ours inside would count against nobody, but has no use any more.
         self.inside = None;
         let config = self
-            .server
-            .app_config(self.app, login, self.password()?)
+            .app_config(login, self.password()?)
             .with_application_name(PROOF)
             // What is proven is who may do what, not how fast; only locks are not waited for.
             .with_option("statement_timeout", "0")
             .with_option("lock_timeout", "10s");
         let proof = proof::prove(&config, self.app, &self.forbidden(open)).await?;
         let mark = match proof {
+            Proof::Complete if waits => self.app.mark().while_in(Progress::Waiting),
             Proof::Complete => self.app.mark(),
+            Proof::Incomplete if waits => self.app.mark().while_in(Progress::Adopting),
             // It goes into service all the same: from here on it has something to lose.
             Proof::Incomplete => self.app.mark().while_in(Progress::Changing),
         };
@@ -138,6 +140,11 @@ impl<'a> Execution<'a> {
         self.lock.session().run("record what was proven", &record).await?;
         self.proof = Some(proof);
         Ok(())
+    }
+
+    /// How a login of the app's logs in.
+    pub(in crate::provision) fn app_config(&self, login: &RoleName, password: SecretString) -> ConnectionConfig {
+        self.server.app_config(self.app, login, password)
     }
 
     /// The commit of a create: everything before it is of no use to anybody, everything after it works.
@@ -155,7 +162,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    fn password(&self) -> Result<SecretString> {
+    pub(in crate::provision) fn password(&self) -> Result<SecretString> {
         self.observation
             .password
             .clone()
@@ -190,7 +197,6 @@ impl<'a> Execution<'a> {
             Step::SetPassword { login, source } => {
                 Ok(vec![sql::set_password(login.as_str(), &self.verifier(*source)?)])
             }
-            Step::Adopt(adoption) => self.adoption_sql(adoption),
             step => Ok(Script::of_admin(self.app, &self.observation.observed.server).statements(step)),
         }
     }

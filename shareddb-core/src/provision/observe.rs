@@ -79,7 +79,7 @@ pub(crate) async fn observe_app(
     };
     let record = observed.record(&spec.name)?.cloned();
     let trace = match (&record, &spec.adopt) {
-        (None, Some(_)) => Some(adopt::look(server, &observed.server, spec).await?),
+        (None, Some(_)) => Some(adopt::look(server, spec).await?),
         _ => None,
     };
     let spec = trace.as_ref().map_or(spec, |trace| &trace.spec);
@@ -99,7 +99,7 @@ pub(crate) async fn observe_app(
     observed.abroad = abroad;
     observed.roles = roles;
     observed.database = database;
-    let adopting = record.as_ref().is_some_and(|mark| mark.progress == Some(Progress::Adopting));
+    let adopting = record.as_ref().and_then(|mark| mark.progress).is_some_and(Progress::is_adoption);
     (observed.inside, observed.inventory) = inside(server, &app, &observed, adopting).await?;
     let wanted: Vec<&str> = match &observed.inside {
         Some(inside) => inside.missing(&app.extensions).map(AsRef::as_ref).collect(),

@@ -76,10 +76,11 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     }
     changes.extend(database_steps::database(&app, observed));
     changes.extend(adopt::rest(&app, record, observed));
-    let (changes, beyond) = reach::part(&app, observed, changes);
+    let reach::Parted { within: changes, gaps: beyond, waits } = reach::part(&app, observed, changes);
     gaps.extend(beyond);
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
-    let whole = record == Some(&app.mark()) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
+    let settled = if waits { app.mark().while_in(Progress::Waiting) } else { app.mark() };
+    let whole = record == Some(&settled) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
     let credential = credential::choose(&app, observed);
     let password = password_steps(&app, &credential);
     let publish = publish_step(&app, observed, &credential);
@@ -89,7 +90,7 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
         steps.extend(changes);
         if !partial {
             steps.extend(password);
-            steps.push(Step::Prove { login: app.login(credential.slot).clone(), open });
+            steps.push(Step::Prove { login: app.login(credential.slot).clone(), open, waits });
             steps.extend(publish);
         }
     }
@@ -114,7 +115,7 @@ fn notices(app: &App, record: Option<&Mark>, observed: &Observed, partial: bool)
 fn progress(record: Option<&Mark>) -> Progress {
     match record {
         None | Some(Mark { progress: Some(Progress::Creating), .. }) => Progress::Creating,
-        Some(Mark { progress: Some(Progress::Adopting), .. }) => Progress::Adopting,
+        Some(Mark { progress: Some(progress), .. }) if progress.is_adoption() => Progress::Adopting,
         Some(_) => Progress::Changing,
     }
 }

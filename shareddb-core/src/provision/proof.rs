@@ -76,9 +76,14 @@ pub(crate) async fn accepts(config: &ConnectionConfig) -> Result<bool> {
     match config.clone().with_application_name(PROOF).connect().await {
         Ok(_) => Ok(true),
         Err(error) if AFTERWARDS.contains(&error.code()) => Ok(true),
-        Err(error) if ["password_rejected", "login_rejected"].contains(&error.code()) => Ok(false),
+        Err(error) if is_wrong_password(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a login failed because of the password. A server that has a rule against it says no more than that.
+pub(crate) fn is_wrong_password(error: &Error) -> bool {
+    ["password_rejected", "login_rejected"].contains(&error.code())
 }
 
 async fn log_in(config: &ConnectionConfig) -> Result<Option<Session>> {

@@ -6,12 +6,12 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::postgres::facts::{RoleShape, ServerFacts};
 use crate::postgres::statements::{self, MAINTENANCE_GROUP};
-use crate::provision::adopt::Adoption;
+use crate::provision::adopt::{self, Adoption};
 use crate::provision::gap::{Closer, Gap};
 use crate::provision::observed::Observed;
 use crate::provision::role_steps;
 use crate::provision::script::Script;
-use crate::provision::step::{Phase, Step};
+use crate::provision::step::Step;
 
 /// What becomes of a step.
 enum Verdict {
@@ -25,13 +25,24 @@ enum Verdict {
     After(String),
 }
 
+/// A plan in parts.
+pub(crate) struct Parted {
+    /// What the admin does.
+    pub(crate) within: Vec<Step>,
+    /// What is left to a superuser.
+    pub(crate) gaps: Vec<Gap>,
+    /// An adopted app waits for some of that, such as objects that only a superuser hands over.
+    pub(crate) waits: bool,
+}
+
 /// Parts a plan into what the admin does and what is left to a superuser.
-pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> (Vec<Step>, Vec<Gap>) {
+pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> Parted {
     if observed.server.superuser {
-        return (steps, Vec::new());
+        return Parted { within: steps, gaps: Vec::new(), waits: false };
     }
     let mut gaps: Vec<Gap> = Vec::new();
     let mut within = Vec::new();
+    let mut awaited = Vec::new();
     for step in steps {
         let statement = match verdict(app, observed, &step) {
             Verdict::Within => {
@@ -39,20 +50,42 @@ pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> (Vec<Ste
                 continue;
             }
             Verdict::Needless => continue,
+            Verdict::Beyond if matches!(&step, Step::Adopt(adoption) if adoption.is_awaited()) => {
+                awaited.push(step);
+                continue;
+            }
             Verdict::Beyond => statements::typed(&Script::of_superuser(app, &observed.server).statements(&step)),
             Verdict::After(statement) => statement,
         };
         // One statement can be what several steps wait for.
         if !gaps.iter().any(|gap| gap.statement == statement) {
-            let database = matches!(step.phase(), Phase::Inside | Phase::TakeAlone | Phase::TakeTogether)
-                .then(|| app.database.clone());
+            let database = step.is_inside().then(|| app.database.clone());
             let what = format!("{} may not do: {step}", observed.server.admin);
             gaps.push(Gap { what, closer: Closer::Superuser, statement, database, server: false });
         }
         // The part of it that it may do.
         within.extend(reachable(observed, step));
     }
-    (within, gaps)
+    let waits = !awaited.is_empty();
+    gaps.extend(waits.then(|| of_objects(app, observed, &awaited)));
+    Parted { within, gaps, waits }
+}
+
+/// All objects that only a superuser hands over, in one statement to type.
+fn of_objects(app: &App, observed: &Observed, steps: &[Step]) -> Gap {
+    const SHOWN: usize = 6;
+    let script = Script::of_superuser(app, &observed.server);
+    let statements: Vec<String> = steps.iter().flat_map(|step| script.statements(step)).collect();
+    let mut names: Vec<String> = steps.iter().take(SHOWN).map(ToString::to_string).collect();
+    names.extend((steps.len() > SHOWN).then(|| format!("and {} more", steps.len() - SHOWN)));
+    let admin = &observed.server.admin;
+    Gap {
+        what: format!("{admin} may not hand over what is not its own: {}", names.join(", ")),
+        closer: Closer::Superuser,
+        statement: statements::typed(&statements),
+        database: Some(app.database.clone()),
+        server: false,
+    }
 }
 
 fn verdict(app: &App, observed: &Observed, step: &Step) -> Verdict {
@@ -78,8 +111,8 @@ fn verdict(app: &App, observed: &Observed, step: &Step) -> Verdict {
             setting(name)
         }
         Step::RevokeAccess { grantor, .. } => by_admin(grantor),
-        // What an adoption has left over is a superuser's own.
-        Step::Adopt(Adoption::Take { .. }) => Verdict::Beyond,
+        Step::Adopt(Adoption::Together { part }) => verdict(app, observed, part),
+        Step::Adopt(adoption) if !adopt::is_within(app, observed, adoption) => Verdict::Beyond,
         Step::EndStrangers { .. } if !powers.signal => {
             let inside = observed.database.as_ref().is_some_and(|facts| !facts.strangers.is_empty());
             if inside { Verdict::Beyond } else { Verdict::Needless }
@@ -97,13 +130,19 @@ fn verdict(app: &App, observed: &Observed, step: &Step) -> Verdict {
 
 /// What is the database's owner's is the admin's. What is a login's goes to the owner role as all its objects do.
 fn schema(app: &App, observed: &Observed, name: &str) -> Verdict {
+    let by_hand = || adopt::public_owner(observed).filter(|_| name == "public");
     let owner = observed.inside.as_ref().and_then(|inside| inside.schemas.get(name)).map(String::as_str);
-    match owner {
-        None | Some("pg_database_owner") => Verdict::Within,
-        Some(owner) if owner == observed.server.admin => Verdict::Within,
+    match owner.or_else(by_hand) {
+        None => Verdict::Within,
         Some(owner) if app.roles().any(|role| role.as_str() == owner) => Verdict::Needless,
+        Some(owner) if is_ours(app, observed, owner) => Verdict::Within,
         Some(_) => Verdict::Beyond,
     }
+}
+
+/// Whether what a role owns is the admin's to change, or the app's already.
+pub(crate) fn is_ours(app: &App, observed: &Observed, owner: &str) -> bool {
+    owner == "pg_database_owner" || owner == observed.server.admin || app.roles().any(|role| role.as_str() == owner)
 }
 
 /// What the admin can make of a role: it takes or gives no attribute that it has not itself.

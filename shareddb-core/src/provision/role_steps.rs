@@ -112,7 +112,10 @@ fn owner(app: &App, observed: &Observed, progress: Progress) -> Vec<Step> {
 }
 
 /// The members of a role, without the admin that looks after it.
-fn members<'a>(facts: &'a RoleFacts, observed: &'a Observed) -> impl Iterator<Item = (&'a String, &'a Grants)> {
+pub(super) fn members<'a>(
+    facts: &'a RoleFacts,
+    observed: &'a Observed,
+) -> impl Iterator<Item = (&'a String, &'a Grants)> {
     let server = &observed.server;
     facts.members.iter().filter(|(member, _)| server.superuser || **member != server.admin)
 }
@@ -123,7 +126,7 @@ fn is_member(facts: &RoleFacts, role: &str, observed: &Observed) -> bool {
 }
 
 /// What an admin who is no superuser needs beside the right to change a role.
-fn act_as(role: &RoleName, observed: &Observed) -> Option<Step> {
+pub(super) fn act_as(role: &RoleName, observed: &Observed) -> Option<Step> {
     let may = observed.server.superuser || observed.roles.get(role.as_str()).is_some_and(|facts| facts.settable);
     (!may).then(|| Step::ActAs { role: role.clone() })
 }

@@ -3,17 +3,16 @@
 use crate::app::App;
 use crate::mark::Progress;
 use crate::names::RoleName;
-use crate::postgres::facts::ServerFacts;
-use crate::postgres::{adopt_statements, statements as sql};
-use crate::provision::adopt::Adoption;
+use crate::postgres::facts::{RoleShape, ServerFacts};
+use crate::postgres::statements as sql;
 use crate::provision::step::Step;
 
 /// What the steps of a plan are in SQL.
 pub(crate) struct Script<'a> {
-    app: &'a App,
-    server: &'a ServerFacts,
+    pub(in crate::provision) app: &'a App,
+    pub(in crate::provision) server: &'a ServerFacts,
     /// Whoever runs it is a superuser.
-    superuser: bool,
+    pub(in crate::provision) superuser: bool,
 }
 
 impl<'a> Script<'a> {
@@ -39,10 +38,7 @@ impl<'a> Script<'a> {
                 vec![sql::create_role(role.as_str(), shape), self.mark_owner(role, *progress)]
             }
             Step::CreateLogin { role, shape } => vec![sql::create_role(role.as_str(), shape)],
-            Step::AlterRole { role, shape } if self.superuser => vec![sql::alter_role(role.as_str(), shape)],
-            Step::AlterRole { role, shape } => {
-                vec![sql::alter_role_within(role.as_str(), shape, &self.server.powers)]
-            }
+            Step::AlterRole { role, shape } => vec![self.alter_role(role, shape)],
             Step::ClearPassword { role } => vec![sql::clear_password(role.as_str())],
             Step::RevokeMembership { group, member, grantor } => {
                 vec![sql::revoke_membership(group, member, grantor.as_deref())]
@@ -92,11 +88,7 @@ impl<'a> Script<'a> {
             | Step::ReassignStrays { .. }
             | Step::DropDatabase { .. }
             | Step::DropRole { .. } => self.of_others(step),
-            Step::Adopt(Adoption::Take { object, owner, force_row_security }) => {
-                adopt_statements::take(object, owner.as_str(), *force_row_security)
-            }
-            // The rest of an adoption is a superuser's, who carries it out by itself.
-            Step::Adopt(_) => Vec::new(),
+            Step::Adopt(adoption) => self.adoption(adoption),
             Step::SetPassword { .. } | Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => {
                 Vec::new()
             }
@@ -136,6 +128,20 @@ impl<'a> Script<'a> {
         }
         let as_each = roles.chunks(1).flat_map(|role| sql::acting_as(role[0].as_str(), statement(role)));
         vec![as_each.collect::<Vec<_>>().join("; ")]
+    }
+
+    /// As far as whoever runs it may.
+    pub(in crate::provision) fn alter_role(&self, role: &RoleName, shape: &RoleShape) -> String {
+        if self.superuser {
+            sql::alter_role(role.as_str(), shape)
+        } else {
+            sql::alter_role_within(role.as_str(), shape, &self.server.powers)
+        }
+    }
+
+    /// Whether an attribute is one that whoever runs it may give or take.
+    pub(in crate::provision) fn may_name(&self, attribute: &str) -> bool {
+        self.superuser || sql::may_name(attribute, &self.server.powers)
     }
 
     fn mark_owner(&self, role: &RoleName, progress: Progress) -> String {

@@ -20,7 +20,7 @@ use crate::provision::step::Step;
 
 pub(in crate::provision) const ADMIN: &str = "postgres";
 /// An admin who is no superuser.
-pub(super) const PLAIN_ADMIN: &str = "adm";
+pub(in crate::provision) const PLAIN_ADMIN: &str = "adm";
 
 #[derive(Clone, Debug)]
 pub(in crate::provision) struct World {
@@ -108,7 +108,7 @@ impl World {
     }
 
     /// Makes the admin one who is no superuser, and everything what such an admin would have made.
-    pub(super) fn be_plain(&mut self) {
+    pub(in crate::provision) fn be_plain(&mut self) {
         let server = &mut self.observed.server;
         server.version = ServerVersion::new(180_006);
         (server.superuser, server.admin) = (false, PLAIN_ADMIN.to_owned());
@@ -376,7 +376,7 @@ impl World {
                 self.passwords.stored[slot as usize] = Some(self.passwords.at_hand());
             }
             Step::EndExpiry { login } => self.role(login.as_str()).expiry = Expiry::Never,
-            Step::Prove { login, open } => {
+            Step::Prove { login, open, .. } => {
                 assert_eq!(*open, self.observed.server.open_to_public.iter().cloned().collect::<Vec<_>>());
                 assert!(self.can_work(app.slot_of(login.as_str()).unwrap()), "{self:#?}");
                 self.mark(Bearer::Role, app.owner.as_str(), &app.mark());

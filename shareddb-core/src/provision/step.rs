@@ -84,9 +84,9 @@ pub enum Step {
     SetPassword { login: RoleName, source: PasswordSource },
     /// Take the end date from a login's password.
     EndExpiry { login: RoleName },
-    /// Log in as the app and try what it can and cannot do; when all could be tried, record that nothing is left to do. What
-    /// PUBLIC may enter is `open`, and is not tried.
-    Prove { login: RoleName, open: Vec<String> },
+    /// Log in as the app and try what it can and cannot do; when all could be tried, record that nothing is left to do, or
+    /// nothing but what only a superuser does and an adoption `waits` for. What PUBLIC may enter is `open`, and is not tried.
+    Prove { login: RoleName, open: Vec<String>, waits: bool },
     /// Write the Secret.
     PublishSecret { secret: SecretName, slot: Slot, replace: bool },
     /// Delete the Secret.
@@ -216,6 +216,14 @@ impl Step {
         }
     }
 
+    /// Whether it is done inside the app's database.
+    pub(crate) fn is_inside(&self) -> bool {
+        match self {
+            Self::Adopt(adoption) => adoption.is_inside(),
+            step => step.phase() == Phase::Inside,
+        }
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         match self {
             Self::CreateMaintenanceGroup | Self::CloseToPublic { .. } => Phase::Server,
@@ -331,7 +339,7 @@ impl fmt::Display for Step {
             }
             Self::SetPassword { login, source: PasswordSource::New } => write!(f, "role/{login}: a new password"),
             Self::EndExpiry { login } => write!(f, "role/{login}: password without end date"),
-            Self::Prove { login, open } => {
+            Self::Prove { login, open, .. } => {
                 write!(f, "{login} can log in, makes objects of the owner's, and enters no other database")?;
                 if open.is_empty() { Ok(()) } else { write!(f, " that is closed (open: {})", open.join(", ")) }
             }

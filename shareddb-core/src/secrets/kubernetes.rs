@@ -64,7 +64,7 @@ impl KubernetesStore {
 
     async fn get(&self, name: &SecretName) -> Result<Option<Secret>> {
         let request = self.requests().get(name.as_str(), &GetParams::default()).map_err(unbuilt)?;
-        match self.call("get", name, self.namespace.client().request_text(request)).await? {
+        match self.call("get", name, self.namespace.send(request)).await? {
             Answer::Done(text) => self.parsed(name, &text).map(Some),
             Answer::Absent => Ok(None),
             Answer::Exists | Answer::Moved => Err(self.changed(name)),
@@ -73,13 +73,13 @@ impl KubernetesStore {
 
     async fn post(&self, name: &SecretName, secret: &Secret, dry_run: bool) -> Result<Answer<String>> {
         let request = self.requests().create(&params(dry_run), self.body(name, secret)?).map_err(unbuilt)?;
-        self.call("create", name, self.namespace.client().request_text(request)).await
+        self.call("create", name, self.namespace.send(request)).await
     }
 
     async fn put(&self, name: &SecretName, secret: &Secret, dry_run: bool) -> Result<Answer<String>> {
         let body = self.body(name, secret)?;
         let request = self.requests().replace(name.as_str(), &params(dry_run), body).map_err(unbuilt)?;
-        self.call("update", name, self.namespace.client().request_text(request)).await
+        self.call("update", name, self.namespace.send(request)).await
     }
 
     fn body(&self, name: &SecretName, secret: &Secret) -> Result<Vec<u8>> {
@@ -199,7 +199,7 @@ impl SecretStore for KubernetesStore {
 
     async fn delete(&self, name: &SecretName) -> Result<()> {
         let request = self.requests().delete(name.as_str(), &DeleteParams::default()).map_err(unbuilt)?;
-        match self.call("delete", name, self.namespace.client().request_text(request)).await {
+        match self.call("delete", name, self.namespace.send(request)).await {
             // It answers with a Status when it is gone, and with the Secret when something holds it up.
             Ok(Answer::Done(text)) => match serde_json::from_str::<Status>(&text) {
                 Ok(Status { status: Some(word), .. }) if word == "Success" => Ok(()),

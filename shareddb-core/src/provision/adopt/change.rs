@@ -62,6 +62,20 @@ impl Adoption {
         }
     }
 
+    /// Whether the app has not all that is its own until this is done, by whomever.
+    pub(crate) fn is_awaited(&self) -> bool {
+        matches!(self, Self::Take { .. } | Self::HandOver { .. } | Self::RevokeDefaults { .. })
+    }
+
+    /// Whether it is done inside the database.
+    pub(crate) fn is_inside(&self) -> bool {
+        match self {
+            Self::Together { part } => part.is_inside(),
+            Self::DisableTrigger { .. } | Self::ShowPublic { .. } => true,
+            adoption => adoption.is_awaited(),
+        }
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         match self {
             Self::Take { object, .. } if object.kind.is_alone() => Phase::TakeAlone,

@@ -41,7 +41,7 @@ pub(super) fn fate(object: &Object, app_role: &str, take_from: &BTreeSet<RoleNam
         Fate::Silent
     } else if object.owner == app_role {
         if operators || privileged { Fate::ToAdmin } else { Fate::Follows }
-    } else if object.of_superuser {
+    } else if object.of_admin {
         if operators || privileged || infrastructure { Fate::Stays } else { Fate::ToOwner }
     } else if taken {
         match operators || privileged {
@@ -101,13 +101,11 @@ pub(super) fn handed_over(
     code.map(|object| to(object, admin)).chain(schemas.map(|object| to(object, app.owner.as_str()))).collect()
 }
 
-/// What is left to change hands while the app works.
+/// What changes hands while the app works: everything, if the swap has not handed schemas over.
 pub(crate) fn taken(inventory: &Inventory, app: &App, app_role: &str, take_from: &BTreeSet<RoleName>) -> Vec<Step> {
     let objects = with_fate(inventory, app_role, take_from, Fate::ToOwner);
-    let (alone, together): (Vec<&Object>, Vec<&Object>) = objects
-        .into_iter()
-        .filter(|object| object.name.kind != ObjectKind::Schema)
-        .partition(|object| object.name.kind.is_alone());
+    let (alone, together): (Vec<&Object>, Vec<&Object>) =
+        objects.into_iter().filter(|object| !is_public(object)).partition(|object| object.name.kind.is_alone());
     let step = |object: &Object| {
         Step::Adopt(Adoption::Take {
             object: object.name.clone(),
@@ -116,6 +114,23 @@ pub(crate) fn taken(inventory: &Inventory, app: &App, app_role: &str, take_from:
         })
     };
     alone.into_iter().chain(together).map(step).collect()
+}
+
+/// What others give the app of what they will make: nobody makes anything for it any more.
+pub(super) fn default_rights(inventory: &Inventory, app: &App) -> impl Iterator<Item = Step> {
+    inventory.default_rights.iter().map(|right| {
+        Step::Adopt(Adoption::RevokeDefaults {
+            role: right.role.clone(),
+            schema: right.schema.clone(),
+            objects: right.objects.clone(),
+            owner: app.owner.clone(),
+        })
+    })
+}
+
+/// Whether a step hands over a schema.
+pub(super) fn is_schema(step: &Step) -> bool {
+    matches!(step, Step::Adopt(Adoption::Take { object, .. }) if object.kind == ObjectKind::Schema)
 }
 
 fn is_public(object: &Object) -> bool {
@@ -167,8 +182,9 @@ mod tests {
     fn object(kind: ObjectKind, owner: &str) -> Object {
         Object {
             name: ObjectName { kind, identity: "public.x".into() },
+            schema: "public".into(),
             owner: owner.into(),
-            of_superuser: owner == "postgres",
+            of_admin: owner == "postgres",
             in_extension: false,
             follows: false,
             unforced: false,

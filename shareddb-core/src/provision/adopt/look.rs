@@ -10,7 +10,8 @@ use crate::credentials::{self, Foreign};
 use crate::error::{Error, Result};
 use crate::names::{DatabaseName, LoginName};
 use crate::password;
-use crate::postgres::facts::ServerFacts;
+use crate::postgres::catalog::PROOF;
+use crate::postgres::facts::DatabaseFacts;
 use crate::postgres::inventory;
 use crate::postgres::legacy::{FoundSecret, Inventory, Legacy, NoInside, Outside};
 use crate::postgres::marks::Bearer;
@@ -18,6 +19,7 @@ use crate::postgres::session::AdminSession;
 use crate::provision::admission;
 use crate::provision::adopt::refusals::{self, Finding};
 use crate::provision::observed::Observed;
+use crate::provision::proof;
 use crate::secrets::StoredSecret;
 use crate::server::Server;
 
@@ -31,11 +33,8 @@ pub(crate) struct Trace {
 /// Reads the Secret that the app's would be; names that the caller has not given are its.
 ///
 /// # Errors
-/// `Refused` when the admin is no superuser, or when a name in it is one that no app may have, such as that of the maintenance database.
-pub(crate) async fn look(server: &Server, facts: &ServerFacts, spec: &AppSpec) -> Result<Trace> {
-    if !facts.superuser {
-        return Err(refusals::superuser_needed(facts));
-    }
+/// `Refused` when a name in it is one that no app may have, such as that of the maintenance database.
+pub(crate) async fn look(server: &Server, spec: &AppSpec) -> Result<Trace> {
     let secret_name = App::derive(spec, server.environment(), None)?.secret;
     let secret = server.secrets().load(&secret_name).await?;
     let theirs = secret.as_ref().filter(|secret| secret.app.as_ref().is_none_or(|app| *app == spec.name));
@@ -77,7 +76,16 @@ impl Trace {
             .flat_map(|app| app.roles().map(ToString::to_string).collect::<Vec<_>>())
             .collect();
         let (login, database) = (app.login(Slot::One).as_str(), app.database.as_str());
-        let outside = inventory::outside(session, login, database, &ours).await?;
+        let superuser = observed.server.superuser;
+        let mut outside = inventory::outside(session, superuser, login, database, &ours).await?;
+        let works = if superuser {
+            let password = self.foreign.password.clone().unwrap_or_default();
+            verifiers.get(login).is_some_and(|verifier| password::accepts(verifier, login, &password))
+        } else {
+            let path = self.tried(server, app, observed).await?;
+            // That session's path is what counts, whoever has set it.
+            path.map(|path| outside.default_path = path).is_some()
+        };
         let inside = if may_enter(app, observed, &outside) {
             inside(server, app, observed).await?
         } else {
@@ -87,7 +95,7 @@ impl Trace {
             database: app.database.clone(),
             user: app.user.clone(),
             outside,
-            secret: self.found(server, app, verifiers),
+            secret: self.found(server, app, works),
             inside,
         })
     }
@@ -97,16 +105,33 @@ impl Trace {
         self.foreign.password.as_ref()
     }
 
-    fn found(&self, server: &Server, app: &App, verifiers: &BTreeMap<String, String>) -> FoundSecret {
+    /// Logs in as a program with the Secret does, where the stored password cannot be read: the search path that it gets, or
+    /// `None` when that password is not the login's.
+    async fn tried(&self, server: &Server, app: &App, observed: &Observed) -> Result<Option<String>> {
+        let login = app.login(Slot::One);
+        let Some(password) = &self.foreign.password else { return Ok(None) };
+        if !observed.roles.get(login.as_str()).is_some_and(|facts| facts.shape.login) {
+            return Ok(None);
+        }
+        let config = server.app_config(app, login, password.clone()).with_application_name(PROOF);
+        match config.connect().await {
+            Ok(session) => {
+                let row = session.query_one("SHOW search_path", &[]).await;
+                let row = row.map_err(|source| Error::from_postgres("cannot read the app's search path", source))?;
+                Ok(Some(row.get(0)))
+            }
+            Err(error) if proof::is_wrong_password(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn found(&self, server: &Server, app: &App, works: bool) -> FoundSecret {
         let Some(secret) = &self.secret else { return FoundSecret::Absent };
         if let Some(other) = secret.app.as_ref().filter(|other| **other != app.name) {
             return FoundSecret::Foreign(other.clone());
         }
         let login = app.login(Slot::One);
         let password = self.foreign.password.clone().unwrap_or_default();
-        let works = verifiers
-            .get(login.as_str())
-            .is_some_and(|verifier| password::accepts(verifier, login.as_str(), &password));
         let place = |config: ConnectionConfig| {
             let config = self.foreign.host.iter().fold(config, |config, host| config.with_host(host));
             self.foreign.port.into_iter().fold(config, ConnectionConfig::with_port)
@@ -133,7 +158,9 @@ impl Trace {
 
 /// Settings of a database reach the admin's session, too; what would be loaded into it cannot be overridden.
 fn may_enter(app: &App, observed: &Observed, outside: &Outside) -> bool {
-    observed.database.as_ref().is_some_and(|facts| facts.allows_connections && !facts.template && !facts.invalid)
+    let admitted = |facts: &DatabaseFacts| observed.server.superuser || facts.owner == observed.server.admin;
+    let open = |facts: &DatabaseFacts| facts.allows_connections && !facts.template && !facts.invalid;
+    observed.database.as_ref().is_some_and(|facts| open(facts) && admitted(facts))
         && observed.marks.on(Bearer::Database, app.database.as_str()).is_none()
         && !outside.settings.contains_key(refusals::PRELOAD)
 }

@@ -7,14 +7,14 @@ use crate::adoption::Adopt;
 use crate::app::{App, AppSpec, Slot};
 use crate::error::Error;
 use crate::names::AppName;
-use crate::postgres::facts::{RoleShape, ServerFacts};
+use crate::postgres::facts::RoleShape;
 use crate::postgres::legacy::{Elsewhere, FoundSecret, Inventory, Legacy, NoInside};
 use crate::postgres::marks::Bearer;
 use crate::postgres::sql::escaped;
 use crate::postgres::{adopt_statements, statements};
-use crate::provision::adopt::{heritage, path};
+use crate::provision::adopt::{heritage, path, plain};
 use crate::provision::observed::Observed;
-use crate::provision::{admission, budget};
+use crate::provision::{admission, budget, role_steps};
 
 /// One reason, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,14 +83,6 @@ pub(crate) fn error(app: &AppName, findings: Vec<Finding>) -> Option<Error> {
     )
 }
 
-/// That only a superuser can read what is to be carried over, and hand over what others made.
-pub(super) fn superuser_needed(server: &ServerFacts) -> Error {
-    let message = format!("the admin role {:?} is no superuser, and adopting needs one", server.admin);
-    Error::refused("admin_unfit", message).with_hint(
-        "log in as a superuser of the server for this; the app can be looked after by another admin afterwards",
-    )
-}
-
 /// Every finding, in the order of the objects: database, login, names, others, inside, Secret.
 pub(super) fn findings(spec: &AppSpec, adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -109,6 +101,7 @@ pub(super) fn findings(spec: &AppSpec, adopt: &Adopt, app: &App, observed: &Obse
         Err(NoInside::Forbidden) => {}
     }
     found.extend(secret(app, &legacy.secret));
+    found.extend(plain::findings(adopt, app, observed, legacy));
     if !spec.allow_overcommit {
         let budget = budget::Budget::of(admission::other_apps(&app.name, observed), observed.server.max_connections);
         found.extend(budget.check(app).err().map(|error| Finding::of(&error)));
@@ -194,7 +187,7 @@ fn login(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> Vec<
             format!("take it out of {}: they reach beyond its database", predefined.join(", ")),
         ));
     }
-    let members: Vec<&str> = facts.members.keys().map(String::as_str).collect();
+    let members: Vec<&str> = role_steps::members(facts, observed).map(|(member, _)| member.as_str()).collect();
     let own_groups: Vec<&str> = groups.into_iter().filter(|group| !group.starts_with("pg_")).collect();
     if !(own_groups.is_empty() && members.is_empty() || adopt.keep_memberships) {
         let told = [(&own_groups, "is a member of"), (&members, "has the members")]
@@ -351,7 +344,8 @@ fn inside(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy, invent
         ));
     }
     let dangerous = inventory.event_triggers.iter().filter(|trigger| trigger.enabled && !trigger.function_of_superuser);
-    if observed.server.version.major() < 17 {
+    // From 17 on a superuser's session can do without them.
+    if observed.server.version.major() < 17 || !observed.server.superuser {
         found.extend(dangerous.map(|trigger| {
             let (name, owner) = (escaped(&trigger.name), escaped(&trigger.function_owner));
             Finding::new(

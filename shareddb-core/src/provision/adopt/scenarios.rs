@@ -17,11 +17,13 @@ use crate::postgres::version::ServerVersion;
 use crate::provision::adopt::Adoption;
 use crate::provision::observed::Observed;
 use crate::provision::plan::{Plan, plan};
-use crate::provision::simulation::{ADMIN, APP, World, granted};
+use crate::provision::simulation::{ADMIN, APP, PLAIN_ADMIN, World, granted};
 use crate::provision::step::{PasswordSource, Phase, Step};
 
 const LOGIN: &str = "my_app_user";
 const OWNER: &str = "my_app_db";
+/// Another one than the admin.
+const SUPERUSER: &str = "root";
 
 /// The guide's app: a database of the admin's, a login with rights on it, five keys.
 fn guide() -> Observed {
@@ -73,8 +75,9 @@ fn grant(to: &str, right: &str) -> Grant {
 fn object(kind: ObjectKind, identity: &str, owner: &str) -> Object {
     Object {
         name: ObjectName { kind, identity: identity.into() },
+        schema: "public".into(),
         owner: owner.into(),
-        of_superuser: owner == ADMIN,
+        of_admin: [ADMIN, PLAIN_ADMIN, SUPERUSER].contains(&owner),
         in_extension: false,
         follows: false,
         unforced: false,
@@ -373,4 +376,82 @@ fn what_is_recorded_already_is_not_adopted_again() {
         decide(&observed, |_| {}).map(|plan| plan.steps.len()).map_err(|error| error.code()),
         Err("adopt_refused")
     );
+}
+
+/// The guide's app, made by an admin who is no superuser and decides now.
+fn plain() -> Observed {
+    let mut world = World::empty();
+    world.observed = guide();
+    world.be_plain();
+    let mut observed = world.observed;
+    for object in &mut inside(&mut observed).objects {
+        if object.owner == ADMIN {
+            PLAIN_ADMIN.clone_into(&mut object.owner);
+        }
+    }
+    login(&mut observed).administered = true;
+    login(&mut observed).settable = false;
+    observed
+}
+
+#[test]
+fn a_plain_admin_takes_over_what_it_made() {
+    let plan = decide(&plain(), |_| {}).unwrap();
+    let gaps: Vec<String> = plan.gaps.iter().filter(|gap| !gap.server).map(ToString::to_string).collect();
+    assert!(gaps.iter().all(|gap| gap.contains("temp_file_limit")), "{gaps:#?}");
+    let at = |text: &str| plan.to_string().find(text).unwrap_or_else(|| panic!("{text}: {plan}"));
+    assert!(at("role/my_app_db: the admin may act as it") < at("schema archive: owned by my_app_db"));
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::Prove { waits: false, .. })));
+}
+
+#[test]
+fn a_plain_admin_leaves_to_a_superuser_what_is_a_superusers() {
+    let mut observed = plain();
+    let objects = &mut inside(&mut observed).objects;
+    objects.push(object(ObjectKind::Schema, "sealed", SUPERUSER));
+    objects.push(object(ObjectKind::Table, "public.foreign", SUPERUSER));
+    // What is its own and lies where the app may not create yet waits, too.
+    objects.push(Object { schema: "sealed".into(), ..object(ObjectKind::Table, "sealed.own", PLAIN_ADMIN) });
+    let plan = decide(&observed, |_| {}).unwrap();
+    let told: Vec<_> = plan.gaps.iter().filter(|gap| gap.what.contains("not its own")).collect();
+    let [gap] = told.as_slice() else { panic!("{told:#?}") };
+    assert!(gap.database.is_some() && !gap.server);
+    let place = |text: &str| gap.statement.find(text).unwrap_or_else(|| panic!("{text}: {}", gap.statement));
+    assert!(place("ALTER SCHEMA sealed") < place("ALTER TABLE sealed.own"), "{}", gap.statement);
+    place("ALTER TABLE public.foreign OWNER TO \"my_app_db\"");
+    for left in ["sealed", "foreign"] {
+        assert!(!plan.to_string().contains(left), "{plan}");
+    }
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::Prove { waits: true, .. })), "{plan}");
+}
+
+#[test]
+fn what_a_plain_admin_lacks_is_told_with_its_cure() {
+    let rows: [(Disturb, &str); 7] = [
+        (|o| login(o).administered = false, "login_out_of_reach"),
+        (|o| login(o).shape.superuser = true, "login_out_of_reach"),
+        (|o| login(o).shape.bypassrls = true, "login_out_of_reach"),
+        (|o| o.database.as_mut().unwrap().owner = SUPERUSER.into(), "database_out_of_reach"),
+        (|o| legacy(o).secret = FoundSecret::Absent, "password_unproven"),
+        (|o| legacy(o).secret = stale(), "password_unproven"),
+        (
+            |o| {
+                let code = Object { untrusted: true, ..object(ObjectKind::Routine, "public.raw()", LOGIN) };
+                inside(o).objects.push(code);
+            },
+            "objects_out_of_reach",
+        ),
+    ];
+    for (index, (disturb, code)) in rows.into_iter().enumerate() {
+        let mut observed = plain();
+        disturb(&mut observed);
+        let causes = decide(&observed, |adopt| adopt.demote = true).unwrap_err().causes();
+        assert_eq!(causes.len(), 1, "row {index}: {causes:?}");
+        assert!(causes[0].starts_with(&format!("[{code}] ")) && causes[0].contains("superuser"), "{causes:?}");
+    }
+    let mut observed = plain();
+    observed.server.version = ServerVersion::new(180_001);
+    inside(&mut observed).event_triggers.push(trigger(false));
+    let causes = decide(&observed, |_| {}).unwrap_err().causes();
+    assert!(causes[0].starts_with("[event_trigger]"), "its session cannot do without them: {causes:?}");
 }

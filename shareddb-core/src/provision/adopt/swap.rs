@@ -51,14 +51,7 @@ pub(super) fn steps(
     let (later, now): (Vec<Step>, Vec<Step>) = inside.partition(|step| matches!(step, Step::EndStrangers { .. }));
     steps.extend(now.into_iter().map(within));
     steps.extend(public(app, inventory, name.as_str()));
-    steps.extend(inventory.default_rights.iter().map(|right| {
-        Step::Adopt(Adoption::RevokeDefaults {
-            role: right.role.clone(),
-            schema: right.schema.clone(),
-            objects: right.objects.clone(),
-            owner: app.owner.clone(),
-        })
-    }));
+    steps.extend(heritage::default_rights(inventory, app));
     steps.push(together(Step::MarkOwner { role: app.owner.clone(), progress: Progress::Adopting }));
     steps.extend(later);
     steps
@@ -116,8 +109,9 @@ fn public(app: &App, inventory: &Inventory, login: &str) -> Vec<Step> {
     };
     let open = grants.iter().any(|grant| grant.to.is_empty() && grant.right == "USAGE");
     let guests = app.adopted.iter().flat_map(|adopted| &adopted.guests).filter(|_| open);
-    [together(Step::OwnPublicSchema { owner: app.owner.clone() })]
-        .into_iter()
-        .chain(guests.map(|role| Step::Adopt(Adoption::ShowPublic { role: role.clone() })))
+    // As its owner of now, since an admin who is no superuser gives nothing of the new one's.
+    guests
+        .map(|role| Step::Adopt(Adoption::ShowPublic { role: role.clone() }))
+        .chain([together(Step::OwnPublicSchema { owner: app.owner.clone() })])
         .collect()
 }

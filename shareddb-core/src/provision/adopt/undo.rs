@@ -3,12 +3,12 @@
 use crate::app::{App, Slot};
 use crate::error::{Error, Result};
 use crate::names::{AppName, RoleName};
-use crate::provision::admission;
-use crate::provision::adopt::{Adoption, refusals};
+use crate::provision::adopt::{Adoption, plain};
 use crate::provision::goal::Goal;
-use crate::provision::observed::Observed;
+use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::plan::Plan;
 use crate::provision::step::Step;
+use crate::provision::{admission, role_steps};
 
 /// Decides the steps, all of one transaction.
 ///
@@ -18,15 +18,12 @@ pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
     let record = observed.record(name)?.ok_or_else(|| observed.marks.no_such_app(name, &observed.environment))?;
     let app = App::recorded(record)?;
     admission::check_claims(&app, observed)?;
-    if !observed.server.superuser {
-        return Err(refusals::superuser_needed(&observed.server));
-    }
     let Some(adopted) = &app.adopted else {
         return Err(Error::refused("not_adopted", format!("app {name} was made by shareddb and not adopted"))
             .with_hint("there is nothing to give back; `shareddb drop` removes an app"));
     };
-    let has_password = |slot| observed.roles.get(app.login(slot).as_str()).is_some_and(|facts| facts.has_password);
-    if has_password(Slot::Two) {
+    plain::check_undo(&app, adopted, observed)?;
+    if issued(&app, observed) {
         let message = format!("login {} of app {name} has been issued since it was adopted", app.login(Slot::Two));
         return Err(Error::refused("undo_too_late", message)
             .with_hint("programs may use it by now; the app stays with shareddb"));
@@ -39,6 +36,7 @@ pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
     let slots = slots.into_iter().filter(|role| observed.roles.contains_key(role.as_str())).collect();
     let login = app.login(Slot::One).clone();
     let (owner, database) = (app.owner.clone(), app.database.clone());
+    let acting = app.roles().filter_map(|role| role_steps::act_as(role, observed)).map(Box::new);
     let steps = [
         Adoption::CloseLogin { login: login.clone(), loses: Vec::new() },
         Adoption::Dissolve { roles: slots, owner: owner.clone() },
@@ -51,11 +49,20 @@ pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
     let notices = [Some(secret), demoted.then(|| format!("login {} is a superuser again", app.login(Slot::One)))];
     Ok(Plan {
         exists: true,
-        steps: steps.into_iter().map(Step::Adopt).collect(),
+        steps: acting.map(|part| Adoption::Together { part }).chain(steps).map(Step::Adopt).collect(),
         partial: false,
         gaps: Vec::new(),
         notices: notices.into_iter().flatten().collect(),
         goal: Goal::UndoAdopt(name.clone()),
         app,
     })
+}
+
+/// Whether programs may have the second login. Who cannot see whether it has a password sees whether it is used.
+fn issued(app: &App, observed: &Observed) -> bool {
+    let Some(login) = observed.roles.get(app.login(Slot::Two).as_str()) else { return false };
+    if observed.server.superuser {
+        return login.has_password;
+    }
+    login.sessions > 0 || matches!(&observed.secret, SecretFacts::Held(held) if held.slot == Some(Slot::Two))
 }

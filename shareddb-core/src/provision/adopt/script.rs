@@ -1,0 +1,121 @@
+//! The SQL of what only an adoption and its undoing do.
+
+use crate::adoption::Before;
+use crate::app::Slot;
+use crate::names::{DatabaseName, RoleName};
+use crate::postgres::facts::RoleShape;
+use crate::postgres::legacy::{DefaultRight, ObjectKind, ObjectName};
+use crate::postgres::{adopt_statements as sql, statements};
+use crate::provision::adopt::Adoption;
+use crate::provision::script::Script;
+
+impl Script<'_> {
+    /// The statements of one change. The one that carries the password depends on what is read in the middle of the swap.
+    pub(in crate::provision) fn adoption(&self, adoption: &Adoption) -> Vec<String> {
+        let admin = self.server.admin.as_str();
+        let major = self.server.version.major();
+        match adoption {
+            Adoption::Together { part } => self.statements(part),
+            Adoption::DisableTrigger { trigger } => {
+                vec![sql::disable_event_trigger(trigger), sql::own_event_trigger(trigger, admin)]
+            }
+            Adoption::CloseLogin { login, .. } => vec![self.alter_role(login, &RoleShape::CLOSED)],
+            Adoption::RenameLogin { login, owner, database } => {
+                let strip = sql::strip_login(owner.as_str(), database.as_str());
+                [statements::rename_role(login.as_str(), owner.as_str())].into_iter().chain(strip).collect()
+            }
+            Adoption::CarryPassword { .. } => Vec::new(),
+            Adoption::GrantPassage { group, member } => {
+                vec![sql::grant_passage(group.as_str(), member.as_str(), major)]
+            }
+            Adoption::HandOver { object, to } => vec![sql::own(object, to)],
+            Adoption::Admit { database, role } => vec![statements::grant_connect(database.as_str(), [role.as_str()])],
+            Adoption::ShowPublic { role } => vec![sql::grant_use_of_public(role.as_str())],
+            Adoption::RevokeDefaults { role, schema, objects, owner } => {
+                let right = DefaultRight { role: role.clone(), schema: schema.clone(), objects: objects.clone() };
+                vec![sql::revoke_default_right(&right, owner.as_str())]
+            }
+            Adoption::Take { object, owner, force_row_security } => {
+                sql::take(object, owner.as_str(), *force_row_security)
+            }
+            Adoption::Dissolve { roles, owner } => self.dissolve(roles, owner),
+            Adoption::Reinstate { owner, login, database } => self.reinstate(owner, login, database),
+            Adoption::GiveBack { database } => self.give_back(database),
+        }
+    }
+
+    /// What was there before the app was adopted.
+    fn before(&self) -> Option<&Before> {
+        self.app.adopted.as_ref().map(|adopted| &adopted.before)
+    }
+
+    fn dissolve(&self, roles: &[RoleName], owner: &RoleName) -> Vec<String> {
+        let names: Vec<&str> = roles.iter().map(RoleName::as_str).collect();
+        if self.superuser {
+            return sql::dissolve(&names, owner.as_str()).into();
+        }
+        // Each has the owner role's rights, and so may hand over to it.
+        let parts = names.iter().flat_map(|role| {
+            let [reassign, release, drop] = sql::dissolve(&[role], owner.as_str());
+            let acting = [reassign, release].into_iter().flat_map(|part| statements::acting_as(role, part));
+            acting.chain([drop]).collect::<Vec<_>>()
+        });
+        parts.collect()
+    }
+
+    fn reinstate(&self, owner: &RoleName, login: &RoleName, database: &DatabaseName) -> Vec<String> {
+        let Some(before) = self.before() else { return Vec::new() };
+        let mut statements = vec![
+            statements::unmark_role(owner.as_str()),
+            statements::rename_role(owner.as_str(), login.as_str()),
+            sql::login_again(login.as_str(), before.attributes.iter().filter(|word| self.may_name(word))),
+        ];
+        for (place, settings) in [(None, &before.login_settings), (Some(database.as_str()), &before.local_settings)] {
+            statements
+                .extend(settings.iter().map(|(name, value)| sql::setting_again(login.as_str(), place, name, value)));
+        }
+        statements
+    }
+
+    fn give_back(&self, database: &DatabaseName) -> Vec<String> {
+        let Some(before) = self.before() else { return Vec::new() };
+        let name = database.as_str();
+        let mut statements = vec![statements::own_database(name, &before.owner), sql::limit_again(name, before.limit)];
+        let login = self.app.login(Slot::One);
+        let others: Vec<&str> = self
+            .app
+            .residents()
+            .filter(|role| *role == login || self.app.is_guest(role.as_str()))
+            .map(RoleName::as_str)
+            .collect();
+        // An owner that were among them would lose what it has by being the owner.
+        let strangers: Vec<&str> = others.iter().copied().filter(|role| *role != before.owner).collect();
+        statements.extend(sql::database_rights_again(name, &strangers, &before.access));
+        if let Some(owner) = &before.public_owner {
+            let public = ObjectName { kind: ObjectKind::Schema, identity: "public".to_owned() };
+            let rights = sql::public_rights_again(&others, &before.public_access);
+            let give = [sql::own(&public, owner)].into_iter().chain(rights).collect();
+            let end = sql::act_no_more(login.as_str(), &self.server.admin);
+            statements.extend(self.with_rights_of(login.as_str(), give, end));
+        }
+        statements
+            .extend(before.settings.iter().map(|(name, value)| sql::set_for_database(database.as_str(), name, value)));
+        statements.push(sql::unmark_database(name));
+        statements
+    }
+
+    /// What hands objects over one by one. Their schema can be the owner role's already.
+    pub(super) fn taking(&self, statements: Vec<String>) -> Vec<String> {
+        let owner = self.app.owner.as_str();
+        self.with_rights_of(owner, statements, statements::act_as(owner, &self.server.admin))
+    }
+
+    /// A superuser has the rights of every role. Another admin takes those of one that it may act as, for as long as it needs
+    /// them, and gives them back by `end`; to act as that role would not do, since what changes hands is not that role's.
+    fn with_rights_of(&self, role: &str, statements: Vec<String>, end: String) -> Vec<String> {
+        if self.superuser {
+            return statements;
+        }
+        [sql::inherit(role, &self.server.admin)].into_iter().chain(statements).chain([end]).collect()
+    }
+}
