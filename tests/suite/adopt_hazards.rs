@@ -252,6 +252,7 @@ async fn who_else_has_rights_keeps_them_and_nobody_else_comes_in() {
     hand.adopt(|_| {}).await;
     for (role, table) in [("analyst", "orders"), ("report", "more.orders")] {
         let session = as_role(role).connect().await.unwrap_or_else(|error| panic!("{role}: {error}"));
+        assert!(hand.provisioner.plan(&hand.spec(|_| {})).await.unwrap().is_empty(), "{role} is no stranger");
         assert_eq!(value(&session, &format!("SELECT count(*) FROM {table}")).await, "1", "{role}");
         assert!(session.batch_execute("CREATE TABLE public.mine (x int)").await.is_err(), "{role}");
     }

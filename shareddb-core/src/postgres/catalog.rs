@@ -145,13 +145,20 @@ pub(crate) async fn roles(
     Ok((facts, verifiers))
 }
 
-/// A database from outside, or `None` when there is none of this name. Sessions of `own` roles are no strangers there.
-pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String]) -> Result<Option<DatabaseFacts>> {
+/// A database from outside, or `None` when there is none of this name. Sessions of `own` roles are no strangers there, nor are
+/// those that enter with the rights of `guests`.
+pub(crate) async fn database(
+    session: &AdminSession,
+    name: &str,
+    own: &[String],
+    guests: &[String],
+) -> Result<Option<DatabaseFacts>> {
     let database_sql = "SELECT pg_get_userbyid(datdba)::text, datallowconn, datconnlimit, datistemplate, \
          ARRAY(SELECT DISTINCT split_part(c, '=', 1) FROM pg_db_role_setting, unnest(setconfig) c \
                WHERE setdatabase = d.oid AND setrole = 0), \
          ARRAY(SELECT DISTINCT a.usename::text FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
-               WHERE a.datid = d.oid AND NOT r.rolsuper AND r.rolname <> current_user AND NOT a.usename = ANY ($2)), \
+               WHERE a.datid = d.oid AND NOT r.rolsuper AND r.rolname <> current_user AND NOT a.usename = ANY ($2) \
+               AND NOT EXISTS (SELECT FROM pg_roles g WHERE g.rolname = ANY ($3) AND pg_has_role(r.oid, g.oid, 'USAGE'))), \
          ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1) \
          FROM pg_database d WHERE datname = $1";
     let access_sql = "SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee)::text END, \
@@ -159,7 +166,11 @@ pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String])
          FROM pg_database d, aclexplode(coalesce(datacl, acldefault('d', datdba))) a \
          WHERE datname = $1 AND a.grantee <> d.datdba";
     let (rows, access) = futures_util::future::try_join(
-        session.read("read the database's state", database_sql, &[(&name, Type::TEXT), (&own, Type::TEXT_ARRAY)]),
+        session.read(
+            "read the database's state",
+            database_sql,
+            &[(&name, Type::TEXT), (&own, Type::TEXT_ARRAY), (&guests, Type::TEXT_ARRAY)],
+        ),
         session.read("read the database's rights", access_sql, &[(&name, Type::TEXT)]),
     )
     .await?;
