@@ -243,12 +243,17 @@ impl App {
 
     /// All four roles, and those of others that may enter the database of an adopted app.
     pub(crate) fn residents(&self) -> impl Iterator<Item = &RoleName> {
-        self.roles().chain(self.adopted.iter().flat_map(|adopted| &adopted.guests))
+        self.roles().chain(self.guests())
+    }
+
+    /// The roles of others that may enter the database of an adopted app.
+    pub(crate) fn guests(&self) -> impl Iterator<Item = &RoleName> {
+        self.adopted.iter().flat_map(|adopted| &adopted.guests)
     }
 
     /// Whether a role of others may enter the database.
     pub(crate) fn is_guest(&self, role: &str) -> bool {
-        self.adopted.iter().flat_map(|adopted| &adopted.guests).any(|guest| guest.as_str() == role)
+        self.guests().any(|guest| guest.as_str() == role)
     }
 
     /// The login that has the database's name: what `samerole` in pg_hba.conf asks for is a membership in it.

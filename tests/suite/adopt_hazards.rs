@@ -1,6 +1,6 @@
 //! What an app may have left open when it is adopted, what it may have laid in wait for its admin, and who else is there.
 
-use shareddb_core::{Adopt, AppSpec, ConnectionConfig, Outcome, Provisioner, Session};
+use shareddb_core::{Adopt, AppSpec, ConnectionConfig, Outcome, Proof, Provisioner, Session, Step};
 use shareddb_tests::majors::{ForeignServer, MAJORS};
 use shareddb_tests::refusal::{self, CONNECTED};
 use shareddb_tests::server::value;
@@ -27,7 +27,7 @@ impl<'a> Hand<'a> {
 
     fn login(&self) -> ConnectionConfig {
         let config = self.server.superuser().with_database(self.database()).with_user(format!("{}_user", self.stem));
-        config.with_password("by hand".into())
+        config.with_password("by hand".into()).with_option("statement_timeout", "0")
     }
 
     async fn session(&self) -> Session {
@@ -40,9 +40,14 @@ impl<'a> Hand<'a> {
         done.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
     }
 
-    /// Runs statements as the superuser.
+    /// Runs statements as the superuser, whatever is set for all sessions of the database.
     async fn admin_sql(&self, sql: &str) {
-        self.server.sql(&self.database(), sql).await;
+        let mut config = self.server.superuser().with_database(self.database());
+        for (name, value) in [("role", "none"), ("statement_timeout", "0"), ("default_transaction_read_only", "off")] {
+            config = config.with_option(name, value);
+        }
+        let done = config.connect().await.unwrap().batch_execute(sql).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
     }
 
     fn spec(&self, consent: impl FnOnce(&mut Adopt)) -> AppSpec {
@@ -183,16 +188,8 @@ async fn nothing_that_lies_in_wait_runs_with_the_admins_rights_on_any_major() {
             assert_eq!(error.code(), "adopt_refused", "{major}: {error}");
             let causes = error.causes();
             assert!(causes.len() == 2 && causes.iter().all(|cause| cause.starts_with("[event_trigger]")), "{causes:?}");
-            let superuser = server.superuser().with_database("trap_db");
-            let superuser = superuser.connect().await.unwrap();
             for cause in causes {
-                let cure = cause.rsplit_once(": ").unwrap().1;
-                superuser
-                    .batch_execute(&format!(
-                        "SET ROLE NONE; BEGIN; SET LOCAL transaction_read_only = off; {cure}; COMMIT"
-                    ))
-                    .await
-                    .unwrap();
+                hand.admin_sql(cause.rsplit_once(": ").unwrap().1).await;
             }
         }
         hand.adopt(|_| {}).await;
@@ -255,6 +252,7 @@ async fn who_else_has_rights_keeps_them_and_nobody_else_comes_in() {
     hand.adopt(|_| {}).await;
     for (role, table) in [("analyst", "orders"), ("report", "more.orders")] {
         let session = as_role(role).connect().await.unwrap_or_else(|error| panic!("{role}: {error}"));
+        assert!(hand.provisioner.plan(&hand.spec(|_| {})).await.unwrap().is_empty(), "{role} is no stranger");
         assert_eq!(value(&session, &format!("SELECT count(*) FROM {table}")).await, "1", "{role}");
         assert!(session.batch_execute("CREATE TABLE public.mine (x int)").await.is_err(), "{role}");
     }
@@ -286,4 +284,36 @@ async fn whatever_looks_at_the_roles_name_is_found_on_any_major() {
         assert!(told.contains("default value") && told.contains("rows") && !told.contains("other"), "{told}");
         assert!(!told.contains("text"), "{told}");
     }
+}
+
+#[tokio::test]
+async fn an_app_that_was_let_into_another_stays_there_and_is_whole() {
+    let server = ForeignServer::start(18, RULES).await;
+    let hand = Hand::made(&server, "host").await;
+    let neighbour = AppSpec::new("neighbour".parse().unwrap());
+    let app = hand.provisioner.create(&neighbour).await.unwrap().app;
+    hand.sql(&format!("CREATE TABLE orders AS SELECT 1 AS x; GRANT SELECT ON orders TO {}", app.owner)).await;
+    let error = hand.provisioner.plan(&hand.spec(|_| {})).await.unwrap_err();
+    assert!(error.causes().len() == 1 && error.causes()[0].starts_with("[grants_of_app]"), "{:?}", error.causes());
+    hand.adopt(|adopt| adopt.keep_grants = true).await;
+
+    let guest = hand.provisioner.connection(&neighbour.name).await.unwrap().with_database(hand.database());
+    let inside = guest.connect().await.unwrap();
+    for spec in [&neighbour, &hand.spec(|_| {})] {
+        let plan = hand.provisioner.plan(spec).await.unwrap();
+        assert!(plan.is_empty(), "{}: {plan}", spec.name);
+    }
+    // A repair tries other databases, that one not.
+    server.sql("postgres", &format!("ALTER ROLE {} PASSWORD NULL", app.logins[0])).await;
+    let repaired = hand.provisioner.create(&neighbour).await.unwrap();
+    assert_eq!((repaired.outcome, repaired.proof), (Outcome::Configured, Some(Proof::Complete)));
+    assert_eq!(value(&inside, "SELECT count(*) FROM public.orders").await, "1");
+    // What nobody agreed to is taken as everywhere.
+    server.sql("postgres", "CREATE DATABASE crm").await;
+    server.sql("postgres", &format!("GRANT CONNECT ON DATABASE crm TO {}", app.owner)).await;
+    let steps = hand.provisioner.create(&neighbour).await.unwrap().steps;
+    let taken = |step: &&Step| matches!(step, Step::RevokeAccess { .. });
+    assert_eq!(steps.iter().filter(taken).count(), 1, "{steps:?}");
+    assert!(hand.provisioner.plan(&hand.spec(|_| {})).await.unwrap().is_empty());
+    hand.provisioner.drop(&neighbour.name, neighbour.name.as_str()).await.unwrap();
 }

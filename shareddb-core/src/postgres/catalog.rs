@@ -145,13 +145,20 @@ pub(crate) async fn roles(
     Ok((facts, verifiers))
 }
 
-/// A database from outside, or `None` when there is none of this name. Sessions of `own` roles are no strangers there.
-pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String]) -> Result<Option<DatabaseFacts>> {
+/// A database from outside, or `None` when there is none of this name. Sessions of `own` roles are no strangers there, nor are
+/// those that enter with the rights of `guests`.
+pub(crate) async fn database(
+    session: &AdminSession,
+    name: &str,
+    own: &[String],
+    guests: &[String],
+) -> Result<Option<DatabaseFacts>> {
     let database_sql = "SELECT pg_get_userbyid(datdba)::text, datallowconn, datconnlimit, datistemplate, \
          ARRAY(SELECT DISTINCT split_part(c, '=', 1) FROM pg_db_role_setting, unnest(setconfig) c \
                WHERE setdatabase = d.oid AND setrole = 0), \
          ARRAY(SELECT DISTINCT a.usename::text FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
-               WHERE a.datid = d.oid AND NOT r.rolsuper AND r.rolname <> current_user AND NOT a.usename = ANY ($2)), \
+               WHERE a.datid = d.oid AND NOT r.rolsuper AND r.rolname <> current_user AND NOT a.usename = ANY ($2) \
+               AND NOT EXISTS (SELECT FROM pg_roles g WHERE g.rolname = ANY ($3) AND pg_has_role(r.oid, g.oid, 'USAGE'))), \
          ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1) \
          FROM pg_database d WHERE datname = $1";
     let access_sql = "SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee)::text END, \
@@ -159,7 +166,11 @@ pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String])
          FROM pg_database d, aclexplode(coalesce(datacl, acldefault('d', datdba))) a \
          WHERE datname = $1 AND a.grantee <> d.datdba";
     let (rows, access) = futures_util::future::try_join(
-        session.read("read the database's state", database_sql, &[(&name, Type::TEXT), (&own, Type::TEXT_ARRAY)]),
+        session.read(
+            "read the database's state",
+            database_sql,
+            &[(&name, Type::TEXT), (&own, Type::TEXT_ARRAY), (&guests, Type::TEXT_ARRAY)],
+        ),
         session.read("read the database's rights", access_sql, &[(&name, Type::TEXT)]),
     )
     .await?;
@@ -182,11 +193,17 @@ pub(crate) async fn database(session: &AdminSession, name: &str, own: &[String])
     Ok(Some(facts))
 }
 
-/// What roles have outside the database `own`. What is in this session's own database goes with them.
-pub(crate) async fn abroad(session: &AdminSession, own: &str, roles: &[String]) -> Result<AbroadFacts> {
+/// What roles have outside the database `own`. What is in this session's own database goes with them. That they may enter
+/// the databases of `hosts` is nothing to tell.
+pub(crate) async fn abroad(
+    session: &AdminSession,
+    own: &str,
+    roles: &[String],
+    hosts: &[String],
+) -> Result<AbroadFacts> {
     let access_sql = "SELECT DISTINCT d.datname::text, r.rolname::text, pg_get_userbyid(a.grantor)::text \
          FROM pg_database d, aclexplode(d.datacl) a JOIN pg_roles r ON r.oid = a.grantee \
-         WHERE d.datname <> $1 AND d.datdba <> r.oid AND r.rolname = ANY ($2)";
+         WHERE d.datname <> $1 AND d.datdba <> r.oid AND r.rolname = ANY ($2) AND NOT d.datname = ANY ($3)";
     let enterable_sql = "SELECT d.datname::text, r.rolname::text FROM pg_database d \
          JOIN pg_roles r ON r.oid = d.datdba OR r.rolname = d.datname WHERE d.datname <> $1 AND r.rolname = ANY ($2)";
     // Who owns something has deptype 'o'; the others are rights, policies and the like.
@@ -195,7 +212,7 @@ pub(crate) async fn abroad(session: &AdminSession, own: &str, roles: &[String]) 
          WHERE s.refclassid = 'pg_authid'::regclass AND d.datname <> $1 AND d.datname <> current_database() \
          AND r.rolname = ANY ($2) GROUP BY 1";
     let sessions_sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname <> $1 AND usename = ANY ($2) \
-         AND application_name <> $3)";
+         AND NOT datname = ANY ($3) AND application_name <> $4)";
     // A membership goes with the first of its two roles; only its grantor has to stay as long as it. Roles are dropped from
     // the last to the first.
     let ties_sql = "SELECT pg_describe_object(s.classid, s.objid, 0), s.deptype = 'o' AND s.dbid = 0 FROM pg_shdepend s \
@@ -207,9 +224,12 @@ pub(crate) async fn abroad(session: &AdminSession, own: &str, roles: &[String]) 
                JOIN pg_roles ends ON ends.oid IN (m.roleid, m.member) WHERE to_jsonb(m) ->> 'oid' = s.objid::text \
                AND array_position($2, ends.rolname::text) >= array_position($2, r.rolname::text)))";
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&own, Type::TEXT), (&roles, Type::TEXT_ARRAY)];
-    let with_proof = [parameters[0].clone(), parameters[1].clone(), (&PROOF as &(dyn ToSql + Sync), Type::TEXT)];
+    let with_hosts = [parameters[0].clone(), parameters[1].clone(), (&hosts as &(dyn ToSql + Sync), Type::TEXT_ARRAY)];
+    let [_, _, except] = with_hosts.clone();
+    let with_proof =
+        [parameters[0].clone(), parameters[1].clone(), except, (&PROOF as &(dyn ToSql + Sync), Type::TEXT)];
     let (access, enterable, objects, sessions, ties) = futures_util::future::try_join5(
-        session.read("read rights on other databases", access_sql, &parameters),
+        session.read("read rights on other databases", access_sql, &with_hosts),
         session.read("look for databases of the app's roles", enterable_sql, &parameters),
         session.read("look for objects in other databases", objects_sql, &parameters),
         session.read("look for sessions in other databases", sessions_sql, &with_proof),

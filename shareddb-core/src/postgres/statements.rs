@@ -294,13 +294,19 @@ pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>) -> Stri
     )
 }
 
-/// Ends the sessions in a database but for those of `own` roles and of superusers.
-pub(crate) fn end_strangers<'a>(database: &str, own: impl IntoIterator<Item = &'a str>) -> String {
+/// Ends the sessions in a database but for those of `own` roles, of superusers, and of whoever enters with the rights of a guest.
+pub(crate) fn end_strangers<'a>(
+    database: &str,
+    own: impl IntoIterator<Item = &'a str>,
+    guests: impl IntoIterator<Item = &'a str>,
+) -> String {
     format!(
         "{QUIETLY} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
-         WHERE datname = {} AND NOT r.rolsuper AND pid <> pg_backend_pid() AND NOT usename = ANY ({})",
+         WHERE datname = {} AND NOT r.rolsuper AND pid <> pg_backend_pid() AND NOT usename = ANY ({}) \
+         AND NOT EXISTS (SELECT FROM pg_roles g WHERE g.rolname = ANY ({}) AND pg_has_role(a.usesysid, g.oid, 'USAGE'))",
         literal(database),
-        names(own)
+        names(own),
+        names(guests)
     )
 }
 
@@ -451,7 +457,7 @@ mod tests {
 
     #[test]
     fn sessions_that_end_by_themselves_are_no_warning() {
-        for statement in [end_sessions(["a"]), end_strangers("d", ["a"]), end_abroad("d", ["a"])] {
+        for statement in [end_sessions(["a"]), end_strangers("d", ["a"], ["g"]), end_abroad("d", ["a"])] {
             assert!(statement.starts_with(QUIETLY) && statement.contains("FROM quiet, "), "{statement}");
         }
     }

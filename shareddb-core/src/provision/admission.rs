@@ -277,6 +277,12 @@ pub(crate) fn other_apps<'a>(except: &'a AppName, observed: &'a Observed) -> imp
     others.filter_map(|mark| App::recorded(mark).ok())
 }
 
+/// Databases of other apps that this one was let into when they were adopted.
+pub(crate) fn hosts(app: &App, observed: &Observed) -> Vec<String> {
+    let invites = |other: &App| app.roles().any(|role| other.is_guest(role.as_str()));
+    other_apps(&app.name, observed).filter(invites).map(|other| other.database.to_string()).collect()
+}
+
 fn taken(kind: &str, name: &str, why: &str) -> Error {
     Error::conflict("name_taken", format!("{kind} {name:?} cannot be used: {why}"))
         .with_hint("choose another name for the app, or other ones with --database and --user")

@@ -16,6 +16,7 @@ use crate::postgres::lock::AppLock;
 use crate::postgres::marks::Bearer;
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements as sql;
+use crate::provision::admission;
 use crate::provision::event::{Event, Listener};
 use crate::provision::observe::Observation;
 use crate::provision::plan::Plan;
@@ -168,11 +169,14 @@ impl<'a> Execution<'a> {
     /// Databases that the app must not get into: those of the server that are not open to everybody, and one of another app.
     fn forbidden(&self, open: &[String]) -> Vec<String> {
         let observed = &self.observation.observed;
+        let hosts = admission::hosts(self.app, observed);
         let neighbour = observed
             .marks
             .readable
             .iter()
-            .find(|fact| fact.bearer == Bearer::Database && fact.mark.app != self.app.name)
+            .find(|fact| {
+                fact.bearer == Bearer::Database && fact.mark.app != self.app.name && !hosts.contains(&fact.name)
+            })
             .map(|fact| fact.name.clone());
         let of_server = [self.server.admin().database().to_owned(), "template1".to_owned()];
         of_server.into_iter().filter(|database| !open.contains(database)).chain(neighbour).collect()

@@ -87,11 +87,13 @@ pub(crate) async fn observe_app(
 
     let roles: Vec<String> = app.roles().map(ToString::to_string).collect();
     let residents: Vec<String> = app.residents().map(ToString::to_string).collect();
+    let guests: Vec<String> = app.guests().map(ToString::to_string).collect();
     let own = app.database.as_str();
+    let hosts = admission::hosts(&app, &observed);
     let ((roles, verifiers), database, abroad, secret) = try_join4(
         catalog::roles(session, &observed.server, &residents, own),
-        catalog::database(session, own, &residents),
-        catalog::abroad(session, own, &roles),
+        catalog::database(session, own, &residents, &guests),
+        catalog::abroad(session, own, &roles, &hosts),
         server.secrets().load(&app.secret),
     )
     .await?;

@@ -105,7 +105,8 @@ impl<'a> Script<'a> {
                 self.each(own, &|some| sql::end_abroad(database, some.iter().map(AsRef::as_ref)))
             }
             Step::EndStrangers { database, own } => {
-                vec![sql::end_strangers(database.as_str(), own.iter().map(AsRef::as_ref))]
+                let (own, guests) = (own.iter().map(AsRef::as_ref), self.app.guests().map(AsRef::as_ref));
+                vec![sql::end_strangers(database.as_str(), own, guests)]
             }
             Step::ReassignStrays { login, owner } => {
                 let statement = sql::reassign_owned(login.as_str(), owner.as_str());
