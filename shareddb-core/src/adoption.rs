@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::names::{RoleName, SchemaName};
+use crate::names::{HIDDEN, RoleName, SchemaName, shown_value};
 
 /// That an app made by hand is to be taken over, and what the caller consents to. Each consent answers a finding that
 /// would otherwise refuse the adoption.
@@ -67,6 +67,17 @@ pub struct Adopted {
 }
 
 impl Adopted {
+    /// The same as reports show it.
+    pub(crate) fn shown(&self) -> Self {
+        let mut shown = self.clone();
+        let before = &mut shown.before;
+        let settings = [&mut before.settings, &mut before.login_settings, &mut before.local_settings];
+        for (name, value) in settings.into_iter().flatten() {
+            *value = shown_value(name, value).unwrap_or(HIDDEN).to_owned();
+        }
+        shown
+    }
+
     /// Whether the words that undoing would repeat are words that the server has.
     ///
     /// # Errors

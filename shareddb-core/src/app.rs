@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::adoption::{Adopt, Adopted};
 use crate::error::{Error, Result};
 use crate::mark::{self, Mark};
 use crate::names::{
-    AppName, DatabaseName, EnvironmentName, ExtensionName, LOGIN_NAME_MAX, LoginName, RoleName, SECOND_SLOT_SUFFIX,
-    SchemaName, SecretName, SettingName,
+    AppName, DatabaseName, EnvironmentName, ExtensionName, HIDDEN, LOGIN_NAME_MAX, LoginName, RoleName,
+    SECOND_SLOT_SUFFIX, SchemaName, SecretName, SettingName, shown_value,
 };
 
 /// Sessions that one login may have, unless the spec says otherwise.
@@ -124,10 +124,11 @@ pub struct App {
     pub search_path: Vec<SchemaName>,
     /// Extensions an admin made for the app.
     pub extensions: BTreeSet<ExtensionName>,
-    /// Server settings of the app's sessions.
+    /// Server settings of the app's sessions. Serialized without the values of those with names of two parts.
+    #[serde(serialize_with = "shown_settings")]
     pub settings: BTreeMap<SettingName, String>,
     /// What is recorded of its adoption, if it was made by hand and taken over.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_adoption")]
     pub adopted: Option<Adopted>,
 }
 
@@ -326,6 +327,15 @@ fn chosen<T: Clone + PartialEq + fmt::Display>(
 
 fn inherited<T: Clone + Default>(wanted: Option<&T>, recorded: Option<&T>) -> T {
     wanted.or(recorded).cloned().unwrap_or_default()
+}
+
+fn shown_adoption<S: Serializer>(adopted: &Option<Adopted>, serializer: S) -> Result<S::Ok, S::Error> {
+    adopted.as_ref().map(Adopted::shown).serialize(serializer)
+}
+
+fn shown_settings<S: Serializer>(settings: &BTreeMap<SettingName, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let shown = |value, name: &SettingName| shown_value(name.as_str(), value).unwrap_or(HIDDEN);
+    serializer.collect_map(settings.iter().map(|(name, value)| (name, shown(value, name))))
 }
 
 #[cfg(test)]

@@ -284,6 +284,15 @@ fn quoted(text: &str) -> String {
     format!("\"{}{more}\"", head.escape_default())
 }
 
+/// A setting's value as plans and reports show it. A name of two parts is an extension's or anybody's, so that what it
+/// holds can be a password.
+pub(crate) fn shown_value<'a>(setting: &str, value: &'a str) -> Option<&'a str> {
+    (!setting.contains('.')).then_some(value)
+}
+
+/// What stands for a value that is not shown.
+pub(crate) const HIDDEN: &str = "…";
+
 #[cfg(test)]
 mod tests {
     use super::*;

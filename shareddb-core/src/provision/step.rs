@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::app::Slot;
 use crate::mark::Progress;
-use crate::names::{DatabaseName, RoleName, SchemaName, SecretName};
+use crate::names::{DatabaseName, HIDDEN, RoleName, SchemaName, SecretName, shown_value};
 use crate::postgres::facts::RoleShape;
 use crate::provision::adopt::Adoption;
 
@@ -34,7 +34,8 @@ pub enum Step {
     GrantMembership { group: String, member: RoleName },
     /// Let the admin, who is no superuser, act as a role.
     ActAs { role: RoleName },
-    /// Set a setting of a role, everywhere or in the app's database.
+    /// Set a setting of a role, everywhere or in the app's database. The value of one with a name of two parts is not shown.
+    #[serde(serialize_with = "shown_setting")]
     SetForRole { role: RoleName, database: Option<DatabaseName>, name: String, value: String },
     /// Set the search path of a login in the app's database.
     SetSearchPath { role: RoleName, database: DatabaseName, path: Vec<String> },
@@ -268,6 +269,23 @@ impl Step {
     }
 }
 
+fn shown_setting<S: Serializer>(
+    role: &RoleName,
+    database: &Option<DatabaseName>,
+    name: &str,
+    value: &str,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Setting<'a> {
+        role: &'a RoleName,
+        database: &'a Option<DatabaseName>,
+        name: &'a str,
+        value: &'a str,
+    }
+    Setting { role, database, name, value: shown_value(name, value).unwrap_or(HIDDEN) }.serialize(serializer)
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -287,7 +305,11 @@ impl fmt::Display for Step {
             Self::GrantMembership { group, member } => write!(f, "membership of {member} in {group}"),
             Self::ActAs { role } => write!(f, "role/{role}: the admin may act as it"),
             Self::SetForRole { role, database, name, value } => {
-                write!(f, "role/{role}{}: {name} = {}", Place(database.as_ref()), value.escape_default())
+                write!(f, "role/{role}{}: {name} = ", Place(database.as_ref()))?;
+                match shown_value(name, value) {
+                    Some(value) => write!(f, "{}", value.escape_default()),
+                    None => f.write_str(HIDDEN),
+                }
             }
             Self::SetSearchPath { role, database, path } => {
                 write!(f, "role/{role}{}: search_path = {}", Place(Some(database)), path.join(", "))
