@@ -452,7 +452,7 @@ mod tests {
             assert_eq!(assignment("temp_tablespaces", nothing), "\"temp_tablespaces\" = ''");
         }
         assert!(end_sessions(["o'x"]).contains("'o''x'"));
-        assert!(end_strangers("d'", ["o'x"]).contains("datname = 'd''' "));
+        assert!(end_strangers("d'", ["o'x"], ["g"]).contains("datname = 'd''' "));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod heritage;
 mod look;
 mod path;
 mod plain;
+mod record;
 mod refusals;
 mod script;
 mod swap;
@@ -19,24 +20,22 @@ mod undo;
 #[cfg(test)]
 mod scenarios;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::adoption::{Adopt, Adopted, Before, Grant};
+use crate::adoption::Adopt;
 use crate::app::{App, AppSpec, DEFAULT_CONNECTIONS, Slot};
 use crate::error::{Error, Result};
 use crate::mark::{Mark, Progress};
-use crate::names::{RoleName, SettingName};
 use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
 use crate::postgres::legacy::{FoundSecret, Inventory, Legacy};
 use crate::postgres::sql::escaped;
-use crate::provision::admission;
 use crate::provision::credential::Credential;
 use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::observed::Observed;
 use crate::provision::plan::{self, Plan};
 use crate::provision::step::{PasswordSource, Step};
-use crate::provision::{reach, role_steps, walls};
+use crate::provision::{reach, walls};
 
 pub use change::Adoption;
 pub(crate) use look::look;
@@ -60,7 +59,7 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
     let (Some(login), Ok(inventory)) = (login, &legacy.inside) else {
         return Err(Error::failed("internal", "a finding was overlooked"));
     };
-    let adopted = settle(spec, adopt, &mut app, observed, legacy, login, inventory);
+    let adopted = record::settle(spec, adopt, &mut app, observed, legacy, login, inventory);
     app.adopted = Some(adopted);
 
     let credential = credential(login, &legacy.secret);
@@ -147,105 +146,6 @@ fn credential(login: &RoleFacts, secret: &FoundSecret) -> Credential {
         },
         _ => Credential { slot: Slot::Two, source: PasswordSource::New, set_password: true, expires: false },
     }
-}
-
-/// Settles what the app keeps as its own way, and records what was there.
-fn settle(
-    spec: &AppSpec,
-    adopt: &Adopt,
-    app: &mut App,
-    observed: &Observed,
-    legacy: &Legacy,
-    login: &RoleFacts,
-    inventory: &Inventory,
-) -> Adopted {
-    let name = app.login(Slot::One).as_str().to_owned();
-    let outside = &legacy.outside;
-    let stored = path::effective(login, outside);
-    if spec.search_path.is_none() {
-        let may_create = login.shape.superuser
-            || outside.access.iter().any(|grant| grant.right == "CREATE" && (grant.to == name || grant.to.is_empty()));
-        let path = path::explicit(stored, &name, &inventory.schemas, may_create);
-        if !path.is_empty() {
-            app.search_path = path;
-        }
-    }
-    if let Some(schema) = path::first_existing(&app.search_path, &inventory.schemas) {
-        app.schema = schema.clone();
-    }
-    if spec.settings.is_none() {
-        app.settings = settings(login, &outside.settings);
-    }
-    let (kept_keys, host, port) = match &legacy.secret {
-        FoundSecret::Found { kept_keys, host, port, .. } => (kept_keys.clone(), host.clone(), *port),
-        _ => (BTreeSet::new(), None, None),
-    };
-    let members = role_steps::members(login, observed).map(|(member, _)| member);
-    Adopted {
-        schema: app.schema.clone(),
-        guests: guests(adopt, app, observed, legacy),
-        groups: login.groups.keys().filter_map(|role| RoleName::existing(role).ok()).collect(),
-        members: members.filter_map(|role| RoleName::existing(role).ok()).collect(),
-        kept_keys,
-        host,
-        port,
-        end_sessions: path::uses_own_name(stored, &name, &inventory.schemas),
-        take_from: adopt.take_from.clone(),
-        before: before(observed, legacy, login, inventory, &name),
-    }
-}
-
-fn before(observed: &Observed, legacy: &Legacy, login: &RoleFacts, inventory: &Inventory, name: &str) -> Before {
-    let database = observed.database.as_ref();
-    let not_of = |owner: &str| {
-        let owner = owner.to_owned();
-        move |grant: &&Grant| grant.to != owner
-    };
-    let owner = database.map(|facts| facts.owner.clone()).unwrap_or_default();
-    let public = inventory.public.as_ref().filter(|(owner, _)| owner != name);
-    Before {
-        access: legacy.outside.access.iter().filter(not_of(&owner)).cloned().collect(),
-        owner,
-        limit: database.map_or(-1, |facts| facts.connection_limit),
-        attributes: login.shape.words(),
-        valid_until: legacy.outside.login.as_ref().and_then(|login| login.valid_until.clone()),
-        settings: legacy.outside.settings.clone(),
-        login_settings: login.settings.clone(),
-        local_settings: login.database_settings.clone(),
-        public_owner: public.map(|(owner, _)| owner.clone()),
-        public_access: public
-            .map(|(owner, grants)| grants.iter().filter(not_of(owner)).cloned().collect())
-            .unwrap_or_default(),
-    }
-}
-
-/// The settings that were in force for the login, as the app's own: what is set closest to it counts.
-fn settings(login: &RoleFacts, database: &BTreeMap<String, String>) -> BTreeMap<SettingName, String> {
-    [database, &login.settings, &login.database_settings]
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, value)| name.parse().ok().map(|name| (name, value.clone())))
-        .collect()
-}
-
-/// Roles of others that may go on entering: those with rights of their own inside or on the database, and those that the caller
-/// names.
-fn guests(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> BTreeSet<RoleName> {
-    let apps = admission::roles_of_others(&app.name, observed);
-    let owner = observed.database.as_ref().map(|facts| facts.owner.as_str()).unwrap_or_default();
-    let residents = legacy.outside.residents.iter().filter(|resident| resident.enters).map(|resident| &resident.role);
-    let granted = legacy.outside.access.iter().filter(|grant| grant.right == "CONNECT" && grant.to != owner);
-    residents
-        .chain(granted.map(|grant| &grant.to))
-        .filter(|role| {
-            !role.is_empty()
-                && **role != observed.server.admin
-                && app.slot_of(role) != Some(Slot::One)
-                && (adopt.keep_grants || !apps.contains(*role))
-        })
-        .filter_map(|role| RoleName::existing(role).ok())
-        .chain(adopt.allow_connect.iter().cloned())
-        .collect()
 }
 
 fn notices(adopt: &Adopt, app: &App, login: &RoleFacts, legacy: &Legacy, inventory: &Inventory) -> Vec<String> {
