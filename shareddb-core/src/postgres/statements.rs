@@ -432,7 +432,7 @@ mod tests {
             assert!(statement.contains("\"x\"\"; DROP ROLE y; --\""), "{statement}");
         }
         assert!(end_sessions(["o'x"]).contains("'o''x'"));
-        assert!(end_strangers("d'", ["o'x"]).contains("datname = 'd''' "));
+        assert!(end_strangers("d'", ["o'x"], ["g"]).contains("datname = 'd''' "));
     }
 
     #[test]
