@@ -196,6 +196,8 @@ pub(crate) struct Adoption {
     /// Give an adopted app back as it was, as long as its second login was never issued
     #[arg(long, conflicts_with_all = [
         "database", "user", "connections", "extension", "set", "search_path", "allow_overcommit", "secure_server", "adopt",
+        "demote", "keep_memberships", "take_from", "keep_grants", "allow_connect", "yes", "accept_name_change", "end_sessions",
+        "drop_foreign_grants",
     ])]
     #[arg(help_heading = ADOPTION)]
     pub(crate) undo_adopt: bool,

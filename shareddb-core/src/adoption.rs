@@ -140,6 +140,12 @@ pub struct Before {
     /// Rights on schema `public`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub public_access: Vec<Grant>,
+    /// What somebody noted about the login, where our record is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_comment: Option<String>,
+    /// What somebody noted about the database, where our record is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_comment: Option<String>,
 }
 
 /// A right that was granted; an empty grantee is PUBLIC.

@@ -21,7 +21,8 @@ async fn what_was_adopted_is_given_back_as_it_was() {
                 "CREATE ROLE guest LOGIN; GRANT CONNECT ON DATABASE {0} TO guest WITH GRANT OPTION; \
                  ALTER ROLE {user} CREATEDB CONNECTION LIMIT 30 VALID UNTIL '2098-01-01'; ALTER ROLE {user} SET work_mem = '3MB'; \
                  ALTER ROLE {user} IN DATABASE {0} SET search_path = public, archive; ALTER DATABASE {0} SET statement_timeout = '9s'; \
-                 CREATE ROLE shareddb_maint; REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC; ALTER DATABASE {0} CONNECTION LIMIT 40",
+                 CREATE ROLE shareddb_maint; REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC; ALTER DATABASE {0} CONNECTION LIMIT 40; \
+                 COMMENT ON DATABASE {0} IS 'it''s of the shop'; COMMENT ON ROLE {user} IS 'ask Ann'",
                 legacy.database
             ),
         )
@@ -30,6 +31,7 @@ async fn what_was_adopted_is_given_back_as_it_was() {
     let stored = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{user}'");
     let verifier = server.value("postgres", &stored).await;
     let provisioner = server.provisioner().await;
+    let noted = format!("SELECT shobj_description('{user}'::regrole, 'pg_authid')");
     let not_yet = provisioner.plan_undo_adopt(&legacy.name).await.unwrap_err();
     assert_eq!(not_yet.code(), "app_not_found");
     let mut spec = legacy.spec();
@@ -50,6 +52,7 @@ async fn what_was_adopted_is_given_back_as_it_was() {
     session.batch_execute("DROP TABLE made, stray").await.unwrap();
     assert_eq!(value(&session, "SHOW work_mem").await, "3MB");
     assert_eq!(server.value("postgres", &stored).await, verifier);
+    assert_eq!(server.value("postgres", &noted).await, "ask Ann");
 
     // Roles, database, rights and settings are as they were; what an admin made stays the app's.
     let outside = |lines: &[String]| -> Vec<String> {

@@ -168,6 +168,8 @@ pub(crate) fn limit_again(database: &str, limit: i32) -> String {
     format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", identifier(database))
 }
 
-pub(crate) fn unmark_database(database: &str) -> String {
-    format!("COMMENT ON DATABASE {} IS NULL", identifier(database))
+/// What somebody noted about a role or a database, if anything, in place of our record.
+pub(crate) fn comment_again(kind: &str, name: &str, comment: Option<&str>) -> String {
+    let comment = comment.map_or_else(|| "NULL".to_owned(), literal);
+    format!("COMMENT ON {kind} {} IS {comment}", identifier(name))
 }

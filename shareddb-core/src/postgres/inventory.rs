@@ -57,6 +57,7 @@ pub(crate) async fn outside(
     Ok(Outside {
         prepared: row.get(0),
         slots: row.get(1),
+        comment: row.get(2),
         login: role.first().map(login_facts),
         elsewhere: elsewhere.iter().map(elsewhere_facts).collect(),
         residents: residents
@@ -79,11 +80,11 @@ fn missing(database: &str) -> Error {
 const BUILT_IN_PATH: &str = "\"$user\", public";
 
 const DATABASE: &str = "SELECT ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1), \
-     ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = d.datname ORDER BY 1) \
-     FROM pg_database d WHERE datname = $1";
+     ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = d.datname ORDER BY 1), \
+     shobj_description(d.oid, 'pg_database') FROM pg_database d WHERE datname = $1";
 
 const LOGIN: &str = "SELECT oid, rolname = current_user OR oid = 10, \
-     CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil::text END, {md5} WHERE rolname = $1";
+     CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil::text END, shobj_description(oid, 'pg_authid'), {md5} WHERE rolname = $1";
 
 const ELSEWHERE: &str = "SELECT coalesce(d.datname, '')::text, s.classid::regclass::text, s.deptype = 'o', count(*), \
      coalesce(array_agg(coalesce(o.datname, t.spcname)::text) FILTER (WHERE s.dbid = 0 AND coalesce(o.datname, t.spcname) IS NOT NULL), '{}') \
@@ -122,7 +123,7 @@ const PATH_OF_SERVER: &str =
     "SELECT setting FROM pg_file_settings WHERE lower(name) = 'search_path' AND applied ORDER BY seqno DESC LIMIT 1";
 
 fn login_facts(row: &Row) -> LoginFacts {
-    LoginFacts { oid: row.get(0), is_admin: row.get(1), valid_until: row.get(2), md5: row.get(3) }
+    LoginFacts { oid: row.get(0), is_admin: row.get(1), valid_until: row.get(2), comment: row.get(3), md5: row.get(4) }
 }
 
 fn elsewhere_facts(row: &Row) -> Elsewhere {

@@ -48,6 +48,8 @@ pub(crate) struct Outside {
     pub(crate) default_path: String,
     pub(crate) prepared: Vec<String>,
     pub(crate) slots: Vec<String>,
+    /// What somebody noted about the database.
+    pub(crate) comment: Option<String>,
 }
 
 /// What only matters of a login that is to be adopted.
@@ -57,6 +59,8 @@ pub(crate) struct LoginFacts {
     pub(crate) is_admin: bool,
     pub(crate) valid_until: Option<String>,
     pub(crate) md5: bool,
+    /// What somebody noted about it.
+    pub(crate) comment: Option<String>,
 }
 
 /// Objects or rights of the login outside its database.

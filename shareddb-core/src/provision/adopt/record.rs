@@ -78,6 +78,8 @@ fn before(observed: &Observed, legacy: &Legacy, login: &RoleFacts, inventory: &I
         public_access: public
             .map(|(owner, grants)| grants.iter().filter(not_of(owner)).cloned().collect())
             .unwrap_or_default(),
+        login_comment: legacy.outside.login.as_ref().and_then(|login| login.comment.clone()),
+        database_comment: legacy.outside.comment.clone(),
     }
 }
 

@@ -36,7 +36,7 @@ fn guide() -> Observed {
     database.access.insert(LOGIN.into(), ["CONNECT", "CREATE", "TEMPORARY"].map(str::to_owned).into());
     observed.database = Some(database);
     let outside = Outside {
-        login: Some(LoginFacts { oid: 16_400, is_admin: false, valid_until: None, md5: false }),
+        login: Some(LoginFacts { oid: 16_400, is_admin: false, valid_until: None, md5: false, comment: None }),
         access: vec![grant("", "CONNECT"), grant(LOGIN, "CONNECT"), grant(LOGIN, "CREATE"), grant(ADMIN, "CONNECT")],
         default_path: "\"$user\", public".into(),
         ..Outside::default()

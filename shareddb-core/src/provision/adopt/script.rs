@@ -66,7 +66,7 @@ impl Script<'_> {
     fn reinstate(&self, owner: &RoleName, login: &RoleName, database: &DatabaseName) -> Vec<String> {
         let Some(before) = self.before() else { return Vec::new() };
         let mut statements = vec![
-            statements::unmark_role(owner.as_str()),
+            sql::comment_again("ROLE", owner.as_str(), before.login_comment.as_deref()),
             statements::rename_role(owner.as_str(), login.as_str()),
             sql::login_again(login.as_str(), before.attributes.iter().filter(|word| self.may_name(word))),
         ];
@@ -101,7 +101,7 @@ impl Script<'_> {
         }
         statements
             .extend(before.settings.iter().map(|(name, value)| sql::set_for_database(database.as_str(), name, value)));
-        statements.push(sql::unmark_database(name));
+        statements.push(sql::comment_again("DATABASE", name, before.database_comment.as_deref()));
         statements
     }
 
