@@ -1,7 +1,10 @@
 //! Hand-made apps are taken over by an admin who is no superuser: what is a superuser's is told, and never counted as done.
 
+use std::process::Command;
+
 use shareddb_core::{Adopt, AppSpec, ConnectionConfig, Error, Gap, Outcome, Proof, Session, Slot};
 use shareddb_tests::ForeignServer;
+use shareddb_tests::command::{program, run};
 use shareddb_tests::legacy::{filled_by_admin, filled_by_login, write_keys};
 use shareddb_tests::majors::{ALL_MAY_TRY, PLAIN_ADMIN};
 use shareddb_tests::server::{rows, session, sql, value};
@@ -15,18 +18,21 @@ struct ByHand {
 
 impl ByHand {
     async fn make(major: u32) -> Self {
-        let server = ForeignServer::start(major, ALL_MAY_TRY).await;
-        let made = Self { server, stem: "hand" };
+        let made = Self { server: ForeignServer::start(major, ALL_MAY_TRY).await, stem: "hand" };
+        made.make_app().await;
+        made
+    }
+
+    async fn make_app(&self) {
         for statement in [
             "CREATE DATABASE hand_db",
             "CREATE USER hand_user PASSWORD 'by hand'",
             "GRANT ALL PRIVILEGES ON DATABASE hand_db TO hand_user",
         ] {
-            made.as_admin("postgres", statement).await;
+            self.as_admin("postgres", statement).await;
         }
-        made.as_admin("hand_db", "GRANT ALL ON SCHEMA public TO hand_user").await;
-        made.write_password("by hand");
-        made
+        self.as_admin("hand_db", "GRANT ALL ON SCHEMA public TO hand_user").await;
+        self.write_password("by hand");
     }
 
     async fn as_admin(&self, database: &str, statements: &str) {
@@ -257,6 +263,69 @@ async fn is_told_what_it_lacks(major: u32) {
     assert_eq!(error.code(), "out_of_reach", "{error}");
 }
 
+/// A table of the app's, and what the admin and a superuser made for it.
+async fn fill_a_little(by_hand: &ByHand) {
+    by_hand.session().await.batch_execute("CREATE TABLE mine AS SELECT 1 AS x").await.unwrap();
+    let grant = "GRANT ALL ON ALL TABLES IN SCHEMA public TO hand_user";
+    let made = "CREATE SCHEMA more; CREATE TABLE more.theirs (x int); CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    by_hand
+        .as_admin("hand_db", &format!("{made}; CREATE TABLE theirs AS SELECT 1 AS x; GRANT ALL ON theirs TO hand_user"))
+        .await;
+    by_hand
+        .server
+        .sql("hand_db", &format!("CREATE TABLE sealed AS SELECT 1 AS x; GRANT ALL ON sealed TO hand_user; {grant}"))
+        .await;
+}
+
+async fn assert_works(by_hand: &ByHand, when: &str) {
+    let sum = "SELECT (SELECT x FROM mine) + (SELECT x FROM theirs) + (SELECT x FROM sealed)";
+    assert_eq!(value(&by_hand.session().await, sum).await, "3", "{when}");
+    let secret = ConnectionConfig::from_directory(&by_hand.server.secrets_folder().join("hand-db-secret")).unwrap();
+    let session = secret.connect().await.unwrap_or_else(|error| panic!("{when}: {error}"));
+    assert_eq!(value(&session, sum).await, "3", "{when}: by the Secret");
+}
+
+async fn killed_at_any_event(major: u32) {
+    let by_hand = ByHand::make(major).await;
+    let server = &by_hand.server;
+    let home = server.home_of(&server.plain_admin());
+    let provisioner = server.provisioner(server.plain_admin());
+    let name = by_hand.spec().name;
+    let mut reference = Vec::new();
+    for event in 0.. {
+        let when = format!("{major}: adoption killed at event {event}");
+        fill_a_little(&by_hand).await;
+        let mut command = Command::new(program("provision-and-die"));
+        let output =
+            run(command.env("SHAREDDB_HOME", &home).current_dir(&home).args(["hand", "adopt", &event.to_string()]));
+        let done = output.code == Some(0);
+        assert!(done || output.code.is_none(), "{when}: {output:?}");
+        assert_works(&by_hand, &when).await;
+        by_hand.settle().await;
+        let finished = provisioner.create(&by_hand.spec()).await;
+        finished.unwrap_or_else(|error| panic!("{when}: {error}: {:?}", error.causes()));
+        assert_works(&by_hand, &when).await;
+        assert_eq!(by_hand.of_others().await, ["relation sealed postgres"], "{when}");
+        by_hand.settle().await;
+        provisioner.create(&by_hand.spec()).await.unwrap();
+        let catalog = server.catalog().await;
+        if reference.is_empty() {
+            reference.clone_from(&catalog);
+        }
+        assert_eq!(catalog, reference, "{when}");
+        provisioner
+            .drop(&name, name.as_str())
+            .await
+            .unwrap_or_else(|error| panic!("{when}: {error}: {:?}", error.hint()));
+        if done {
+            println!("{major}: adoption by a plain admin: {event} crash points");
+            assert!(event > 50, "every step has two events: {event}");
+            break;
+        }
+        by_hand.make_app().await;
+    }
+}
+
 macro_rules! majors {
     ($($name:ident: $major:literal),*) => {$(
         mod $name {
@@ -273,6 +342,11 @@ macro_rules! majors {
             #[tokio::test]
             async fn it_is_told_what_it_lacks() {
                 super::is_told_what_it_lacks($major).await;
+            }
+
+            #[tokio::test]
+            async fn it_is_killed_at_any_event() {
+                super::killed_at_any_event($major).await;
             }
         }
     )*};
