@@ -56,7 +56,8 @@ pub(crate) async fn run(context: &Context) -> Result<ExitCode> {
     health::notes(&found, &context.console);
     let list = AppList { items: found.apps };
     if list.items.is_empty() {
-        context.console.progress(&format!("no apps in env {}; make one: shareddb create myapp", environment.name()));
+        let (name, place) = (environment.name(), context.flags());
+        context.console.progress(&format!("no apps in env {name}; make one: shareddb create myapp{place}"));
     }
     context.output.show(&list)?;
     Ok(ExitCode::SUCCESS)

@@ -99,6 +99,10 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
 fn walls(spec: &AppSpec, app: &App, observed: &Observed) -> (Vec<Step>, Vec<Gap>, Vec<String>) {
     let mut others = observed.clone();
     others.server.visitors.remove(app.database.as_str());
+    // It is about to be an app's, as all logins are that have no business there.
+    for visitors in others.server.visitors.values_mut().chain(others.server.temporary.values_mut()) {
+        visitors.remove(app.login(Slot::One).as_str());
+    }
     let (mut steps, gaps) = walls::steps(spec, &others);
     let open = walls::left_open(&others, &steps);
     steps.retain(|step| *step != Step::CreateMaintenanceGroup);
