@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::postgres::facts::{RoleShape, ServerFacts};
+use crate::postgres::sql::escaped;
 use crate::postgres::statements::{self, MAINTENANCE_GROUP};
 use crate::provision::adopt::{self, Adoption};
 use crate::provision::gap::{Closer, Gap};
@@ -216,14 +217,14 @@ pub(crate) fn check_drop(app: &App, observed: &Observed) -> Result<()> {
         let message = format!(
             "roles of app {} have rights in databases that are not its own: {}",
             app.name,
-            databases.iter().map(|name| name.escape_default().to_string()).collect::<Vec<_>>().join(", ")
+            databases.iter().map(|name| escaped(name)).collect::<Vec<_>>().join(", ")
         );
-        return refused(message, format!(" in {}", first.escape_default()), vec![statements::drop_owned(roles)]);
+        return refused(message, format!(" in {}", escaped(first)), vec![statements::drop_owned(roles)]);
     }
     if abroad.ties.is_empty() {
         return Ok(());
     }
-    let ties: Vec<String> = abroad.ties.iter().map(|tie| tie.escape_default().to_string()).collect();
+    let ties: Vec<String> = abroad.ties.iter().map(|tie| escaped(tie)).collect();
     let message = format!("roles of app {} have what only a superuser takes from them: {}", app.name, ties.join(", "));
     let place =
         format!(", in the database that {} logs into (what is the app's there is deleted)", observed.server.admin);

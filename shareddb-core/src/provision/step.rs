@@ -8,6 +8,7 @@ use crate::app::Slot;
 use crate::mark::Progress;
 use crate::names::{DatabaseName, HIDDEN, RoleName, SchemaName, SecretName, shown_value};
 use crate::postgres::facts::RoleShape;
+use crate::postgres::sql::escaped;
 use crate::provision::adopt::Adoption;
 
 /// One change. Its order in a plan matters: every prefix leaves the app closed to others.
@@ -299,15 +300,15 @@ impl fmt::Display for Step {
             Self::AlterRole { role, shape } => write!(f, "role/{role}: {}", Shape(shape)),
             Self::ClearPassword { role } => write!(f, "role/{role}: its password"),
             Self::RevokeMembership { group, member, grantor } => {
-                write!(f, "membership of {} in {}", member.escape_default(), group.escape_default())?;
-                grantor.iter().try_for_each(|grantor| write!(f, ", granted by {}", grantor.escape_default()))
+                write!(f, "membership of {} in {}", escaped(member), escaped(group))?;
+                grantor.iter().try_for_each(|grantor| write!(f, ", granted by {}", escaped(grantor)))
             }
             Self::GrantMembership { group, member } => write!(f, "membership of {member} in {group}"),
             Self::ActAs { role } => write!(f, "role/{role}: the admin may act as it"),
             Self::SetForRole { role, database, name, value } => {
                 write!(f, "role/{role}{}: {name} = ", Place(database.as_ref()))?;
                 match shown_value(name, value) {
-                    Some(value) => write!(f, "{}", value.escape_default()),
+                    Some(value) => write!(f, "{}", escaped(value)),
                     None => f.write_str(HIDDEN),
                 }
             }
@@ -315,10 +316,10 @@ impl fmt::Display for Step {
                 write!(f, "role/{role}{}: search_path = {}", Place(Some(database)), path.join(", "))
             }
             Self::ResetForRole { role, database, name } => {
-                write!(f, "role/{role}{}: setting {}", Place(database.as_ref()), name.escape_default())
+                write!(f, "role/{role}{}: setting {}", Place(database.as_ref()), escaped(name))
             }
             Self::RevokeAccess { database, role, .. } => {
-                write!(f, "rights of {role} on database/{}", database.escape_default())
+                write!(f, "rights of {role} on database/{}", escaped(database))
             }
             Self::MarkOwner { role, progress } => write!(f, "role/{role}: recorded as {}", progress.as_str()),
             Self::DropDatabase { database } => write!(f, "database/{database}"),
@@ -339,22 +340,22 @@ impl fmt::Display for Step {
                 write!(f, "database/{database}: {connections} connections")
             }
             Self::ResetForDatabase { database, name } => {
-                write!(f, "database/{database}: setting {}", name.escape_default())
+                write!(f, "database/{database}: setting {}", escaped(name))
             }
             Self::EndSessions { roles } => write!(f, "sessions of {}", joined(roles)),
             Self::EndStrangers { database, .. } => write!(f, "sessions of others in database/{database}"),
             Self::EndAbroad { own } => write!(f, "sessions of {} in other databases", joined(own)),
             Self::TakeRights { database, roles } => {
-                write!(f, "rights of {} in database/{}", joined(roles), database.escape_default())
+                write!(f, "rights of {} in database/{}", joined(roles), escaped(database))
             }
             Self::OpenDatabase { database } => write!(f, "database/{database}: open"),
             Self::CloseDatabase { database } => write!(f, "database/{database}: closed"),
             Self::OwnPublicSchema { owner } => write!(f, "schema/public: owned by {owner}"),
             Self::CreateSchema { schema, owner } => write!(f, "schema/{schema}, owned by {owner}"),
             Self::CreateExtensionSchema { schema, .. } => {
-                write!(f, "schema/{}, owned by the admin", schema.escape_default())
+                write!(f, "schema/{}, owned by the admin", escaped(schema))
             }
-            Self::CreateExtension { extension, .. } => write!(f, "extension/{}", extension.escape_default()),
+            Self::CreateExtension { extension, .. } => write!(f, "extension/{}", escaped(extension)),
             Self::ReassignStrays { login, owner } => write!(f, "objects of {login}: owned by {owner}"),
             Self::SetPassword { login, source: PasswordSource::Secret } => {
                 write!(f, "role/{login}: the password of the Secret")
@@ -382,7 +383,7 @@ fn joined(roles: &[RoleName]) -> String {
 
 /// An empty grantee is PUBLIC.
 fn shown(grantee: &str) -> String {
-    if grantee.is_empty() { "PUBLIC".to_owned() } else { grantee.escape_default().to_string() }
+    if grantee.is_empty() { "PUBLIC".to_owned() } else { escaped(grantee) }
 }
 
 struct Place<'a>(Option<&'a DatabaseName>);

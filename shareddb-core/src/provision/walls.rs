@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::app::{App, AppSpec};
 use crate::error::Error;
 use crate::postgres::facts::{AccessRule, ServerFacts};
+use crate::postgres::sql::escaped;
 use crate::postgres::statements::{self, MAINTENANCE_GROUP};
 use crate::provision::gap::{Closer, Gap};
 use crate::provision::observed::Observed;
@@ -54,7 +55,7 @@ pub(crate) fn losers(steps: &[Step], observed: &Observed) -> Vec<String> {
     let mut lost = Vec::new();
     for step in steps {
         let Step::CloseToPublic { database } = step else { continue };
-        let name = told(database);
+        let name = escaped(database);
         let losers = visitors(&server.visitors, database, &apps);
         if !losers.is_empty() {
             let back = statements::grant_connect(database, losers.iter().copied());
@@ -96,7 +97,7 @@ fn gaps(server: &ServerFacts, closing: &BTreeSet<&str>, apps: &[App]) -> Vec<Gap
         let statements: Vec<String> = keep.into_iter().chain(close(server, database)).collect();
         let what = format!(
             "PUBLIC has rights on database {}, so that apps get in there{}",
-            told(database),
+            escaped(database),
             loss(&losers, server)
         );
         Gap { what, closer, statement: statements::typed(&statements), database: None, server: true }
@@ -117,7 +118,7 @@ fn of_others(server: &ServerFacts, apps: &[App]) -> Option<Gap> {
     let statements: Vec<String> = open.iter().flat_map(|database| close(server, database)).collect();
     let what = format!(
         "PUBLIC has rights on databases of others, so that apps get in there: {}{}",
-        open.iter().map(|database| told(database)).collect::<Vec<_>>().join(", "),
+        open.iter().map(|database| escaped(database)).collect::<Vec<_>>().join(", "),
         loss(&losers, server)
     );
     let gap = Gap {
@@ -140,18 +141,13 @@ fn close(server: &ServerFacts, database: &str) -> Vec<String> {
     statements::close_to_public(database, server.third_grantors(database))
 }
 
-/// A name as text of one line.
-fn told(name: &str) -> String {
-    name.escape_default().to_string()
-}
-
 fn loss(losers: &BTreeSet<&str>, server: &ServerFacts) -> String {
     let others: BTreeSet<&str> = losers.iter().copied().filter(|role| *role != server.admin).collect();
     if others.is_empty() { String::new() } else { format!("; so do, and would lose it: {}", listed(&others)) }
 }
 
 fn listed(roles: &BTreeSet<&str>) -> String {
-    roles.iter().map(|role| told(role)).collect::<Vec<_>>().join(", ")
+    roles.iter().map(|role| escaped(role)).collect::<Vec<_>>().join(", ")
 }
 
 fn recorded(observed: &Observed) -> Vec<App> {
