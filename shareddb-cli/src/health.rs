@@ -1,9 +1,9 @@
 //! How an app is, in one word, and what to say of those that are not well.
 
-use shareddb_core::{AppStatus, Change, Status, Step};
+use shareddb_core::{AppStatus, Change, Status, Step, WallState};
 
 use crate::color::Style;
-use crate::console::Console;
+use crate::context::Context;
 use crate::table::Cell;
 
 /// Whether there is nothing to tell about an app.
@@ -38,18 +38,23 @@ pub(crate) fn state(status: &AppStatus) -> Cell {
 }
 
 /// What a person should know who sees no more than the words.
-pub(crate) fn notes(found: &Status, console: &Console) {
+pub(crate) fn notes(found: &Status, context: &Context) {
+    let (console, place) = (&context.console, context.flags());
     let server = &found.server;
     server.notices.iter().for_each(|notice| console.note(notice));
-    for wall in server.walls.iter().filter(|wall| !wall.stands) {
-        let is = if wall.known { "missing" } else { "unknown" };
+    for wall in &server.walls {
+        let is = match wall.state {
+            WallState::Stands => continue,
+            WallState::Missing => "missing",
+            _ => "unknown",
+        };
         console.note(&format!("wall {} is {is}: {}", wall.name, wall.detail));
     }
     let unwell: Vec<&str> =
         found.apps.iter().filter(|app| !is_well(app)).map(|app| app.summary.app.name.as_str()).collect();
     match unwell.as_slice() {
         [] => {}
-        [app] => console.note(&format!("`shareddb status {app}` tells more")),
-        apps => console.note(&format!("{}: `shareddb status` tells more", apps.join(", "))),
+        [app] => console.note(&format!("`shareddb status {app}{place}` tells more")),
+        apps => console.note(&format!("{}: `shareddb status{place}` tells more", apps.join(", "))),
     }
 }

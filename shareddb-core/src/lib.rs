@@ -36,7 +36,7 @@ pub use names::{
 };
 pub use provision::{
     Adoption, AppStatus, AppSummary, Budget, Change, Closer, Event, Gap, ObjectKind, ObjectName, Outcome,
-    PasswordSource, Plan, Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall,
+    PasswordSource, Plan, Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall, WallState,
 };
 #[cfg(feature = "kubernetes")]
 pub use secrets::KubernetesStore;

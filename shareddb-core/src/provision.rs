@@ -38,7 +38,7 @@ pub use proof::Proof;
 pub use report::{Outcome, Report};
 pub use status::{AppStatus, AppSummary, Problem, ServerStatus, Status};
 pub use step::{Change, PasswordSource, Step};
-pub use walls::Wall;
+pub use walls::{Wall, WallState};
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Servers that somebody else made, and admins who may not do everything: nothing is taken unasked, what is missing is told.
 
-use shareddb_core::{AppSpec, Closer, Gap, Outcome, Proof, Step};
+use shareddb_core::{AppSpec, Closer, Gap, Outcome, Proof, Step, WallState};
 use shareddb_tests::ForeignServer;
 use shareddb_tests::majors::{ALL_MAY_TRY, OWN_ONLY, PLAIN_ADMIN};
 use shareddb_tests::refusal::{self, CONNECTED};
@@ -59,7 +59,10 @@ async fn a_missing_wall_is_told_and_closed_only_with_consent() {
     assert_eq!((again.outcome, &again.gaps), (Outcome::Unchanged, &report.gaps));
     let status = provisioner.status(None).await.unwrap();
     let rights = &status.server.walls[0];
-    assert!(!rights.stands && rights.gaps == report.gaps && rights.detail.contains(&wall.statement), "{rights:#?}");
+    assert!(
+        rights.state == WallState::Missing && rights.gaps == report.gaps && rights.detail.contains(&wall.statement),
+        "{rights:#?}"
+    );
     assert!(status.apps[0].gaps.is_empty() && status.apps[0].drift.is_empty());
     let app = provisioner.connection(&spec.name).await.unwrap();
     assert_eq!(refusal::login(&app.clone().with_database("postgres")).await, CONNECTED, "so it is");
@@ -82,7 +85,7 @@ async fn a_missing_wall_is_told_and_closed_only_with_consent() {
     server.sql("postgres", &others.statement).await;
     let report = provisioner.create(&spec).await.unwrap();
     assert_eq!((report.outcome, report.gaps.len()), (Outcome::Unchanged, 0));
-    assert!(provisioner.status(None).await.unwrap().server.walls[0].stands);
+    assert_eq!(provisioner.status(None).await.unwrap().server.walls[0].state, WallState::Stands);
 }
 
 #[tokio::test]
@@ -98,7 +101,7 @@ async fn access_rules_are_a_wall_of_their_own() {
         assert_eq!(refusal::login(&app.clone().with_database(database)).await, REJECTED, "{database}");
     }
     let walls = provisioner.status(None).await.unwrap().server.walls;
-    assert!(!walls[0].stands && walls[1].stands, "{walls:#?}");
+    assert_eq!([walls[0].state, walls[1].state], [WallState::Missing, WallState::Stands], "{walls:#?}");
 }
 
 #[tokio::test]
@@ -158,10 +161,10 @@ async fn access_rules_that_the_admin_may_not_read_are_no_wall() {
     let provisioner = server.provisioner(server.plain_admin());
     let wall = async || provisioner.status(None).await.unwrap().server.walls.remove(1);
     let unseen = wall().await;
-    assert!(!unseen.stands && !unseen.known, "{unseen:?}");
+    assert_eq!(unseen.state, WallState::Unknown, "{unseen:?}");
     server.sql("postgres", &unseen.gaps[0].statement).await;
     let seen = wall().await;
-    assert!(seen.stands && seen.known, "{seen:?}");
+    assert_eq!(seen.state, WallState::Stands, "{seen:?}");
 }
 
 #[tokio::test]

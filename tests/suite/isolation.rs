@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use shareddb_core::{
-    App, AppName, AppSpec, ConnectionConfig, Event, Outcome, Provisioner, SecretStore as _, Slot, Step,
+    App, AppName, AppSpec, ConnectionConfig, Event, Outcome, Provisioner, SecretStore as _, Slot, Step, WallState,
 };
 use shareddb_tests::TestServer;
 use shareddb_tests::refusal::{self, CONNECTED};
@@ -98,7 +98,8 @@ async fn each_of_the_two_walls_keeps_an_app_in_by_itself() {
     assert_eq!(a.answers("template0").await, ["55000"]);
     assert_eq!(a.answers(a.app.database.as_str()).await, [CONNECTED], "its own stays open");
     let status = provisioner.status(None).await.unwrap();
-    let walls: Vec<(&str, bool)> = status.server.walls.iter().map(|wall| (wall.name, wall.stands)).collect();
+    let walls: Vec<(&str, bool)> =
+        status.server.walls.iter().map(|wall| (wall.name, wall.state == WallState::Stands)).collect();
     assert_eq!(walls, [("rights", true), ("pg_hba", false)]);
     assert_eq!(value(&session, "SELECT x FROM kept").await, "42");
 }

@@ -53,7 +53,7 @@ impl View for AppList {
 pub(crate) async fn run(context: &Context) -> Result<ExitCode> {
     let environment = context.environment()?;
     let found = context.provisioner(&environment).await?.status(None).await?;
-    health::notes(&found, &context.console);
+    health::notes(&found, context);
     let list = AppList { items: found.apps };
     if list.items.is_empty() {
         let (name, place) = (environment.name(), context.flags());

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{AppName, AppStatus, Result, ServerStatus, Slot, Status as Found};
+use shareddb_core::{AppName, AppStatus, Result, ServerStatus, Slot, Status as Found, WallState};
 
 use super::list::{connections, size};
 use crate::args::Status;
@@ -73,10 +73,10 @@ fn head<'a>(environment: &str, server: &'a ServerStatus) -> Vec<(&'a str, Cell)>
         ),
     ];
     for wall in &server.walls {
-        let (word, style) = match (wall.known, wall.stands) {
-            (false, _) => ("UNKNOWN", Style::Warn),
-            (true, true) => ("OK", Style::Good),
-            (true, false) => ("MISSING", Style::Bad),
+        let (word, style) = match wall.state {
+            WallState::Stands => ("OK", Style::Good),
+            WallState::Missing => ("MISSING", Style::Bad),
+            _ => ("UNKNOWN", Style::Warn),
         };
         head.push(("Wall", Cell::led(word, style, &format!("{}: {}", wall.name, wall.detail))));
     }

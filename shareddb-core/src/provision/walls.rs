@@ -20,14 +20,31 @@ use crate::provision::step::Step;
 pub struct Wall {
     /// What it consists in.
     pub name: &'static str,
-    /// Whether it stands, as far as that can be seen.
-    pub stands: bool,
-    /// Whether that can be seen.
-    pub known: bool,
+    /// Whether it stands.
+    pub state: WallState,
     /// What is missing, and the cure.
     pub detail: String,
     /// What is not for the admin to change, or not without being told to.
     pub gaps: Vec<Gap>,
+}
+
+/// Whether a wall stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum WallState {
+    /// It stands, as far as can be seen.
+    Stands,
+    /// It does not, or not everywhere.
+    Missing,
+    /// The admin may not see it.
+    Unknown,
+}
+
+impl WallState {
+    fn of(stands: bool) -> Self {
+        if stands { Self::Stands } else { Self::Missing }
+    }
 }
 
 /// The steps about what all apps share, and what is left open. On a server that was not made for shareddb, nothing is taken
@@ -164,7 +181,7 @@ pub(crate) fn rights(server: &ServerFacts, apps: &[App]) -> Wall {
         (open, []) => format!("PUBLIC has rights on {}: the next create takes them", open.join(", ")),
         (_, gaps) => gaps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
     };
-    Wall { name: "rights", stands: open.is_empty() && gaps.is_empty(), known: true, detail, gaps }
+    Wall { name: "rights", state: WallState::of(open.is_empty() && gaps.is_empty()), detail, gaps }
 }
 
 /// `pg_hba.conf`: each line that can let an app in lets it into its own database only. A line before it that rejects is no
@@ -191,7 +208,7 @@ pub(crate) fn access_rules(
         [] => "a login is admitted only to the database of its own role".to_owned(),
         faults => format!("{}: use samerole for the database, and scram-sha-256", faults.join("; ")),
     };
-    Wall { name: "pg_hba", stands: faults.is_empty(), known: true, detail, gaps: Vec::new() }
+    Wall { name: "pg_hba", state: WallState::of(faults.is_empty()), detail, gaps: Vec::new() }
 }
 
 fn unseen(server: &ServerFacts) -> Wall {
@@ -202,7 +219,7 @@ fn unseen(server: &ServerFacts) -> Wall {
         database: None,
         server: true,
     };
-    Wall { name: "pg_hba", stands: false, known: false, detail: gap.to_string(), gaps: vec![gap] }
+    Wall { name: "pg_hba", state: WallState::Unknown, detail: gap.to_string(), gaps: vec![gap] }
 }
 
 fn fault(rule: &AccessRule, apps: &[App]) -> Option<String> {
@@ -249,7 +266,8 @@ mod tests {
         let app = |name: &str| App::derive(&AppSpec::new(name.parse().unwrap()), &environment, None).unwrap();
         let apps = [app("one"), app("two")];
         let server = World::empty().observed.server;
-        let stands = |rule: AccessRule| access_rules(&server, Ok(&(vec![rule], false)), &apps).stands;
+        let stands =
+            |rule: AccessRule| access_rules(&server, Ok(&(vec![rule], false)), &apps).state == WallState::Stands;
 
         assert!(stands(rule(&["samerole"], &["all"], "scram-sha-256")));
         assert!(stands(rule(&["all"], &["postgres"], "scram-sha-256")));
@@ -269,7 +287,7 @@ mod tests {
         assert!(!stands(rule(&["all"], &["/^.*_user$"], "scram-sha-256")));
         assert!(!stands(rule(&["/^t"], &["two_user"], "scram-sha-256")));
         let broken = AccessRule { error: Some("invalid".into()), ..rule(&[], &[], "") };
-        assert!(!access_rules(&server, Ok(&(Vec::new(), true)), &[]).stands);
+        assert_eq!(access_rules(&server, Ok(&(Vec::new(), true)), &[]).state, WallState::Missing);
         assert!(
             access_rules(&server, Ok(&(vec![broken], false)), &[])
                 .detail
