@@ -73,11 +73,6 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// Whether not everything of an adopted app is its own yet.
-    pub(crate) fn is_adoption(self) -> bool {
-        matches!(self, Self::Adopting | Self::Waiting)
-    }
-
     /// How a sentence says it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -125,6 +120,11 @@ impl Mark {
     /// Whether a drop has begun.
     pub fn is_dropping(&self) -> bool {
         self.progress == Some(Progress::Dropping)
+    }
+
+    /// Whether an adoption has not ended: not everything is the app's own yet.
+    pub(crate) fn is_adopting(&self) -> bool {
+        matches!(self.progress, Some(Progress::Adopting | Progress::Waiting))
     }
 
     /// The same, with something begun.

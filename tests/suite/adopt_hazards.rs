@@ -270,7 +270,9 @@ async fn whatever_looks_at_the_roles_name_is_found_on_any_major() {
             "CREATE TABLE rows (who text DEFAULT CURRENT_ROLE, text text DEFAULT 'current_user'); \
              CREATE POLICY by_user ON rows USING (who = USER); CREATE POLICY by_check ON rows WITH CHECK (who = session_user); \
              CREATE POLICY by_number ON rows USING (who <> text AND current_date > '2020-01-01' AND current_catalog = text); \
-             CREATE VIEW own AS SELECT * FROM rows WHERE who = current_user; CREATE VIEW other AS SELECT text FROM rows",
+             CREATE VIEW own AS SELECT * FROM rows WHERE who = current_user; CREATE VIEW other AS SELECT text FROM rows; \
+             CREATE VIEW by_call AS SELECT getpgusername() AS it, \"current_user\"() AS he; \
+             CREATE FUNCTION atomic() RETURNS name LANGUAGE sql BEGIN ATOMIC SELECT session_user; END",
         )
         .await;
         let error = hand.provisioner.plan(&hand.spec(|_| {})).await.unwrap_err();
@@ -283,6 +285,7 @@ async fn whatever_looks_at_the_roles_name_is_found_on_any_major() {
         let told = plan.notices.iter().find(|notice| notice.contains("view public.own")).unwrap();
         assert!(told.contains("default value") && told.contains("rows") && !told.contains("other"), "{told}");
         assert!(!told.contains("text"), "{told}");
+        assert!(told.contains("view public.by_call") && told.contains("public.atomic()"), "{told}");
     }
 }
 
@@ -314,6 +317,7 @@ async fn an_app_that_was_let_into_another_stays_there_and_is_whole() {
     let steps = hand.provisioner.create(&neighbour).await.unwrap().steps;
     let taken = |step: &&Step| matches!(step, Step::RevokeAccess { .. });
     assert_eq!(steps.iter().filter(taken).count(), 1, "{steps:?}");
+    assert_eq!(value(&inside, "SELECT count(*) FROM public.orders").await, "1", "that session goes on");
     assert!(hand.provisioner.plan(&hand.spec(|_| {})).await.unwrap().is_empty());
     hand.provisioner.drop(&neighbour.name, neighbour.name.as_str()).await.unwrap();
 }

@@ -47,6 +47,10 @@ impl ByHand {
         write_keys(&folder, &[keys.as_slice(), &[("DB_PASSWORD", password)]].concat());
     }
 
+    fn write_key(&self, key: &str, value: &str) {
+        std::fs::write(self.server.secrets_folder().join("hand-db-secret").join(key), value).unwrap();
+    }
+
     /// How its programs log in.
     fn config(&self) -> ConnectionConfig {
         let config = self.server.superuser().with_database("hand_db").with_user("hand_user");
@@ -176,11 +180,18 @@ async fn comes_back(major: u32) {
     by_hand.as_admin("postgres", "ALTER ROLE hand_user CREATEDB CONNECTION LIMIT 7 VALID UNTIL '2099-01-01'").await;
     by_hand.as_admin("postgres", "ALTER ROLE hand_user SET work_mem = '8MB'").await;
     by_hand.as_admin("postgres", "ALTER DATABASE hand_db SET datestyle = 'German'").await;
+    // Nothing of the schema has to come back where it was the login's all along.
+    if major == 17 {
+        server.sql("hand_db", "ALTER SCHEMA public OWNER TO hand_user").await;
+    }
     by_hand.settle().await;
     let before = server.catalog().await;
     let provisioner = server.provisioner(server.plain_admin());
     let spec = by_hand.spec();
     provisioner.create(&spec).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
+    if major == 18 {
+        by_hand.as_admin("postgres", "DROP ROLE hand_maint").await;
+    }
     let session = by_hand.session().await;
     session.batch_execute("CREATE TABLE meanwhile AS SELECT 1 AS x").await.unwrap();
     assert_eq!(value(&session, "SHOW work_mem").await, "8MB");
@@ -222,7 +233,7 @@ async fn is_told_what_it_lacks(major: u32) {
     by_hand.session().await.batch_execute(filled_by_login()).await.unwrap();
     // As if a superuser had made everything, and more.
     server.sql("postgres", "ALTER DATABASE hand_db OWNER TO postgres; REVOKE hand_user FROM adm").await;
-    server.sql("postgres", "ALTER ROLE hand_user REPLICATION").await;
+    server.sql("postgres", "ALTER ROLE hand_user REPLICATION CREATEDB NOINHERIT CONNECTION LIMIT 7").await;
     let fun =
         "CREATE FUNCTION raw(int) RETURNS int LANGUAGE internal AS 'int4abs'; ALTER FUNCTION raw OWNER TO hand_user";
     server.sql("hand_db", fun).await;
@@ -242,6 +253,8 @@ async fn is_told_what_it_lacks(major: u32) {
     for cause in &out_of_reach {
         server.sql("postgres", cause.rsplit_once("superuser: ").unwrap().1).await;
     }
+    let rest = "SELECT concat_ws(' ', rolcreatedb, rolinherit, rolconnlimit, rolreplication) FROM pg_roles WHERE rolname = 'hand_user'";
+    assert_eq!(server.value("postgres", rest).await, "t f 7 f", "no more is taken than what was told");
     let error = refused(&by_hand, &spec).await;
     let causes = error.causes();
     assert_eq!(causes.len(), 1, "{causes:#?}");
@@ -258,6 +271,10 @@ async fn is_told_what_it_lacks(major: u32) {
     let session = second.connect().await.unwrap();
     assert_eq!(provisioner.undo_adopt(&spec.name).await.unwrap_err().code(), "undo_too_late");
     drop(session);
+    by_hand.settle().await;
+    by_hand.write_key("DB_USER", app.login(Slot::Two).as_str());
+    assert_eq!(provisioner.undo_adopt(&spec.name).await.unwrap_err().code(), "undo_too_late");
+    by_hand.write_key("DB_USER", app.login(Slot::One).as_str());
     by_hand.write_password("not this one");
     let error = provisioner.undo_adopt(&spec.name).await.unwrap_err();
     assert_eq!(error.code(), "out_of_reach", "{error}");

@@ -22,17 +22,6 @@ pub(crate) fn identity(role: &str) -> String {
     format!("SELECT oid FROM pg_roles WHERE rolname = {}", literal(role))
 }
 
-/// Lends an admin who is no superuser all rights of a role.
-pub(crate) fn inherit(role: &str, admin: &str) -> String {
-    format!("GRANT {} TO {} WITH SET TRUE, INHERIT TRUE", identifier(role), identifier(admin))
-}
-
-/// Takes from such an admin that it may act as a role, and all that goes with it.
-pub(crate) fn act_no_more(role: &str, admin: &str) -> String {
-    let admin = identifier(admin);
-    format!("REVOKE {} FROM {admin} GRANTED BY {admin}", identifier(role))
-}
-
 pub(crate) fn carry_password(role: &str, verifier: Option<&Verifier>, valid_until: Option<&str>) -> Vec<String> {
     let role = identifier(role);
     let password = verifier.map(|verifier| format!("ALTER ROLE {role} PASSWORD {}", literal(verifier.as_str())));
@@ -161,15 +150,4 @@ pub(crate) fn dissolve(roles: &[&str], owner: &str) -> [String; 3] {
 
 pub(crate) fn set_for_database(database: &str, name: &str, value: &str) -> String {
     format!("ALTER DATABASE {} SET {}", identifier(database), statements::assignment(name, value))
-}
-
-/// The limit as it was; -1 is none.
-pub(crate) fn limit_again(database: &str, limit: i32) -> String {
-    format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", identifier(database))
-}
-
-/// What somebody noted about a role or a database, if anything, in place of our record.
-pub(crate) fn comment_again(kind: &str, name: &str, comment: Option<&str>) -> String {
-    let comment = comment.map_or_else(|| "NULL".to_owned(), literal);
-    format!("COMMENT ON {kind} {} IS {comment}", identifier(name))
 }

@@ -153,14 +153,16 @@ pub(crate) async fn database(
     own: &[String],
     guests: &[String],
 ) -> Result<Option<DatabaseFacts>> {
-    let database_sql = "SELECT pg_get_userbyid(datdba)::text, datallowconn, datconnlimit, datistemplate, \
+    let database_sql = format!(
+        "SELECT pg_get_userbyid(datdba)::text, datallowconn, datconnlimit, datistemplate, \
          ARRAY(SELECT DISTINCT split_part(c, '=', 1) FROM pg_db_role_setting, unnest(setconfig) c \
                WHERE setdatabase = d.oid AND setrole = 0), \
          ARRAY(SELECT DISTINCT a.usename::text FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
-               WHERE a.datid = d.oid AND NOT r.rolsuper AND r.rolname <> current_user AND NOT a.usename = ANY ($2) \
-               AND NOT EXISTS (SELECT FROM pg_roles g WHERE g.rolname = ANY ($3) AND pg_has_role(r.oid, g.oid, 'USAGE'))), \
+               WHERE a.datid = d.oid AND {}), \
          ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1) \
-         FROM pg_database d WHERE datname = $1";
+         FROM pg_database d WHERE datname = $1",
+        statements::is_stranger("$2", "$3")
+    );
     let access_sql = "SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee)::text END, \
          a.privilege_type || CASE WHEN a.is_grantable THEN '*' ELSE '' END \
          FROM pg_database d, aclexplode(coalesce(datacl, acldefault('d', datdba))) a \
@@ -168,7 +170,7 @@ pub(crate) async fn database(
     let (rows, access) = futures_util::future::try_join(
         session.read(
             "read the database's state",
-            database_sql,
+            &database_sql,
             &[(&name, Type::TEXT), (&own, Type::TEXT_ARRAY), (&guests, Type::TEXT_ARRAY)],
         ),
         session.read("read the database's rights", access_sql, &[(&name, Type::TEXT)]),
@@ -223,17 +225,14 @@ pub(crate) async fn abroad(
          AND NOT (s.classid = 'pg_auth_members'::regclass AND EXISTS (SELECT FROM pg_auth_members m \
                JOIN pg_roles ends ON ends.oid IN (m.roleid, m.member) WHERE to_jsonb(m) ->> 'oid' = s.objid::text \
                AND array_position($2, ends.rolname::text) >= array_position($2, r.rolname::text)))";
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&own, Type::TEXT), (&roles, Type::TEXT_ARRAY)];
-    let with_hosts = [parameters[0].clone(), parameters[1].clone(), (&hosts as &(dyn ToSql + Sync), Type::TEXT_ARRAY)];
-    let [_, _, except] = with_hosts.clone();
-    let with_proof =
-        [parameters[0].clone(), parameters[1].clone(), except, (&PROOF as &(dyn ToSql + Sync), Type::TEXT)];
+    let all: [(&(dyn ToSql + Sync), Type); 4] =
+        [(&own, Type::TEXT), (&roles, Type::TEXT_ARRAY), (&hosts, Type::TEXT_ARRAY), (&PROOF, Type::TEXT)];
     let (access, enterable, objects, sessions, ties) = futures_util::future::try_join5(
-        session.read("read rights on other databases", access_sql, &with_hosts),
-        session.read("look for databases of the app's roles", enterable_sql, &parameters),
-        session.read("look for objects in other databases", objects_sql, &parameters),
-        session.read("look for sessions in other databases", sessions_sql, &with_proof),
-        session.read("look for what else the app's roles have", ties_sql, &parameters),
+        session.read("read rights on other databases", access_sql, &all[..3]),
+        session.read("look for databases of the app's roles", enterable_sql, &all[..2]),
+        session.read("look for objects in other databases", objects_sql, &all[..2]),
+        session.read("look for sessions in other databases", sessions_sql, &all),
+        session.read("look for what else the app's roles have", ties_sql, &all[..2]),
     )
     .await?;
     let having = |owned: bool| {

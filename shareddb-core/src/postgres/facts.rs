@@ -56,6 +56,18 @@ pub(crate) struct Powers {
     pub(crate) forbidden: BTreeSet<String>,
 }
 
+impl Powers {
+    /// Whether the admin may give or take an attribute, as CREATE ROLE spells it.
+    pub(crate) fn may_name(&self, attribute: &str) -> bool {
+        match attribute.trim_start_matches("NO") {
+            "SUPERUSER" => false,
+            "REPLICATION" => self.replication,
+            "BYPASSRLS" => self.bypassrls,
+            _ => true,
+        }
+    }
+}
+
 /// One role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RoleFacts {

@@ -26,39 +26,33 @@ pub(crate) async fn outside(
     database: &str,
     ours: &[String],
 ) -> Result<Outside> {
-    let (login_sql, path_sql) = if superuser {
-        (LOGIN.replace("{md5}", "coalesce(rolpassword LIKE 'md5%', false) FROM pg_authid"), PATH_OF_SERVER)
-    } else {
-        (LOGIN.replace("{md5}", "false FROM pg_roles"), PATH_UNSEEN)
-    };
     let both: [(&(dyn ToSql + Sync), Type); 2] = [(&login, Type::TEXT), (&database, Type::TEXT)];
     let all = [both[0].clone(), both[1].clone(), (&ours as &(dyn ToSql + Sync), Type::TEXT_ARRAY)];
-    let ((about, role, elsewhere, residents, public_only), (access, settings, default_path)) = try_join(
+    let ((about, role, elsewhere, residents, public_only), (access, settings, path_of_all, hidden)) = try_join(
         try_join5(
             session.read("read the database's state", DATABASE, &both[1..]),
-            session.read("read the login's state", &login_sql, &both[..1]),
+            session.read("read the login's state", LOGIN, &both[..1]),
             session.read("see where else the login is used", ELSEWHERE, &both),
             session.read("see who has rights in the database", RESIDENTS, &both),
             session.read("see whom PUBLIC's right lets in", PUBLIC_ONLY, &all),
         ),
         async {
-            let reads = try_join4(
+            try_join4(
                 session.read("read the database's rights", ACCESS, &both[1..]),
                 session.read("read the database's settings", SETTINGS, &both[1..]),
                 session.read("read the search path of all roles", PATH_OF_ALL, &[]),
-                session.read("read the search path of the server", path_sql, &[]),
-            );
-            reads.await.map(|(access, settings, all, server)| (access, settings, [all, server]))
+                hidden(session, superuser, login),
+            )
+            .await
         },
     )
     .await?;
     let row = about.first().ok_or_else(|| missing(database))?;
     let value = |row: &Row| row.get::<_, String>(0);
     Ok(Outside {
-        prepared: row.get(0),
-        slots: row.get(1),
-        comment: row.get(2),
-        login: role.first().map(login_facts),
+        slots: row.get(0),
+        comment: row.get(1),
+        login: role.first().map(|row| LoginFacts { md5: hidden.md5, ..login_facts(row) }),
         elsewhere: elsewhere.iter().map(elsewhere_facts).collect(),
         residents: residents
             .iter()
@@ -67,8 +61,29 @@ pub(crate) async fn outside(
         public_only: public_only.iter().map(value).collect(),
         access: access.iter().map(grant).collect(),
         settings: settings.iter().map(|row| (row.get::<_, String>(0).to_lowercase(), row.get(1))).collect(),
-        default_path: default_path.iter().flatten().map(value).next().unwrap_or_else(|| BUILT_IN_PATH.to_owned()),
+        default_path: path_of_all.first().map(value).or(hidden.path).unwrap_or_else(|| BUILT_IN_PATH.to_owned()),
     })
+}
+
+/// What only a superuser sees.
+#[derive(Default)]
+struct Hidden {
+    /// How the login's password is stored.
+    md5: bool,
+    /// The search path in the server's file of settings.
+    path: Option<String>,
+}
+
+async fn hidden(session: &AdminSession, superuser: bool, login: &str) -> Result<Hidden> {
+    if !superuser {
+        return Ok(Hidden::default());
+    }
+    let (stored, path) = try_join(
+        session.read("read how the login's password is stored", STORED_AS_MD5, &[(&login, Type::TEXT)]),
+        session.read("read the search path of the server", PATH_OF_SERVER, &[]),
+    )
+    .await?;
+    Ok(Hidden { md5: stored.first().is_some_and(|row| row.get(0)), path: path.first().map(|row| row.get(0)) })
 }
 
 fn missing(database: &str) -> Error {
@@ -79,12 +94,14 @@ fn missing(database: &str) -> Error {
 /// What counts where nobody has said anything.
 const BUILT_IN_PATH: &str = "\"$user\", public";
 
-const DATABASE: &str = "SELECT ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1), \
-     ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = d.datname ORDER BY 1), \
+const DATABASE: &str = "SELECT ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = d.datname ORDER BY 1), \
      shobj_description(d.oid, 'pg_database') FROM pg_database d WHERE datname = $1";
 
 const LOGIN: &str = "SELECT oid, rolname = current_user OR oid = 10, \
-     CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil::text END, shobj_description(oid, 'pg_authid'), {md5} WHERE rolname = $1";
+     CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil::text END, shobj_description(oid, 'pg_authid') \
+     FROM pg_roles WHERE rolname = $1";
+
+const STORED_AS_MD5: &str = "SELECT coalesce(rolpassword LIKE 'md5%', false) FROM pg_authid WHERE rolname = $1";
 
 const ELSEWHERE: &str = "SELECT coalesce(d.datname, '')::text, s.classid::regclass::text, s.deptype = 'o', count(*), \
      coalesce(array_agg(coalesce(o.datname, t.spcname)::text) FILTER (WHERE s.dbid = 0 AND coalesce(o.datname, t.spcname) IS NOT NULL), '{}') \
@@ -123,7 +140,7 @@ const PATH_OF_SERVER: &str =
     "SELECT setting FROM pg_file_settings WHERE lower(name) = 'search_path' AND applied ORDER BY seqno DESC LIMIT 1";
 
 fn login_facts(row: &Row) -> LoginFacts {
-    LoginFacts { oid: row.get(0), is_admin: row.get(1), valid_until: row.get(2), comment: row.get(3), md5: row.get(4) }
+    LoginFacts { oid: row.get(0), is_admin: row.get(1), valid_until: row.get(2), comment: row.get(3), md5: false }
 }
 
 fn elsewhere_facts(row: &Row) -> Elsewhere {
@@ -134,20 +151,20 @@ fn grant(row: &Row) -> Grant {
     Grant { to: row.get(0), right: row.get(1), grantable: row.get(2) }
 }
 
-const PATH_UNSEEN: &str = "SELECT '' WHERE false";
-
 /// What is in the session's database. `role` is the login, or the owner role that it has become.
 pub(crate) async fn inside(session: &AdminSession, role: &str, version: ServerVersion) -> Result<Inventory> {
     let parameter: [(&(dyn ToSql + Sync), Type); 1] = [(&role, Type::TEXT)];
     let multiranges = version.major() < 17;
     let of_schemas = if version.major() >= 15 { OF_SCHEMAS } else { "false" };
     let objects = OBJECTS.replace("{of_schemas}", of_schemas);
+    let naming = |sql: &str| sql.replace("{names}", NAMES);
+    let (policies_sql, users_sql) = (naming(POLICIES), naming(NAME_USERS));
     let ((objects, triggers, policies, users), (schemas, rights, public, subscriptions)) = try_join(
         try_join4(
             session.read("list the objects", &objects, &[(&multiranges, Type::BOOL)]),
             session.read("list event triggers", EVENT_TRIGGERS, &[]),
-            session.read("look for policies on names", POLICIES, &[]),
-            session.read("look for uses of role names", NAME_USERS, &parameter),
+            session.read("look for policies on names", &policies_sql, &[]),
+            session.read("look for uses of role names", &users_sql, &parameter),
         ),
         try_join4(
             session.read("list schemas", "SELECT nspname::text FROM pg_namespace", &[]),
@@ -222,18 +239,21 @@ const EVENT_TRIGGERS: &str = "SELECT evtname::text, evtenabled <> 'D', pg_get_us
      FROM pg_event_trigger e JOIN pg_proc p ON p.oid = evtfoid LEFT JOIN pg_roles r ON r.oid = p.proowner ORDER BY 1";
 
 /// Expressions are searched in the form that they are stored in, where CURRENT_ROLE, CURRENT_USER, USER and SESSION_USER are a node
-/// with these numbers on every major. To show one as SQL, the server would lock its table: one after the other up to the end of
-/// the statement, and behind whoever alters one.
+/// with these numbers on every major, and the functions of these names, and getpgusername(), have those. To show one as SQL, the
+/// server would lock its table: one after the other up to the end of the statement, and behind whoever alters one.
+const NAMES: &str = r"'\{(SQLVALUEFUNCTION :op (9|10|11|12)|FUNCEXPR :funcid (710|745|746)) '";
+
 const POLICIES: &str = r"SELECT i.identity, p.polname::text FROM pg_policy p, pg_identify_object('pg_class'::regclass, polrelid, 0) i
-     WHERE concat(polqual, polwithcheck) ~ '\{SQLVALUEFUNCTION :op (9|10|11|12) ' ORDER BY 1, 2";
+     WHERE concat(polqual, polwithcheck) ~ {names} ORDER BY 1, 2";
 
 const NAME_USERS: &str = r"SELECT i.type || ' ' || i.identity FROM pg_proc p, pg_identify_object('pg_proc'::regclass, p.oid, 0) i
-     WHERE p.oid >= 16384 AND (prosrc ~* '\m(current_user|session_user|current_role)\M' OR strpos(prosrc, $1) > 0)
+     WHERE p.oid >= 16384 AND (prosrc ~* '\m(current_user|session_user|current_role|getpgusername)\M' OR strpos(prosrc, $1) > 0 OR prosqlbody::text ~ {names})
        AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_proc'::regclass AND x.objid = p.oid AND x.deptype = 'e')
      UNION ALL SELECT i.type || ' ' || i.identity FROM pg_attrdef a, pg_identify_object('pg_attrdef'::regclass, a.oid, 0) i
-     WHERE adbin::text ~ '\{SQLVALUEFUNCTION :op (9|10|11|12) '
-     UNION ALL SELECT i.type || ' ' || i.identity FROM pg_class c JOIN pg_rewrite w ON w.ev_class = c.oid, pg_identify_object('pg_class'::regclass, c.oid, 0) i
-     WHERE c.oid >= 16384 AND relkind IN ('v', 'm') AND ev_action::text ~ '\{SQLVALUEFUNCTION :op (9|10|11|12) ' ORDER BY 1";
+     WHERE adbin::text ~ {names}
+     UNION ALL SELECT i.type || ' ' || i.identity FROM pg_class c, pg_identify_object('pg_class'::regclass, c.oid, 0) i
+     WHERE c.oid >= 16384 AND relkind IN ('v', 'm')
+       AND EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND ev_action::text ~ {names}) ORDER BY 1";
 
 const DEFAULT_RIGHTS: &str = "SELECT DISTINCT pg_get_userbyid(d.defaclrole)::text, n.nspname::text, \
      CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' WHEN 'T' THEN 'TYPES' \

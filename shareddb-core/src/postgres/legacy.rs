@@ -46,7 +46,6 @@ pub(crate) struct Outside {
     pub(crate) settings: BTreeMap<String, String>,
     /// The search path that counts where neither the login nor the database has one.
     pub(crate) default_path: String,
-    pub(crate) prepared: Vec<String>,
     pub(crate) slots: Vec<String>,
     /// What somebody noted about the database.
     pub(crate) comment: Option<String>,

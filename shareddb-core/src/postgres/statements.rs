@@ -136,18 +136,8 @@ pub(crate) fn alter_role(role: &str, shape: &RoleShape) -> String {
 /// The same by an admin who is no superuser: to name an attribute that it has not is refused, even to take it away.
 pub(crate) fn alter_role_within(role: &str, shape: &RoleShape, powers: &Powers) -> String {
     let words = shape.words();
-    let may: Vec<&str> = words.iter().map(String::as_str).filter(|word| may_name(word, powers)).collect();
+    let may: Vec<&str> = words.iter().map(String::as_str).filter(|word| powers.may_name(word)).collect();
     format!("ALTER ROLE {} {}", identifier(role), may.join(" "))
-}
-
-/// Whether an admin who is no superuser may give or take an attribute.
-pub(crate) fn may_name(attribute: &str, powers: &Powers) -> bool {
-    match attribute.trim_start_matches("NO") {
-        "SUPERUSER" => false,
-        "REPLICATION" => powers.replication,
-        "BYPASSRLS" => powers.bypassrls,
-        _ => true,
-    }
 }
 
 fn attributes(shape: &RoleShape) -> String {
@@ -227,15 +217,23 @@ pub(crate) fn rename_role(from: &str, to: &str) -> String {
 }
 
 pub(crate) fn unmark_role(role: &str) -> String {
-    format!("COMMENT ON ROLE {} IS NULL", identifier(role))
+    comment_on_role(role, None)
 }
 
 pub(crate) fn mark_role(role: &str, mark: &Mark) -> String {
-    format!("COMMENT ON ROLE {} IS {}", identifier(role), literal(mark.to_string()))
+    comment_on_role(role, Some(&mark.to_string()))
 }
 
 pub(crate) fn mark_database(database: &str, mark: &Mark) -> String {
-    format!("COMMENT ON DATABASE {} IS {}", identifier(database), literal(mark.to_string()))
+    comment_on_database(database, Some(&mark.to_string()))
+}
+
+pub(crate) fn comment_on_role(role: &str, comment: Option<&str>) -> String {
+    format!("COMMENT ON ROLE {} IS {}", identifier(role), comment.map_or_else(|| "NULL".to_owned(), literal))
+}
+
+pub(crate) fn comment_on_database(database: &str, comment: Option<&str>) -> String {
+    format!("COMMENT ON DATABASE {} IS {}", identifier(database), comment.map_or_else(|| "NULL".to_owned(), literal))
 }
 
 /// Nobody may enter it, and its template is the one that nobody can have put anything into.
@@ -259,7 +257,8 @@ pub(crate) fn own_database(database: &str, admin: &str) -> String {
     format!("ALTER DATABASE {} OWNER TO {}", identifier(database), identifier(admin))
 }
 
-pub(crate) fn limit_database(database: &str, connection_limit: u16) -> String {
+/// -1 is no limit.
+pub(crate) fn limit_database(database: &str, connection_limit: i32) -> String {
     format!("ALTER DATABASE {} CONNECTION LIMIT {connection_limit} IS_TEMPLATE false", identifier(database))
 }
 
@@ -294,7 +293,16 @@ pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>) -> Stri
     )
 }
 
-/// Ends the sessions in a database but for those of `own` roles, of superusers, and of whoever enters with the rights of a guest.
+/// Who has no business in a database: `{own}` roles have, superusers, the admin, and whoever enters with the rights of one of
+/// the `{guests}`. Of sessions `a` and their roles `r`.
+pub(crate) fn is_stranger(own: &str, guests: &str) -> String {
+    format!(
+        "NOT r.rolsuper AND r.rolname <> current_user AND NOT a.usename = ANY ({own}) \
+         AND NOT EXISTS (SELECT FROM pg_roles g WHERE g.rolname = ANY ({guests}) AND pg_has_role(r.oid, g.oid, 'USAGE'))"
+    )
+}
+
+/// Ends the sessions of strangers in a database, see [`is_stranger`].
 pub(crate) fn end_strangers<'a>(
     database: &str,
     own: impl IntoIterator<Item = &'a str>,
@@ -302,20 +310,21 @@ pub(crate) fn end_strangers<'a>(
 ) -> String {
     format!(
         "{QUIETLY} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
-         WHERE datname = {} AND NOT r.rolsuper AND pid <> pg_backend_pid() AND NOT usename = ANY ({}) \
-         AND NOT EXISTS (SELECT FROM pg_roles g WHERE g.rolname = ANY ({}) AND pg_has_role(a.usesysid, g.oid, 'USAGE'))",
+         WHERE datname = {} AND {}",
         literal(database),
-        names(own),
-        names(guests)
+        is_stranger(&names(own), &names(guests))
     )
 }
 
-/// Ends the sessions of an app's roles in every database but its own.
-pub(crate) fn end_abroad<'a>(database: &str, own: impl IntoIterator<Item = &'a str>) -> String {
+/// Ends the sessions of an app's roles in every database but those that are `open` to it.
+pub(crate) fn end_abroad<'a>(
+    open: impl IntoIterator<Item = &'a str>,
+    own: impl IntoIterator<Item = &'a str>,
+) -> String {
     format!(
         "{QUIETLY} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity \
-         WHERE datname <> {} AND pid <> pg_backend_pid() AND usename = ANY ({})",
-        literal(database),
+         WHERE NOT datname = ANY ({}) AND pid <> pg_backend_pid() AND usename = ANY ({})",
+        names(open),
         names(own)
     )
 }
@@ -457,7 +466,7 @@ mod tests {
 
     #[test]
     fn sessions_that_end_by_themselves_are_no_warning() {
-        for statement in [end_sessions(["a"]), end_strangers("d", ["a"], ["g"]), end_abroad("d", ["a"])] {
+        for statement in [end_sessions(["a"]), end_strangers("d", ["a"], ["g"]), end_abroad(["d"], ["a"])] {
             assert!(statement.starts_with(QUIETLY) && statement.contains("FROM quiet, "), "{statement}");
         }
     }

@@ -11,6 +11,7 @@ mod heritage;
 mod look;
 mod path;
 mod plain;
+mod reach;
 mod record;
 mod refusals;
 mod script;
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use crate::adoption::Adopt;
 use crate::app::{App, AppSpec, DEFAULT_CONNECTIONS, Slot};
 use crate::error::{Error, Result};
-use crate::mark::{Mark, Progress};
+use crate::mark::Mark;
 use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
 use crate::postgres::legacy::{FoundSecret, Inventory, Legacy};
 use crate::postgres::sql::escaped;
@@ -34,12 +35,14 @@ use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::observed::Observed;
 use crate::provision::plan::{self, Plan};
+use crate::provision::reach::{Parted, part};
 use crate::provision::step::{PasswordSource, Step};
-use crate::provision::{reach, walls};
+use crate::provision::walls;
 
 pub use change::Adoption;
+pub(crate) use heritage::{DATABASE_OWNER, listed};
 pub(crate) use look::look;
-pub(crate) use plain::{is_within, public_owner};
+pub(crate) use reach::Reach;
 pub(crate) use undo::plan_undo;
 
 /// Decides how a hand-made app is taken over.
@@ -68,20 +71,19 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
     let mut changes = walls;
     changes.extend(swap::steps(&app, adopt, observed, login, inventory));
     changes.extend(sessions(&app, observed, true));
-    let taken = heritage::taken(inventory, &app, app.login(Slot::One).as_str(), &adopt.take_from);
-    changes.extend(taken.into_iter().filter(|step| !heritage::is_schema(step)));
-    let reach::Parted { within: mut steps, gaps: beyond, waits } = reach::part(&app, observed, changes);
+    changes.extend(heritage::taken(inventory, &app, app.login(Slot::One).as_str(), &adopt.take_from));
+    let Parted { within: mut steps, gaps: beyond, left } = part(&app, observed, changes);
     gaps.extend(beyond);
     // Where they go is decided by a second look, from within.
     let partial = !app.extensions.is_empty();
     if !partial {
         steps.extend(plan::password_steps(&app, &credential));
-        steps.push(Step::Prove { login: app.login(credential.slot).clone(), open, waits });
+        steps.push(Step::Prove { login: app.login(credential.slot).clone(), open, left });
         let replace = legacy.secret != FoundSecret::Absent;
         steps.push(Step::PublishSecret { secret: app.secret.clone(), slot: credential.slot, replace });
     }
     Ok(Plan {
-        notices: notices(adopt, &app, login, legacy, inventory)
+        notices: notices(adopt, &app, observed, login, legacy, inventory)
             .into_iter()
             .chain(walls::losers(&steps, observed))
             .collect(),
@@ -111,12 +113,13 @@ fn walls(spec: &AppSpec, app: &App, observed: &Observed) -> (Vec<Step>, Vec<Gap>
 
 /// What is left of an adoption that has passed its swap.
 pub(crate) fn rest(app: &App, record: Option<&Mark>, observed: &Observed) -> Vec<Step> {
-    if !record.and_then(|mark| mark.progress).is_some_and(Progress::is_adoption) {
+    if !record.is_some_and(Mark::is_adopting) {
         return Vec::new();
     }
     let mut steps: Vec<Step> = sessions(app, observed, false).into_iter().collect();
     if let Some(inventory) = &observed.inventory {
         let take_from = app.adopted.iter().flat_map(|adopted| adopted.take_from.iter().cloned()).collect();
+        steps.extend(heritage::late_schemas(inventory, app, app.owner.as_str(), &take_from));
         steps.extend(heritage::taken(inventory, app, app.owner.as_str(), &take_from));
         steps.extend(heritage::default_rights(inventory, app));
     }
@@ -152,7 +155,15 @@ fn credential(login: &RoleFacts, secret: &FoundSecret) -> Credential {
     }
 }
 
-fn notices(adopt: &Adopt, app: &App, login: &RoleFacts, legacy: &Legacy, inventory: &Inventory) -> Vec<String> {
+fn notices(
+    adopt: &Adopt,
+    app: &App,
+    observed: &Observed,
+    login: &RoleFacts,
+    legacy: &Legacy,
+    inventory: &Inventory,
+) -> Vec<String> {
+    let prepared = observed.database.as_ref().map(|facts| facts.prepared.as_slice()).unwrap_or_default();
     let name = app.login(Slot::One);
     let outside = &legacy.outside;
     let mut told = heritage::notices(inventory, name.as_str(), &adopt.take_from);
@@ -160,10 +171,10 @@ fn notices(adopt: &Adopt, app: &App, login: &RoleFacts, legacy: &Legacy, invento
     tell((!app.extensions.is_empty()).then(|| {
         format!("what is to be done about extensions and the Secret is decided when {} is the owner", app.owner)
     }));
-    let guests = app.adopted.iter().flat_map(|adopted| adopted.guests.iter().map(ToString::to_string));
-    tell(heritage::listed(guests).map(|list| format!("these go on entering database {}: {list}", app.database)));
+    let guests = app.guests().map(ToString::to_string);
+    tell(listed(guests).map(|list| format!("these go on entering database {}: {list}", app.database)));
     let lost = outside.public_only.iter().filter(|role| !app.is_guest(role)).map(|role| escaped(role));
-    tell(heritage::listed(lost).map(|list| format!("these can enter database {} no longer: {list}", app.database)));
+    tell(listed(lost).map(|list| format!("these can enter database {} no longer: {list}", app.database)));
     tell((app.connections > DEFAULT_CONNECTIONS).then(|| {
         format!("each login may have {} connections, since the app has or was promised as many", app.connections)
     }));
@@ -171,10 +182,10 @@ fn notices(adopt: &Adopt, app: &App, login: &RoleFacts, legacy: &Legacy, invento
         format!("{} sessions of {name} go on as {}, by that name, until they reconnect", login.sessions, app.owner)
     }));
     tell(
-        heritage::listed(outside.prepared.iter().map(|gid| escaped(gid)))
+        listed(prepared.iter().map(|gid| escaped(gid)))
             .map(|list| format!("prepared transactions survive this: {list}")),
     );
-    tell(heritage::listed(outside.slots.iter().map(|slot| escaped(slot))).map(|list| {
+    tell(listed(outside.slots.iter().map(|slot| escaped(slot))).map(|list| {
         format!("replication slots stay, and go with the database; one in use keeps it from being dropped: {list}")
     }));
     tell(
@@ -184,14 +195,14 @@ fn notices(adopt: &Adopt, app: &App, login: &RoleFacts, legacy: &Legacy, invento
     );
     match &legacy.secret {
         FoundSecret::Found { works: true, kept_keys, copies, .. } => {
-            tell(heritage::listed(copies.iter().cloned()).map(|list| {
+            tell(listed(copies.iter().cloned()).map(|list| {
                 format!(
                     "keys of Secret {} hold the password under other names, and keep it when it changes: {list}",
                     app.secret
                 )
             }));
             tell(
-                heritage::listed(kept_keys.iter().cloned())
+                listed(kept_keys.iter().cloned())
                     .map(|list| format!("keys of Secret {} that say something of their own stay: {list}", app.secret)),
             );
         }

@@ -35,7 +35,7 @@ pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
     // Somebody may have come in after this was observed, and before a right was taken.
     let taken = existing.is_some() && steps.iter().any(|step| matches!(step, Step::SetAccess { .. }));
     if taken || !facts.strangers.is_empty() {
-        steps.push(Step::EndStrangers { database: app.database.clone(), own: app.residents().cloned().collect() });
+        steps.push(Step::EndStrangers { database: app.database.clone() });
     }
     if !facts.allows_connections {
         steps.push(Step::OpenDatabase { database: app.database.clone() });
@@ -72,7 +72,7 @@ fn outside(app: &App, observed: &Observed, facts: &DatabaseFacts) -> Vec<Step> {
     let enters = |guest: &RoleName| {
         facts.access.get(guest.as_str()).is_some_and(|rights| rights.iter().any(|right| right.starts_with("CONNECT")))
     };
-    let guests = app.adopted.iter().flat_map(|adopted| &adopted.guests).filter(|guest| !enters(guest));
+    let guests = app.guests().filter(|guest| !enters(guest));
     // One that was dropped since needs nothing.
     let guests = guests.filter(|guest| observed.roles.contains_key(guest.as_str()));
     steps.extend(guests.map(|role| Step::Adopt(Adoption::Admit { database: database.clone(), role: role.clone() })));

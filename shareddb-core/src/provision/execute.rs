@@ -63,7 +63,7 @@ impl<'a> Execution<'a> {
             }
             group.iter().for_each(|step| self.listener.tell(Event::Begun(step)));
             match group {
-                [Step::Prove { login, open, waits }] => self.prove(login, open, *waits).await?,
+                [Step::Prove { login, open, left }] => self.prove(login, open, *left).await?,
                 [Step::PublishSecret { slot, replace, .. }] => self.publish(*slot, *replace).await?,
                 [Step::DeleteSecret { secret }] => self.server.secrets().delete(secret).await?,
                 [step @ Step::TakeRights { database, .. }] => self.elsewhere(database, step).await?,
@@ -116,7 +116,7 @@ impl<'a> Execution<'a> {
         self.tenant_session(database).await?.run_transaction(&format!("do: {step}"), &statements).await
     }
 
-    async fn prove(&mut self, login: &RoleName, open: &[String], waits: bool) -> Result<()> {
+    async fn prove(&mut self, login: &RoleName, open: &[String], left: Option<Progress>) -> Result<()> {
         // A session of ours inside would count against nobody, but has no use any more.
         self.inside = None;
         let config = self
@@ -126,13 +126,12 @@ impl<'a> Execution<'a> {
             .with_option("statement_timeout", "0")
             .with_option("lock_timeout", "10s");
         let proof = proof::prove(&config, self.app, &self.forbidden(open)).await?;
-        let mark = match proof {
-            Proof::Complete if waits => self.app.mark().while_in(Progress::Waiting),
-            Proof::Complete => self.app.mark(),
-            Proof::Incomplete if waits => self.app.mark().while_in(Progress::Adopting),
+        let progress = match proof {
+            Proof::Complete => left,
             // It goes into service all the same: from here on it has something to lose.
-            Proof::Incomplete => self.app.mark().while_in(Progress::Changing),
+            Proof::Incomplete => Some(left.map_or(Progress::Changing, |_| Progress::Adopting)),
         };
+        let mark = progress.map_or_else(|| self.app.mark(), |progress| self.app.mark().while_in(progress));
         let record = sql::mark_role(self.app.owner.as_str(), &mark);
         self.lock.session().run("record what was proven", &record).await?;
         self.proof = Some(proof);

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use crate::app::{App, AppSpec, Slot};
 use crate::credentials;
 use crate::error::Result;
-use crate::mark::Progress;
+use crate::mark::Mark;
 use crate::password;
 use crate::postgres::facts::{AbroadFacts, DatabaseFacts, InsideFacts, ServerFacts};
 use crate::postgres::legacy::Inventory;
@@ -92,7 +92,7 @@ pub(crate) async fn observe_app(
     let hosts = admission::hosts(&app, &observed);
     let ((roles, verifiers), database, abroad, secret) = try_join4(
         catalog::roles(session, &observed.server, &residents, own),
-        catalog::database(session, own, &residents, &guests),
+        catalog::database(session, own, &roles, &guests),
         catalog::abroad(session, own, &roles, &hosts),
         server.secrets().load(&app.secret),
     )
@@ -100,7 +100,7 @@ pub(crate) async fn observe_app(
     observed.abroad = abroad;
     observed.roles = roles;
     observed.database = database;
-    let adopting = record.as_ref().and_then(|mark| mark.progress).is_some_and(Progress::is_adoption);
+    let adopting = record.as_ref().is_some_and(Mark::is_adopting);
     (observed.inside, observed.inventory) = inside(server, &app, &observed, adopting).await?;
     let wanted: Vec<&str> = match &observed.inside {
         Some(inside) => inside.missing(&app.extensions).map(AsRef::as_ref).collect(),

@@ -72,14 +72,15 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let progress = progress(record);
     changes.extend(role_steps::roles(&app, observed, progress));
     if observed.abroad.sessions || !observed.abroad.access.is_empty() {
-        changes.push(Step::EndAbroad { own: app.roles().cloned().collect() });
+        let own = app.roles().cloned().collect();
+        changes.push(Step::EndAbroad { own, hosts: admission::hosts(&app, observed) });
     }
     changes.extend(database_steps::database(&app, observed));
     changes.extend(adopt::rest(&app, record, observed));
-    let reach::Parted { within: changes, gaps: beyond, waits } = reach::part(&app, observed, changes);
+    let reach::Parted { within: changes, gaps: beyond, left } = reach::part(&app, observed, changes);
     gaps.extend(beyond);
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
-    let settled = if waits { app.mark().while_in(Progress::Waiting) } else { app.mark() };
+    let settled = left.map_or_else(|| app.mark(), |progress| app.mark().while_in(progress));
     let whole = record == Some(&settled) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
     let credential = credential::choose(&app, observed);
     let password = password_steps(&app, &credential);
@@ -90,7 +91,7 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
         steps.extend(changes);
         if !partial {
             steps.extend(password);
-            steps.push(Step::Prove { login: app.login(credential.slot).clone(), open, waits });
+            steps.push(Step::Prove { login: app.login(credential.slot).clone(), open, left });
             steps.extend(publish);
         }
     }
@@ -115,7 +116,7 @@ fn notices(app: &App, record: Option<&Mark>, observed: &Observed, partial: bool)
 fn progress(record: Option<&Mark>) -> Progress {
     match record {
         None | Some(Mark { progress: Some(Progress::Creating), .. }) => Progress::Creating,
-        Some(Mark { progress: Some(progress), .. }) if progress.is_adoption() => Progress::Adopting,
+        Some(mark) if mark.is_adopting() => Progress::Adopting,
         Some(_) => Progress::Changing,
     }
 }

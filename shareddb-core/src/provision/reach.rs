@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::mark::Progress;
 use crate::postgres::facts::{RoleShape, ServerFacts};
 use crate::postgres::sql::escaped;
 use crate::postgres::statements::{self, MAINTENANCE_GROUP};
@@ -32,20 +33,22 @@ pub(crate) struct Parted {
     pub(crate) within: Vec<Step>,
     /// What is left to a superuser.
     pub(crate) gaps: Vec<Gap>,
-    /// An adopted app waits for some of that, such as objects that only a superuser hands over.
-    pub(crate) waits: bool,
+    /// What the app's record says when everything else is done: an adopted one waits for objects that only a superuser hands
+    /// over.
+    pub(crate) left: Option<Progress>,
 }
 
 /// Parts a plan into what the admin does and what is left to a superuser.
 pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> Parted {
     if observed.server.superuser {
-        return Parted { within: steps, gaps: Vec::new(), waits: false };
+        return Parted { within: steps, gaps: Vec::new(), left: None };
     }
     let mut gaps: Vec<Gap> = Vec::new();
     let mut within = Vec::new();
     let mut awaited = Vec::new();
+    let adoption = adopt::Reach::of(observed, app.roles().map(AsRef::as_ref));
     for step in steps {
-        let statement = match verdict(app, observed, &step) {
+        let statement = match verdict(app, observed, &adoption, &step) {
             Verdict::Within => {
                 within.push(step);
                 continue;
@@ -67,21 +70,19 @@ pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> Parted {
         // The part of it that it may do.
         within.extend(reachable(observed, step));
     }
-    let waits = !awaited.is_empty();
-    gaps.extend(waits.then(|| of_objects(app, observed, &awaited)));
-    Parted { within, gaps, waits }
+    let left = (!awaited.is_empty()).then_some(Progress::Waiting);
+    gaps.extend(left.map(|_| of_objects(app, observed, &awaited)));
+    Parted { within, gaps, left }
 }
 
 /// All objects that only a superuser hands over, in one statement to type.
 fn of_objects(app: &App, observed: &Observed, steps: &[Step]) -> Gap {
-    const SHOWN: usize = 6;
     let script = Script::of_superuser(app, &observed.server);
     let statements: Vec<String> = steps.iter().flat_map(|step| script.statements(step)).collect();
-    let mut names: Vec<String> = steps.iter().take(SHOWN).map(ToString::to_string).collect();
-    names.extend((steps.len() > SHOWN).then(|| format!("and {} more", steps.len() - SHOWN)));
+    let names = adopt::listed(steps.iter().map(ToString::to_string)).unwrap_or_default();
     let admin = &observed.server.admin;
     Gap {
-        what: format!("{admin} may not hand over what is not its own: {}", names.join(", ")),
+        what: format!("{admin} may not hand over what is not its own: {names}"),
         closer: Closer::Superuser,
         statement: statements::typed(&statements),
         database: Some(app.database.clone()),
@@ -89,7 +90,7 @@ fn of_objects(app: &App, observed: &Observed, steps: &[Step]) -> Gap {
     }
 }
 
-fn verdict(app: &App, observed: &Observed, step: &Step) -> Verdict {
+fn verdict(app: &App, observed: &Observed, reach: &adopt::Reach<'_>, step: &Step) -> Verdict {
     let ServerFacts { admin, powers, maintenance_group, .. } = &observed.server;
     let by_admin = |grantor: &str| if grantor == admin { Verdict::Within } else { Verdict::Beyond };
     let setting = |name: &str| {
@@ -112,8 +113,8 @@ fn verdict(app: &App, observed: &Observed, step: &Step) -> Verdict {
             setting(name)
         }
         Step::RevokeAccess { grantor, .. } => by_admin(grantor),
-        Step::Adopt(Adoption::Together { part }) => verdict(app, observed, part),
-        Step::Adopt(adoption) if !adopt::is_within(app, observed, adoption) => Verdict::Beyond,
+        Step::Adopt(Adoption::Together { part }) => verdict(app, observed, reach, part),
+        Step::Adopt(adoption) if !reach.covers(adoption) => Verdict::Beyond,
         Step::EndStrangers { .. } if !powers.signal => {
             let inside = observed.database.as_ref().is_some_and(|facts| !facts.strangers.is_empty());
             if inside { Verdict::Beyond } else { Verdict::Needless }
@@ -123,27 +124,22 @@ fn verdict(app: &App, observed: &Observed, step: &Step) -> Verdict {
             let taken = observed.abroad.access.iter().any(|access| access.grantor == *admin);
             if taken { Verdict::Within } else { Verdict::Needless }
         }
-        Step::OwnPublicSchema { .. } => schema(app, observed, "public"),
-        Step::CreateSchema { schema: name, .. } => schema(app, observed, name.as_str()),
+        Step::OwnPublicSchema { .. } => schema(app, observed, "public", reach.public_owner()),
+        Step::CreateSchema { schema: name, .. } => schema(app, observed, name.as_str(), None),
         _ => Verdict::Within,
     }
 }
 
-/// What is the database's owner's is the admin's. What is a login's goes to the owner role as all its objects do.
-fn schema(app: &App, observed: &Observed, name: &str) -> Verdict {
-    let by_hand = || adopt::public_owner(observed).filter(|_| name == "public");
+/// What is the database's owner's is the admin's. What is a login's goes to the owner role as all its objects do. The inside of
+/// a database that is only now adopted is known by hand.
+fn schema(app: &App, observed: &Observed, name: &str, by_hand: Option<&str>) -> Verdict {
     let owner = observed.inside.as_ref().and_then(|inside| inside.schemas.get(name)).map(String::as_str);
-    match owner.or_else(by_hand) {
-        None => Verdict::Within,
+    match owner.or(by_hand) {
+        None | Some(adopt::DATABASE_OWNER) => Verdict::Within,
+        Some(owner) if owner == observed.server.admin => Verdict::Within,
         Some(owner) if app.roles().any(|role| role.as_str() == owner) => Verdict::Needless,
-        Some(owner) if is_ours(app, observed, owner) => Verdict::Within,
         Some(_) => Verdict::Beyond,
     }
-}
-
-/// Whether what a role owns is the admin's to change, or the app's already.
-pub(crate) fn is_ours(app: &App, observed: &Observed, owner: &str) -> bool {
-    owner == "pg_database_owner" || owner == observed.server.admin || app.roles().any(|role| role.as_str() == owner)
 }
 
 /// What the admin can make of a role: it takes or gives no attribute that it has not itself.

@@ -70,7 +70,9 @@ impl<'a> Script<'a> {
             Step::SetAccess { database, owner, revoke } => {
                 sql::set_access(database.as_str(), owner.as_str(), revoke.iter().map(String::as_str))
             }
-            Step::LimitDatabase { database, connections } => vec![sql::limit_database(database.as_str(), *connections)],
+            Step::LimitDatabase { database, connections } => {
+                vec![sql::limit_database(database.as_str(), i32::from(*connections))]
+            }
             Step::ResetForDatabase { database, name } => vec![sql::reset_for_database(database.as_str(), name)],
             Step::OpenDatabase { database } => vec![sql::allow_connections(database.as_str(), true)],
             Step::CloseDatabase { database } => vec![sql::allow_connections(database.as_str(), false)],
@@ -98,14 +100,14 @@ impl<'a> Script<'a> {
     /// What needs rights on what is other roles': a superuser has them, another admin acts as each of them.
     fn of_others(&self, step: &Step) -> Vec<String> {
         let admin = self.server.admin.as_str();
-        let database = self.app.database.as_str();
         match step {
             Step::EndSessions { roles } => self.each(roles, &|some| sql::end_sessions(some.iter().map(AsRef::as_ref))),
-            Step::EndAbroad { own } => {
-                self.each(own, &|some| sql::end_abroad(database, some.iter().map(AsRef::as_ref)))
+            Step::EndAbroad { own, hosts } => {
+                let open = || hosts.iter().map(String::as_str).chain([self.app.database.as_str()]);
+                self.each(own, &|some| sql::end_abroad(open(), some.iter().map(AsRef::as_ref)))
             }
-            Step::EndStrangers { database, own } => {
-                let (own, guests) = (own.iter().map(AsRef::as_ref), self.app.guests().map(AsRef::as_ref));
+            Step::EndStrangers { database } => {
+                let (own, guests) = (self.app.roles().map(AsRef::as_ref), self.app.guests().map(AsRef::as_ref));
                 vec![sql::end_strangers(database.as_str(), own, guests)]
             }
             Step::ReassignStrays { login, owner } => {
@@ -142,7 +144,7 @@ impl<'a> Script<'a> {
 
     /// Whether an attribute is one that whoever runs it may give or take.
     pub(in crate::provision) fn may_name(&self, attribute: &str) -> bool {
-        self.superuser || sql::may_name(attribute, &self.server.powers)
+        self.superuser || self.server.powers.may_name(attribute)
     }
 
     fn mark_owner(&self, role: &RoleName, progress: Progress) -> String {

@@ -374,9 +374,10 @@ impl World {
                 self.passwords.stored[slot as usize] = Some(self.passwords.at_hand());
             }
             Step::EndExpiry { login } => self.role(login.as_str()).expiry = Expiry::Never,
-            Step::Prove { login, open, .. } => {
+            Step::Prove { login, open, left } => {
                 assert_eq!(*open, self.observed.server.open_to_public.iter().cloned().collect::<Vec<_>>());
                 assert!(self.can_work(app.slot_of(login.as_str()).unwrap()), "{self:#?}");
+                assert_eq!(*left, None, "no app here waits for a superuser");
                 self.mark(Bearer::Role, app.owner.as_str(), &app.mark());
             }
             Step::PublishSecret { slot, replace, .. } => {

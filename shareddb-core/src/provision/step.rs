@@ -63,9 +63,9 @@ pub enum Step {
     /// End the sessions of roles that go.
     EndSessions { roles: Vec<RoleName> },
     /// End the sessions of roles that have no business in the database.
-    EndStrangers { database: DatabaseName, own: Vec<RoleName> },
-    /// End the sessions of the app's roles in databases that are not its own.
-    EndAbroad { own: Vec<RoleName> },
+    EndStrangers { database: DatabaseName },
+    /// End the sessions of the app's roles in databases that are neither its own nor those of `hosts`, which have let it in.
+    EndAbroad { own: Vec<RoleName>, hosts: Vec<String> },
     /// Take from roles that go what rights they have in a database of others.
     TakeRights { database: String, roles: Vec<RoleName> },
     /// Let connections in, as far as rights allow.
@@ -87,8 +87,8 @@ pub enum Step {
     /// Take the end date from a login's password.
     EndExpiry { login: RoleName },
     /// Log in as the app and try what it can and cannot do; when all could be tried, record that nothing is left to do, or
-    /// nothing but what only a superuser does and an adoption `waits` for. What PUBLIC may enter is `open`, and is not tried.
-    Prove { login: RoleName, open: Vec<String>, waits: bool },
+    /// nothing but what is `left` to a superuser. What PUBLIC may enter is `open`, and is not tried.
+    Prove { login: RoleName, open: Vec<String>, left: Option<Progress> },
     /// Write the Secret.
     PublishSecret { secret: SecretName, slot: Slot, replace: bool },
     /// Delete the Secret.
@@ -343,8 +343,8 @@ impl fmt::Display for Step {
                 write!(f, "database/{database}: setting {}", escaped(name))
             }
             Self::EndSessions { roles } => write!(f, "sessions of {}", joined(roles)),
-            Self::EndStrangers { database, .. } => write!(f, "sessions of others in database/{database}"),
-            Self::EndAbroad { own } => write!(f, "sessions of {} in other databases", joined(own)),
+            Self::EndStrangers { database } => write!(f, "sessions of others in database/{database}"),
+            Self::EndAbroad { own, .. } => write!(f, "sessions of {} in other databases", joined(own)),
             Self::TakeRights { database, roles } => {
                 write!(f, "rights of {} in database/{}", joined(roles), escaped(database))
             }

@@ -55,7 +55,7 @@ pub(super) fn fate(object: &Object, app_role: &str, take_from: &BTreeSet<RoleNam
 }
 
 /// Who owns `public` from 15 on: whoever owns the database.
-const DATABASE_OWNER: &str = "pg_database_owner";
+pub(crate) const DATABASE_OWNER: &str = "pg_database_owner";
 
 /// Objects with one fate, in the order in which they change hands: schemas, what programs use all the time, the rest, and
 /// last what reads other objects with its owner's rights.
@@ -101,19 +101,31 @@ pub(super) fn handed_over(
     code.map(|object| to(object, admin)).chain(schemas.map(|object| to(object, app.owner.as_str()))).collect()
 }
 
-/// What changes hands while the app works: everything, if the swap has not handed schemas over.
+/// What is left to change hands while the app works. Schemas went with the swap.
 pub(crate) fn taken(inventory: &Inventory, app: &App, app_role: &str, take_from: &BTreeSet<RoleName>) -> Vec<Step> {
     let objects = with_fate(inventory, app_role, take_from, Fate::ToOwner);
-    let (alone, together): (Vec<&Object>, Vec<&Object>) =
-        objects.into_iter().filter(|object| !is_public(object)).partition(|object| object.name.kind.is_alone());
-    let step = |object: &Object| {
-        Step::Adopt(Adoption::Take {
-            object: object.name.clone(),
-            owner: app.owner.clone(),
-            force_row_security: object.unforced,
-        })
-    };
-    alone.into_iter().chain(together).map(step).collect()
+    let (alone, together): (Vec<&Object>, Vec<&Object>) = objects
+        .into_iter()
+        .filter(|object| object.name.kind != ObjectKind::Schema)
+        .partition(|object| object.name.kind.is_alone());
+    alone.into_iter().chain(together).map(|object| take(object, app)).collect()
+}
+
+/// Schemas that the swap has left to somebody else, before what is in them.
+pub(super) fn late_schemas(
+    inventory: &Inventory,
+    app: &App,
+    app_role: &str,
+    take_from: &BTreeSet<RoleName>,
+) -> Vec<Step> {
+    let objects = with_fate(inventory, app_role, take_from, Fate::ToOwner);
+    let schemas = objects.into_iter().filter(|object| object.name.kind == ObjectKind::Schema && !is_public(object));
+    schemas.map(|object| take(object, app)).collect()
+}
+
+fn take(object: &Object, app: &App) -> Step {
+    let (object, force_row_security) = (object.name.clone(), object.unforced);
+    Step::Adopt(Adoption::Take { object, owner: app.owner.clone(), force_row_security })
 }
 
 /// What others give the app of what they will make: nobody makes anything for it any more.
@@ -126,11 +138,6 @@ pub(super) fn default_rights(inventory: &Inventory, app: &App) -> impl Iterator<
             owner: app.owner.clone(),
         })
     })
-}
-
-/// Whether a step hands over a schema.
-pub(super) fn is_schema(step: &Step) -> bool {
-    matches!(step, Step::Adopt(Adoption::Take { object, .. }) if object.kind == ObjectKind::Schema)
 }
 
 fn is_public(object: &Object) -> bool {
@@ -164,7 +171,7 @@ pub(super) fn notices(inventory: &Inventory, login: &str, take_from: &BTreeSet<R
 }
 
 /// Names that are worth showing, at most a few; `None` when there are none.
-pub(super) fn listed(names: impl Iterator<Item = String>) -> Option<String> {
+pub(crate) fn listed(names: impl Iterator<Item = String>) -> Option<String> {
     const SHOWN: usize = 12;
     let names: Vec<String> = names.collect();
     match names.len() {

@@ -81,9 +81,11 @@ impl Trace {
             let password = self.foreign.password.clone().unwrap_or_default();
             verifiers.get(login).is_some_and(|verifier| password::accepts(verifier, login, &password))
         } else {
-            let path = self.tried(server, app, observed).await?;
+            let path = self.path_of_login(server, app, observed).await?;
+            let works = path.is_some();
             // That session's path is what counts, whoever has set it.
-            path.map(|path| outside.default_path = path).is_some()
+            outside.default_path = path.unwrap_or_default();
+            works
         };
         let inside = if may_enter(app, observed, &outside) {
             inside(server, app, observed).await?
@@ -106,7 +108,7 @@ impl Trace {
 
     /// Logs in as a program with the Secret does, where the stored password cannot be read: the search path that it gets, or
     /// `None` when that password is not the login's.
-    async fn tried(&self, server: &Server, app: &App, observed: &Observed) -> Result<Option<String>> {
+    async fn path_of_login(&self, server: &Server, app: &App, observed: &Observed) -> Result<Option<String>> {
         let login = app.login(Slot::One);
         let Some(password) = &self.foreign.password else { return Ok(None) };
         if !observed.roles.get(login.as_str()).is_some_and(|facts| facts.shape.login) {

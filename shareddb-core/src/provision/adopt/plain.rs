@@ -1,20 +1,17 @@
-//! Adopting, and undoing it, as an admin who is no superuser: it needs ADMIN on the login and owns the database, reads no
-//! stored password, and leaves to a superuser what is a superuser's.
+//! What keeps an admin who is no superuser from adopting an app: it needs ADMIN on the login and owns the database, and reads
+//! no stored password.
 
-use crate::adoption::{Adopt, Adopted};
+use crate::adoption::Adopt;
 use crate::app::{App, Slot};
-use crate::error::{Error, Result};
 use crate::postgres::facts::{RoleShape, ServerFacts};
-use crate::postgres::legacy::{FoundSecret, Inventory, Legacy, Object, ObjectKind, ObjectName};
+use crate::postgres::legacy::{FoundSecret, Inventory, Legacy, Object, ObjectName};
 use crate::postgres::{adopt_statements as sql, statements};
-use crate::provision::adopt::Adoption;
 use crate::provision::adopt::finding::Finding;
 use crate::provision::adopt::heritage::{self, Fate};
 use crate::provision::adopt::refusals;
-use crate::provision::observed::{Observed, SecretFacts};
-use crate::provision::reach;
+use crate::provision::observed::Observed;
 
-/// What keeps such an admin from adopting the app at all, with the statements by which a superuser cures it.
+/// Each with the statement by which a superuser cures it.
 pub(super) fn findings(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> Vec<Finding> {
     let ServerFacts { admin, superuser, powers, .. } = &observed.server;
     let login = app.login(Slot::One);
@@ -27,10 +24,10 @@ pub(super) fn findings(adopt: &Adopt, app: &App, observed: &Observed, legacy: &L
         let statement = statements::grant_administration([login.as_str()], admin);
         beyond("login_out_of_reach", format!("{admin} does not look after login {login}"), statement);
     }
-    let words = refusals::attributes(&facts.shape).into_iter().filter(|word| !statements::may_name(word, powers));
+    let words = refusals::attributes(&facts.shape).into_iter().filter(|word| !powers.may_name(word));
     let words: Vec<&str> = words.collect();
     if !words.is_empty() {
-        let statement = statements::alter_role(login.as_str(), &RoleShape { login: true, ..RoleShape::CLOSED });
+        let statement = statements::alter_role(login.as_str(), &without_privileges(facts.shape));
         beyond("login_out_of_reach", format!("{admin} cannot take {} from login {login}", words.join(", ")), statement);
     }
     let database = app.database.as_str();
@@ -54,6 +51,11 @@ pub(super) fn findings(adopt: &Adopt, app: &App, observed: &Observed, legacy: &L
     found
 }
 
+/// The same role without what no app may have.
+fn without_privileges(shape: RoleShape) -> RoleShape {
+    RoleShape { superuser: false, createrole: false, replication: false, bypassrls: false, ..shape }
+}
+
 /// What the login owns and no app may have: only a superuser takes it.
 fn privileged(adopt: &Adopt, app: &App, inventory: &Inventory) -> Option<Finding> {
     let login = app.login(Slot::One).as_str();
@@ -66,72 +68,4 @@ fn privileged(adopt: &Adopt, app: &App, inventory: &Inventory) -> Option<Finding
         format!("these must not be the app's, and only a superuser takes them: {list}"),
         format!("as a superuser, in database {}: {}", app.database, statements::typed(&statements)),
     ))
-}
-
-/// Whether a change that only an adoption makes is the admin's to make. What changes hands has to be its own, and the app
-/// has to be allowed to create where that is.
-pub(crate) fn is_within(app: &App, observed: &Observed, adoption: &Adoption) -> bool {
-    let admin = observed.server.admin.as_str();
-    let owner = |name: &ObjectName| inventory(observed)?.objects.iter().find(|object| object.name == *name);
-    match adoption {
-        Adoption::Take { object, .. } | Adoption::HandOver { object, .. } => owner(object).is_some_and(|object| {
-            object.owner == admin
-                && schema_owner(observed, &object.schema).is_none_or(|owner| reach::is_ours(app, observed, owner))
-        }),
-        Adoption::ShowPublic { .. } => public_owner(observed).is_none_or(|owner| reach::is_ours(app, observed, owner)),
-        Adoption::RevokeDefaults { role, .. } => role == admin,
-        Adoption::DisableTrigger { .. } => false,
-        _ => true,
-    }
-}
-
-fn inventory(observed: &Observed) -> Option<&Inventory> {
-    let by_hand = || observed.legacy.as_ref().and_then(|legacy| legacy.inside.as_ref().ok());
-    observed.inventory.as_deref().or_else(by_hand)
-}
-
-fn schema_owner<'a>(observed: &'a Observed, schema: &str) -> Option<&'a str> {
-    let named = |object: &&Object| object.name.kind == ObjectKind::Schema && object.name.identity == schema;
-    inventory(observed)?.objects.iter().find(named).map(|object| object.owner.as_str())
-}
-
-/// Who owns schema `public` of an app that is to be adopted.
-pub(crate) fn public_owner(observed: &Observed) -> Option<&str> {
-    inventory(observed)?.public.as_ref().map(|(owner, _)| owner.as_str())
-}
-
-/// Whether such an admin can give back all that an adoption took.
-///
-/// # Errors
-/// `PermissionDenied` when only a superuser can.
-pub(super) fn check_undo(app: &App, adopted: &Adopted, observed: &Observed) -> Result<()> {
-    if observed.server.superuser {
-        return Ok(());
-    }
-    reach::check(app, observed)?;
-    let ServerFacts { admin, powers, .. } = &observed.server;
-    let before = &adopted.before;
-    let refused = |message: String| {
-        Err(Error::permission_denied("out_of_reach", message).with_hint("log in as a superuser of the server for this"))
-    };
-    if before.owner != *admin {
-        return refused(format!("database {} goes back to {}, which {admin} cannot do", app.database, before.owner));
-    }
-    if let Some(owner) = before.public_owner.as_ref().filter(|owner| !reach::is_ours(app, observed, owner)) {
-        return refused(format!("schema public goes back to {owner}, which {admin} cannot do"));
-    }
-    let lost = before.attributes.iter().filter(|word| !word.starts_with("NO") && !statements::may_name(word, powers));
-    let lost: Vec<&str> = lost.map(String::as_str).collect();
-    if !lost.is_empty() {
-        let login = app.login(Slot::One);
-        return refused(format!("login {login} was {}, which {admin} cannot make it again", lost.join(", ")));
-    }
-    match &observed.secret {
-        SecretFacts::Held(held) if held.slot == Some(Slot::One) && held.works[Slot::One as usize] => Ok(()),
-        _ => refused(format!(
-            "Secret {} has no password that works for login {}, and {admin} cannot read the stored one",
-            app.secret,
-            app.login(Slot::One)
-        )),
-    }
 }

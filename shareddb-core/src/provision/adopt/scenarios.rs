@@ -400,7 +400,7 @@ fn a_plain_admin_takes_over_what_it_made() {
     assert!(gaps.iter().all(|gap| gap.contains("temp_file_limit")), "{gaps:#?}");
     let at = |text: &str| plan.to_string().find(text).unwrap_or_else(|| panic!("{text}: {plan}"));
     assert!(at("role/my_app_db: the admin may act as it") < at("schema archive: owned by my_app_db"));
-    assert!(plan.steps.iter().any(|step| matches!(step, Step::Prove { waits: false, .. })));
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::Prove { left: None, .. })));
 }
 
 #[test]
@@ -421,7 +421,7 @@ fn a_plain_admin_leaves_to_a_superuser_what_is_a_superusers() {
     for left in ["sealed", "foreign"] {
         assert!(!plan.to_string().contains(left), "{plan}");
     }
-    assert!(plan.steps.iter().any(|step| matches!(step, Step::Prove { waits: true, .. })), "{plan}");
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::Prove { left: Some(Progress::Waiting), .. })), "{plan}");
 }
 
 #[test]

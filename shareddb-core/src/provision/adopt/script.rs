@@ -66,7 +66,7 @@ impl Script<'_> {
     fn reinstate(&self, owner: &RoleName, login: &RoleName, database: &DatabaseName) -> Vec<String> {
         let Some(before) = self.before() else { return Vec::new() };
         let mut statements = vec![
-            sql::comment_again("ROLE", owner.as_str(), before.login_comment.as_deref()),
+            statements::comment_on_role(owner.as_str(), before.login_comment.as_deref()),
             statements::rename_role(owner.as_str(), login.as_str()),
             sql::login_again(login.as_str(), before.attributes.iter().filter(|word| self.may_name(word))),
         ];
@@ -81,7 +81,8 @@ impl Script<'_> {
     fn give_back(&self, database: &DatabaseName) -> Vec<String> {
         let Some(before) = self.before() else { return Vec::new() };
         let name = database.as_str();
-        let mut statements = vec![statements::own_database(name, &before.owner), sql::limit_again(name, before.limit)];
+        let mut statements =
+            vec![statements::own_database(name, &before.owner), statements::limit_database(name, before.limit)];
         let login = self.app.login(Slot::One);
         let others: Vec<&str> = self
             .app
@@ -92,16 +93,18 @@ impl Script<'_> {
         // An owner that were among them would lose what it has by being the owner.
         let strangers: Vec<&str> = others.iter().copied().filter(|role| *role != before.owner).collect();
         statements.extend(sql::database_rights_again(name, &strangers, &before.access));
-        if let Some(owner) = &before.public_owner {
+        let public = before.public_owner.iter().flat_map(|owner| {
             let public = ObjectName { kind: ObjectKind::Schema, identity: "public".to_owned() };
             let rights = sql::public_rights_again(&others, &before.public_access);
-            let give = [sql::own(&public, owner)].into_iter().chain(rights).collect();
-            let end = sql::act_no_more(login.as_str(), &self.server.admin);
-            statements.extend(self.with_rights_of(login.as_str(), give, end));
-        }
+            [sql::own(&public, owner)].into_iter().chain(rights)
+        });
+        // After this the login is nobody's but its own.
+        let admin = self.server.admin.as_str();
+        let end = statements::revoke_membership(login.as_str(), admin, Some(admin));
+        statements.extend(self.with_rights_of(login.as_str(), public.collect(), end));
         statements
             .extend(before.settings.iter().map(|(name, value)| sql::set_for_database(database.as_str(), name, value)));
-        statements.push(sql::comment_again("DATABASE", name, before.database_comment.as_deref()));
+        statements.push(statements::comment_on_database(name, before.database_comment.as_deref()));
         statements
     }
 
@@ -117,6 +120,7 @@ impl Script<'_> {
         if self.superuser {
             return statements;
         }
-        [sql::inherit(role, &self.server.admin)].into_iter().chain(statements).chain([end]).collect()
+        let begin = statements::grant_membership(role, &self.server.admin, self.server.version);
+        [begin].into_iter().chain(statements).chain([end]).collect()
     }
 }

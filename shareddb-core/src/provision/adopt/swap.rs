@@ -73,7 +73,7 @@ fn after(app: &App, observed: &Observed, login: &RoleFacts, inventory: &Inventor
     let ended = app.adopted.as_ref().is_some_and(|adopted| adopted.end_sessions);
     let heir = RoleFacts { sessions: if ended { 0 } else { login.sessions }, ..heir(login) };
     // Of guests only that they exist matters.
-    let guests = app.adopted.iter().flat_map(|adopted| &adopted.guests).map(|guest| (guest.to_string(), heir.clone()));
+    let guests = app.guests().map(|guest| (guest.to_string(), heir.clone()));
     after.roles = guests.chain([(owner.to_owned(), heir.clone())]).collect();
     after.abroad = AbroadFacts::default();
     after.server.maintenance_group = true;
@@ -108,7 +108,7 @@ fn public(app: &App, inventory: &Inventory, login: &str) -> Vec<Step> {
         return Vec::new();
     };
     let open = grants.iter().any(|grant| grant.to.is_empty() && grant.right == "USAGE");
-    let guests = app.adopted.iter().flat_map(|adopted| &adopted.guests).filter(|_| open);
+    let guests = app.guests().filter(|_| open);
     // As its owner of now, since an admin who is no superuser gives nothing of the new one's.
     guests
         .map(|role| Step::Adopt(Adoption::ShowPublic { role: role.clone() }))
