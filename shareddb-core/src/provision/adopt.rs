@@ -5,6 +5,7 @@
 //! the swap. What an admin made for the app changes hands afterwards, bit by bit, while the app works.
 
 mod carry;
+mod case;
 mod change;
 mod finding;
 mod heritage;
@@ -28,7 +29,7 @@ use crate::app::{App, AppSpec, DEFAULT_CONNECTIONS, Slot};
 use crate::error::{Error, Result};
 use crate::mark::Mark;
 use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
-use crate::postgres::legacy::{FoundSecret, Inventory, Legacy};
+use crate::postgres::legacy::{FoundSecret, Legacy};
 use crate::postgres::sql::escaped;
 use crate::provision::credential::Credential;
 use crate::provision::gap::Gap;
@@ -39,6 +40,7 @@ use crate::provision::reach::{Parted, part};
 use crate::provision::step::{PasswordSource, Step};
 use crate::provision::walls;
 
+use case::Case;
 pub use change::Adoption;
 pub(crate) use heritage::{DATABASE_OWNER, listed};
 pub(crate) use look::look;
@@ -62,14 +64,14 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
     let (Some(login), Ok(inventory)) = (login, &legacy.inside) else {
         return Err(Error::failed("internal", "a finding was overlooked"));
     };
-    let adopted = record::settle(spec, adopt, &mut app, observed, legacy, login, inventory);
-    app.adopted = Some(adopted);
+    let case = Case { spec, adopt, observed, legacy, login, inventory };
+    let app = record::recorded(&case, record::with_own_ways(&case, app));
 
     let credential = credential(login, &legacy.secret);
     let (walls, mut gaps, open) = walls(spec, &app, observed);
     // While the lock over what all apps share is still held.
     let mut changes = walls;
-    changes.extend(swap::steps(&app, adopt, observed, login, inventory));
+    changes.extend(swap::steps(&app, &case));
     changes.extend(sessions(&app, observed, true));
     changes.extend(heritage::taken(inventory, &app, app.login(Slot::One).as_str(), &adopt.take_from));
     let Parted { within: mut steps, gaps: beyond, left } = part(&app, observed, changes);
@@ -83,10 +85,7 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
         steps.push(Step::PublishSecret { secret: app.secret.clone(), slot: credential.slot, replace });
     }
     Ok(Plan {
-        notices: notices(adopt, &app, observed, login, legacy, inventory)
-            .into_iter()
-            .chain(walls::losers(&steps, observed))
-            .collect(),
+        notices: notices(&app, &case).into_iter().chain(walls::losers(&steps, observed)).collect(),
         gaps,
         exists: false,
         goal: Goal::Create(spec.clone()),
@@ -155,14 +154,8 @@ fn credential(login: &RoleFacts, secret: &FoundSecret) -> Credential {
     }
 }
 
-fn notices(
-    adopt: &Adopt,
-    app: &App,
-    observed: &Observed,
-    login: &RoleFacts,
-    legacy: &Legacy,
-    inventory: &Inventory,
-) -> Vec<String> {
+fn notices(app: &App, case: &Case<'_>) -> Vec<String> {
+    let Case { adopt, observed, legacy, login, inventory, .. } = case;
     let prepared = observed.database.as_ref().map(|facts| facts.prepared.as_slice()).unwrap_or_default();
     let name = app.login(Slot::One);
     let outside = &legacy.outside;

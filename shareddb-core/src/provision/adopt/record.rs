@@ -2,32 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::adoption::{Adopt, Adopted, Before, Grant};
-use crate::app::{App, AppSpec, Slot};
+use crate::adoption::{Adopted, Before, Grant};
+use crate::app::{App, Slot};
 use crate::names::{RoleName, SettingName};
 use crate::postgres::facts::RoleFacts;
-use crate::postgres::legacy::{FoundSecret, Inventory, Legacy};
+use crate::postgres::legacy::{FoundSecret, Legacy};
+use crate::provision::adopt::case::Case;
 use crate::provision::adopt::path;
-use crate::provision::observed::Observed;
 use crate::provision::{admission, role_steps};
 
-/// Settles what the app keeps as its own way, and records what was there.
-pub(super) fn settle(
-    spec: &AppSpec,
-    adopt: &Adopt,
-    app: &mut App,
-    observed: &Observed,
-    legacy: &Legacy,
-    login: &RoleFacts,
-    inventory: &Inventory,
-) -> Adopted {
-    let name = app.login(Slot::One).as_str().to_owned();
-    let outside = &legacy.outside;
-    let stored = path::effective(login, outside);
+/// The app with the ways of its own that nobody has asked to change: where it looks for tables and makes them, and its settings.
+pub(super) fn with_own_ways(case: &Case<'_>, mut app: App) -> App {
+    let Case { spec, legacy: Legacy { outside, .. }, login, inventory, .. } = case;
     if spec.search_path.is_none() {
+        let name = app.login(Slot::One).as_str();
         let may_create = login.shape.superuser
             || outside.access.iter().any(|grant| grant.right == "CREATE" && (grant.to == name || grant.to.is_empty()));
-        let path = path::explicit(stored, &name, &inventory.schemas, may_create);
+        let path = path::explicit(path::effective(login, outside), name, &inventory.schemas, may_create);
         if !path.is_empty() {
             app.search_path = path;
         }
@@ -38,26 +29,35 @@ pub(super) fn settle(
     if spec.settings.is_none() {
         app.settings = settings(login, &outside.settings);
     }
+    app
+}
+
+/// The app with the record of its adoption.
+pub(super) fn recorded(case: &Case<'_>, app: App) -> App {
+    let Case { adopt, observed, legacy, login, inventory, .. } = case;
     let (kept_keys, host, port) = match &legacy.secret {
         FoundSecret::Found { kept_keys, host, port, .. } => (kept_keys.clone(), host.clone(), *port),
         _ => (BTreeSet::new(), None, None),
     };
+    let name = app.login(Slot::One).as_str();
     let members = role_steps::members(login, observed).map(|(member, _)| member);
-    Adopted {
+    let adopted = Adopted {
         schema: app.schema.clone(),
-        guests: guests(adopt, app, observed, legacy),
+        guests: guests(case, &app),
         groups: login.groups.keys().filter_map(|role| RoleName::existing(role).ok()).collect(),
         members: members.filter_map(|role| RoleName::existing(role).ok()).collect(),
         kept_keys,
         host,
         port,
-        end_sessions: path::uses_own_name(stored, &name, &inventory.schemas),
+        end_sessions: path::uses_own_name(path::effective(login, &legacy.outside), name, &inventory.schemas),
         take_from: adopt.take_from.clone(),
-        before: before(observed, legacy, login, inventory, &name),
-    }
+        before: before(case, name),
+    };
+    App { adopted: Some(adopted), ..app }
 }
 
-fn before(observed: &Observed, legacy: &Legacy, login: &RoleFacts, inventory: &Inventory, name: &str) -> Before {
+fn before(case: &Case<'_>, name: &str) -> Before {
+    let Case { observed, legacy: Legacy { outside, .. }, login, inventory, .. } = case;
     let database = observed.database.as_ref();
     let not_of = |owner: &str| {
         let owner = owner.to_owned();
@@ -66,20 +66,20 @@ fn before(observed: &Observed, legacy: &Legacy, login: &RoleFacts, inventory: &I
     let owner = database.map(|facts| facts.owner.clone()).unwrap_or_default();
     let public = inventory.public.as_ref().filter(|(owner, _)| owner != name);
     Before {
-        access: legacy.outside.access.iter().filter(not_of(&owner)).cloned().collect(),
+        access: outside.access.iter().filter(not_of(&owner)).cloned().collect(),
         owner,
         limit: database.map_or(-1, |facts| facts.connection_limit),
         attributes: login.shape.words(),
-        valid_until: legacy.outside.login.as_ref().and_then(|login| login.valid_until.clone()),
-        settings: legacy.outside.settings.clone(),
+        valid_until: outside.login.as_ref().and_then(|login| login.valid_until.clone()),
+        settings: outside.settings.clone(),
         login_settings: login.settings.clone(),
         local_settings: login.database_settings.clone(),
         public_owner: public.map(|(owner, _)| owner.clone()),
         public_access: public
             .map(|(owner, grants)| grants.iter().filter(not_of(owner)).cloned().collect())
             .unwrap_or_default(),
-        login_comment: legacy.outside.login.as_ref().and_then(|login| login.comment.clone()),
-        database_comment: legacy.outside.comment.clone(),
+        login_comment: outside.login.as_ref().and_then(|login| login.comment.clone()),
+        database_comment: outside.comment.clone(),
     }
 }
 
@@ -94,7 +94,8 @@ fn settings(login: &RoleFacts, database: &BTreeMap<String, String>) -> BTreeMap<
 
 /// Roles of others that may go on entering: those with rights of their own inside or on the database, and those that the caller
 /// names.
-fn guests(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> BTreeSet<RoleName> {
+fn guests(case: &Case<'_>, app: &App) -> BTreeSet<RoleName> {
+    let Case { adopt, observed, legacy, .. } = case;
     let apps = admission::roles_of_others(&app.name, observed);
     let owner = observed.database.as_ref().map(|facts| facts.owner.as_str()).unwrap_or_default();
     let residents = legacy.outside.residents.iter().filter(|resident| resident.enters).map(|resident| &resident.role);

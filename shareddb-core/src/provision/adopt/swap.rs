@@ -1,25 +1,20 @@
 //! The one transaction in which a hand-made app becomes ours: decided as what `create` would do to the world right after the
 //! login was renamed, so that nothing is left to do for the next one.
 
-use crate::adoption::Adopt;
 use crate::app::{App, Slot};
 use crate::mark::Progress;
 use crate::postgres::facts::{AbroadFacts, InsideFacts, Installed, RoleFacts};
 use crate::postgres::legacy::{EventTrigger, Inventory};
+use crate::provision::adopt::case::Case;
 use crate::provision::adopt::{Adoption, heir, heritage, refusals};
 use crate::provision::observed::Observed;
 use crate::provision::step::{Phase, Step};
 use crate::provision::{database_steps, role_steps};
 
-pub(super) fn steps(
-    app: &App,
-    adopt: &Adopt,
-    observed: &Observed,
-    login: &RoleFacts,
-    inventory: &Inventory,
-) -> Vec<Step> {
+pub(super) fn steps(app: &App, case: &Case<'_>) -> Vec<Step> {
+    let Case { adopt, observed, login, inventory, .. } = case;
     let (name, admin) = (app.login(Slot::One), observed.server.admin.as_str());
-    let after = after(app, observed, login, inventory);
+    let after = after(app, case);
     let mut steps = disabled_triggers(inventory, name.as_str());
     // As long as the login has its name: afterwards that is another role's.
     steps.extend(
@@ -67,7 +62,8 @@ fn within(step: Step) -> Step {
 }
 
 /// The world as it will be when the login has become the owner role, and nothing else has happened.
-fn after(app: &App, observed: &Observed, login: &RoleFacts, inventory: &Inventory) -> Observed {
+fn after(app: &App, case: &Case<'_>) -> Observed {
+    let Case { observed, login, inventory, .. } = *case;
     let (name, owner) = (app.login(Slot::One).as_str(), app.owner.as_str());
     let mut after = observed.clone();
     let ended = app.adopted.as_ref().is_some_and(|adopted| adopted.end_sessions);
