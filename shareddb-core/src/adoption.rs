@@ -56,6 +56,9 @@ pub struct Adopted {
     /// The port that the Secret names beside that host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// The second login was given a password.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub issued: bool,
     /// Sessions from before are to be ended until the adoption is through.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub end_sessions: bool,
@@ -176,6 +179,7 @@ mod tests {
             kept_keys: BTreeSet::new(),
             host: None,
             port: None,
+            issued: false,
             end_sessions: false,
             take_from: BTreeSet::new(),
             before: Before {

@@ -184,14 +184,22 @@ name_type! {
         for part in text.split('.') {
             check(part, "setting name", IDENTIFIER_MAX, '_')?;
         }
-        if MANAGED_SETTINGS.contains(&text) || text.ends_with("_preload_libraries") || text.starts_with("transaction_") {
+        if MANAGED_SETTINGS.contains(&text) || text.ends_with("_preload_libraries") {
             return Err(invalid("setting name", text, "shareddb sets this one itself, or it would lock the app out"));
         }
         Ok(())
     }
 }
 
-const MANAGED_SETTINGS: [&str; 4] = ["role", "session_authorization", "search_path", "is_superuser"];
+const MANAGED_SETTINGS: [&str; 7] = [
+    "role",
+    "session_authorization",
+    "search_path",
+    "is_superuser",
+    "transaction_isolation",
+    "transaction_read_only",
+    "transaction_deferrable",
+];
 
 /// A DNS label that starts with a letter.
 fn check_label(text: &str, what: &str, max: usize) -> Result<()> {

@@ -1,5 +1,7 @@
 //! The statements of an adoption and of its undoing, as text.
 
+use std::collections::BTreeMap;
+
 use crate::adoption::Grant;
 use crate::password::Verifier;
 use crate::postgres::legacy::{DefaultRight, ObjectKind, ObjectName};
@@ -39,14 +41,60 @@ pub(crate) fn strip_login(owner: &str, database: &str) -> [String; 3] {
     ]
 }
 
+pub(crate) fn own_public(owner: &str) -> String {
+    format!("ALTER SCHEMA public OWNER TO {}", identifier(owner))
+}
+
 pub(crate) fn own(object: &ObjectName, owner: &str) -> String {
     format!("ALTER {} {} OWNER TO {}", object.kind.keyword(), object.identity, identifier(owner))
 }
 
-/// Makes an object that of whoever types this.
-pub(crate) fn own_by_whoever_runs_this(object: &ObjectName) -> String {
-    format!("ALTER {} {} OWNER TO CURRENT_USER", object.kind.keyword(), object.identity)
+/// Takes code from its owner. It must not come to run with the rights of whoever has it then.
+pub(crate) fn confiscate(object: &ObjectName, owner: &Owner<'_>) -> Vec<String> {
+    let confine = format!("ALTER ROUTINE {} SECURITY INVOKER", object.identity);
+    let owner = match owner {
+        Owner::Role(name) => identifier(name),
+        Owner::WhoeverRunsThis => "CURRENT_USER".to_owned(),
+    };
+    let own = format!("ALTER {} {} OWNER TO {owner}", object.kind.keyword(), object.identity);
+    (object.kind == ObjectKind::Routine).then_some(confine).into_iter().chain([own]).collect()
 }
+
+/// Who is to have objects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Owner<'a> {
+    Role(&'a str),
+    WhoeverRunsThis,
+}
+
+/// Names are found in the system's own schema first, wherever this is typed.
+pub(crate) const PIN: &str = "SET LOCAL search_path = pg_catalog, pg_temp";
+
+/// Fails when one of these objects is not the owner's: statements before it went by names, and whoever may rename things can
+/// have given a name to another object. The error is that of a text which is no number.
+pub(crate) fn check_owner<'a>(objects: impl IntoIterator<Item = &'a ObjectName>, owner: &Owner<'_>) -> String {
+    let owner = match owner {
+        Owner::Role(name) => literal(name),
+        Owner::WhoeverRunsThis => "current_user".to_owned(),
+    };
+    let mut places: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    let mut count = 0;
+    for object in objects {
+        places.entry(object.kind.catalog()).or_default().push(object.oid.to_string());
+        count += 1;
+    }
+    let owned = places.into_iter().map(|((catalog, column), oids)| {
+        let oids = oids.join(", ");
+        format!("SELECT o.oid FROM {catalog} o JOIN pg_roles r ON r.oid = {column} WHERE r.rolname = {owner} AND o.oid IN ({oids})")
+    });
+    format!(
+        "SELECT format('another object has the name of %s of these by now', {count} - count(*))::int FROM ({}) owned HAVING count(*) <> {count}",
+        owned.collect::<Vec<_>>().join(" UNION ALL ")
+    )
+}
+
+/// What the error of [`check_owner`] is.
+pub(crate) const NOT_A_NUMBER: &str = "22P02";
 
 /// Hands an object over; what it hides from others stays hidden from its new owner, where that is asked for.
 pub(crate) fn take(object: &ObjectName, owner: &str, force_row_security: bool) -> Vec<String> {

@@ -159,7 +159,8 @@ pub(crate) async fn database(
                WHERE setdatabase = d.oid AND setrole = 0), \
          ARRAY(SELECT DISTINCT a.usename::text FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid \
                WHERE a.datid = d.oid AND {}), \
-         ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1) \
+         ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = d.datname ORDER BY 1), \
+         coalesce((to_jsonb(d) ->> 'dathasloginevt')::bool, false) \
          FROM pg_database d WHERE datname = $1",
         statements::is_stranger("$2", "$3")
     );
@@ -187,6 +188,7 @@ pub(crate) async fn database(
         settings: row.get::<_, Vec<String>>(4).into_iter().collect(),
         strangers: row.get::<_, Vec<String>>(5).into_iter().collect(),
         prepared: row.get(6),
+        login_trigger: row.get(7),
     };
     for row in access {
         let (grantee, right): (String, String) = (row.get(0), row.get(1));
@@ -296,20 +298,34 @@ pub(crate) async fn inside(session: &AdminSession, app: &App) -> Result<InsideFa
 /// `PermissionDenied` for one that the admin may not set.
 pub(crate) async fn check_settings(
     session: &AdminSession,
-    admin: &str,
+    server: &ServerFacts,
     settings: &BTreeMap<SettingName, String>,
 ) -> Result<()> {
+    let storable = if server.superuser {
+        "true"
+    } else {
+        "EXISTS (SELECT FROM pg_settings WHERE lower(name) = $1) OR has_parameter_privilege($1, 'SET')"
+    };
     // A local change ends with the statement's own transaction. Old names, such as sort_mem, are taken by SET and listed
     // nowhere; what is stored has the present one.
-    let sql =
-        "SELECT set_config($1, $2, true), $1 LIKE '%.%' OR EXISTS (SELECT FROM pg_settings WHERE lower(name) = $1)";
+    let sql = format!(
+        "SELECT set_config($1, $2, true), $1 LIKE '%.%' OR EXISTS (SELECT FROM pg_settings WHERE lower(name) = $1), {storable}"
+    );
+    let forbidden = |name: &str| {
+        let statement = statements::grant_setting(name, &server.admin);
+        Error::permission_denied("setting_forbidden", format!("the admin may not set {name}"))
+            .with_hint(format!("as a superuser: {statement}"))
+    };
     for (name, value) in settings {
         let name = name.as_str();
         let refused = |message| {
             Error::invalid_input("setting_invalid", message)
                 .with_hint("`SELECT name, short_desc FROM pg_settings` lists what there is")
         };
-        match session.read("try a setting", sql, &[(&name, Type::TEXT), (value, Type::TEXT)]).await {
+        match session.read("try a setting", &sql, &[(&name, Type::TEXT), (value, Type::TEXT)]).await {
+            Ok(rows) if rows.first().is_some_and(|row| row.get(1) && !row.get::<_, bool>(2)) => {
+                return Err(forbidden(name));
+            }
             Ok(rows) if rows.first().is_some_and(|row| row.get(1)) => {}
             Ok(_) => {
                 return Err(refused(format!(
@@ -319,9 +335,7 @@ pub(crate) async fn check_settings(
             // The server is gone, which says nothing about the setting.
             Err(error) if error.is_retryable() => return Err(error),
             Err(error) if error.code() == "permission_denied" => {
-                return Err(Error::permission_denied("setting_forbidden", format!("the admin may not set {name}"))
-                    .with_hint(format!("as a superuser: {}", statements::grant_setting(name, admin)))
-                    .with_source(error));
+                return Err(forbidden(name).with_source(error));
             }
             Err(error) => {
                 return Err(refused(format!("the server does not accept {name} = {value:?}")).with_source(error));

@@ -182,6 +182,8 @@ pub(crate) struct DatabaseFacts {
     pub(crate) settings: BTreeSet<String>,
     /// Roles of others with a session in it right now.
     pub(crate) strangers: BTreeSet<String>,
+    /// It runs an event trigger at each login, or did until a moment ago (17 and newer).
+    pub(crate) login_trigger: bool,
     /// Prepared transactions in it.
     pub(crate) prepared: Vec<String>,
 }
@@ -214,6 +216,7 @@ impl DatabaseFacts {
             access: [(String::new(), BTreeSet::from(["CONNECT".to_owned(), "TEMPORARY".to_owned()]))].into(),
             settings: BTreeSet::new(),
             strangers: BTreeSet::new(),
+            login_trigger: false,
             prepared: Vec::new(),
         }
     }

@@ -119,7 +119,7 @@ const RESIDENTS: &str = "SELECT r.rolname::text, count(*) FILTER (WHERE s.deptyp
      GROUP BY r.oid, r.rolname, d.oid ORDER BY 1";
 
 const PUBLIC_ONLY: &str = "SELECT r.rolname::text FROM pg_roles r, pg_database d \
-     WHERE d.datname = $2 AND r.rolcanlogin AND NOT r.rolsuper AND r.rolname <> $1 AND NOT r.rolname = ANY ($3) \
+     WHERE d.datname = $2 AND r.rolcanlogin AND NOT r.rolsuper AND r.rolname <> $1 AND r.rolname <> current_user AND NOT r.rolname = ANY ($3) \
      AND has_database_privilege(r.oid, d.oid, 'CONNECT') \
      AND NOT EXISTS (SELECT FROM aclexplode(d.datacl) a WHERE a.grantee NOT IN (0, d.datdba) \
            AND a.privilege_type = 'CONNECT' AND pg_has_role(r.oid, a.grantee, 'USAGE')) \
@@ -161,7 +161,7 @@ pub(crate) async fn inside(session: &AdminSession, role: &str, version: ServerVe
     let (policies_sql, users_sql) = (naming(POLICIES), naming(NAME_USERS));
     let ((objects, triggers, policies, users), (schemas, rights, public, subscriptions)) = try_join(
         try_join4(
-            session.read("list the objects", &objects, &[(&multiranges, Type::BOOL)]),
+            session.read("list the objects", &objects, &[(&multiranges, Type::BOOL), (&role, Type::TEXT)]),
             session.read("list event triggers", EVENT_TRIGGERS, &[]),
             session.read("look for policies on names", &policies_sql, &[]),
             session.read("look for uses of role names", &users_sql, &parameter),
@@ -221,13 +221,15 @@ const OBJECTS: &str = "WITH o(classid, objid, owner) AS ( \
              AND (p.deptype = 'i' OR p.deptype = 'a' AND o.classid = 'pg_class'::regclass AND p.refobjsubid > 0)), \
        coalesce(c.relrowsecurity AND NOT c.relforcerowsecurity, false), coalesce(f.prosecdef, false), \
        coalesce(NOT l.lanpltrusted AND l.lanname <> 'sql' AND f.prokind <> 'a', false), \
-       EXISTS (SELECT FROM pg_event_trigger e WHERE o.classid = 'pg_proc'::regclass AND e.evtfoid = o.objid), coalesce(b.puballtables OR {of_schemas}, false) \
+       EXISTS (SELECT FROM pg_event_trigger e WHERE o.classid = 'pg_proc'::regclass AND e.evtfoid = o.objid), coalesce(b.puballtables OR {of_schemas}, false), o.objid, \
+       o.classid = 'pg_namespace'::regclass AND has_schema_privilege($2::name, o.objid, 'CREATE') \
      FROM o CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, 0) i LEFT JOIN pg_roles r ON r.oid = o.owner \
        LEFT JOIN pg_class c ON o.classid = 'pg_class'::regclass AND c.oid = o.objid \
        LEFT JOIN pg_type t ON o.classid = 'pg_type'::regclass AND t.oid = o.objid \
        LEFT JOIN pg_proc f ON o.classid = 'pg_proc'::regclass AND f.oid = o.objid LEFT JOIN pg_language l ON l.oid = f.prolang \
        LEFT JOIN pg_publication b ON o.classid = 'pg_publication'::regclass AND b.oid = o.objid \
      WHERE (o.objid >= 16384 OR o.classid = 'pg_largeobject'::regclass OR o.classid = 'pg_namespace'::regclass AND i.identity = 'public') AND coalesce(i.schema, '') !~ '^pg_(toast|temp)' \
+       AND i.identity IS NOT NULL \
      ORDER BY 1, 2";
 
 /// Publications of whole schemas, which 14 does not have.
@@ -244,16 +246,16 @@ const EVENT_TRIGGERS: &str = "SELECT evtname::text, evtenabled <> 'D', pg_get_us
 const NAMES: &str = r"'\{(SQLVALUEFUNCTION :op (9|10|11|12)|FUNCEXPR :funcid (710|745|746)) '";
 
 const POLICIES: &str = r"SELECT i.identity, p.polname::text FROM pg_policy p, pg_identify_object('pg_class'::regclass, polrelid, 0) i
-     WHERE concat(polqual, polwithcheck) ~ {names} ORDER BY 1, 2";
+     WHERE i.identity IS NOT NULL AND concat(polqual, polwithcheck) ~ {names} ORDER BY 1, 2";
 
-const NAME_USERS: &str = r"SELECT i.type || ' ' || i.identity FROM pg_proc p, pg_identify_object('pg_proc'::regclass, p.oid, 0) i
+const NAME_USERS: &str = r"SELECT found FROM (SELECT i.type || ' ' || i.identity AS found FROM pg_proc p, pg_identify_object('pg_proc'::regclass, p.oid, 0) i
      WHERE p.oid >= 16384 AND (prosrc ~* '\m(current_user|session_user|current_role|getpgusername)\M' OR strpos(prosrc, $1) > 0 OR prosqlbody::text ~ {names})
        AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_proc'::regclass AND x.objid = p.oid AND x.deptype = 'e')
      UNION ALL SELECT i.type || ' ' || i.identity FROM pg_attrdef a, pg_identify_object('pg_attrdef'::regclass, a.oid, 0) i
      WHERE adbin::text ~ {names}
      UNION ALL SELECT i.type || ' ' || i.identity FROM pg_class c, pg_identify_object('pg_class'::regclass, c.oid, 0) i
      WHERE c.oid >= 16384 AND relkind IN ('v', 'm')
-       AND EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND ev_action::text ~ {names}) ORDER BY 1";
+       AND EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND ev_action::text ~ {names})) users WHERE found IS NOT NULL ORDER BY 1";
 
 const DEFAULT_RIGHTS: &str = "SELECT DISTINCT pg_get_userbyid(d.defaclrole)::text, n.nspname::text, \
      CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' WHEN 'T' THEN 'TYPES' \
@@ -274,7 +276,7 @@ fn object(row: &Row) -> Result<Object> {
     let kind = ObjectKind::of(&kind)
         .ok_or_else(|| Error::failed("server_error", format!("the server lists {kind} {identity}, an unknown kind")))?;
     Ok(Object {
-        name: ObjectName { kind, identity },
+        name: ObjectName { kind, identity, oid: row.get(12) },
         schema: row.get(2),
         owner: row.get(3),
         of_admin: row.get(4),
@@ -285,6 +287,7 @@ fn object(row: &Row) -> Result<Object> {
         untrusted: row.get(9),
         of_trigger: row.get(10),
         all_tables: row.get(11),
+        creatable: row.get(13),
     })
 }
 

@@ -146,6 +146,8 @@ pub(crate) struct Object {
     pub(crate) of_trigger: bool,
     /// A publication of all tables, of the database or of schemas.
     pub(crate) all_tables: bool,
+    /// A schema in which the app's role may create.
+    pub(crate) creatable: bool,
 }
 
 /// An event trigger.
@@ -175,6 +177,8 @@ pub struct ObjectName {
     pub kind: ObjectKind,
     /// Its qualified and quoted name, with its arguments where it has any.
     pub identity: String,
+    /// Its identity, which a name is not: whoever may rename things can give the name to another one.
+    pub oid: u32,
 }
 
 impl fmt::Display for ObjectName {
@@ -262,5 +266,35 @@ impl ObjectKind {
     /// Whether it changes hands in a transaction of its own: programs use it all the time. Schemas go before what is in them.
     pub(crate) fn is_alone(self) -> bool {
         matches!(self, Self::Schema | Self::Table | Self::ForeignTable | Self::Sequence)
+    }
+}
+
+impl ObjectKind {
+    /// The catalog that it is in, and the column that says whose it is.
+    pub(crate) fn catalog(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Schema => ("pg_namespace", "nspowner"),
+            Self::Table | Self::ForeignTable | Self::Sequence | Self::View | Self::MaterializedView => {
+                ("pg_class", "relowner")
+            }
+            Self::Type => ("pg_type", "typowner"),
+            Self::Routine => ("pg_proc", "proowner"),
+            Self::Operator => ("pg_operator", "oprowner"),
+            Self::OperatorClass => ("pg_opclass", "opcowner"),
+            Self::OperatorFamily => ("pg_opfamily", "opfowner"),
+            Self::Collation => ("pg_collation", "collowner"),
+            Self::Conversion => ("pg_conversion", "conowner"),
+            Self::TextSearchConfiguration => ("pg_ts_config", "cfgowner"),
+            Self::TextSearchDictionary => ("pg_ts_dict", "dictowner"),
+            Self::Statistics => ("pg_statistic_ext", "stxowner"),
+            Self::Publication => ("pg_publication", "pubowner"),
+            Self::LargeObject => ("pg_largeobject_metadata", "lomowner"),
+            Self::Language => ("pg_language", "lanowner"),
+            Self::Extension => ("pg_extension", "extowner"),
+            Self::ForeignDataWrapper => ("pg_foreign_data_wrapper", "fdwowner"),
+            Self::ForeignServer => ("pg_foreign_server", "srvowner"),
+            Self::EventTrigger => ("pg_event_trigger", "evtowner"),
+            Self::Subscription => ("pg_subscription", "subowner"),
+        }
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn grant_temporary<'a>(database: &str, roles: impl IntoIterator<Item 
 
 /// Gives an admin who is no superuser what it needs to look after roles that others have made.
 pub(crate) fn grant_administration<'a>(roles: impl IntoIterator<Item = &'a str>, admin: &str) -> String {
-    format!("GRANT {} TO {} WITH ADMIN OPTION", identifiers(roles), identifier(admin))
+    format!("GRANT {} TO {} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", identifiers(roles), identifier(admin))
 }
 
 /// Lets an admin who is no superuser act as a role, and have none of its rights otherwise: what it reads by mistake is
@@ -103,6 +103,10 @@ pub(crate) fn extension_schema_by_superuser(schema: &str, owner: &str, admin: &s
     let [create, grant] = create_extension_schema(schema, owner);
     [format!("{create} AUTHORIZATION {}", identifier(admin)), grant]
 }
+
+/// The event triggers that a login sets off.
+pub(crate) const LOGIN_TRIGGERS: &str =
+    "SELECT evtname FROM pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D'";
 
 /// Takes from roles every right in the session's database, and what they own there.
 pub(crate) fn drop_owned<'a>(roles: impl IntoIterator<Item = &'a str>) -> String {

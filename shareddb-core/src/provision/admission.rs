@@ -24,6 +24,7 @@ pub(crate) fn check(spec: &AppSpec, app: &App, record: Option<&Mark>, observed: 
     check_secret(app, observed)?;
     check_extensions(app, observed)?;
     reach::check(app, observed)?;
+    reach::check_entry(app, observed)?;
     if spec.allow_overcommit || record.is_some_and(|mark| mark.connections >= app.connections) {
         return Ok(());
     }

@@ -22,15 +22,16 @@ mod undo;
 #[cfg(test)]
 mod scenarios;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::adoption::Adopt;
 use crate::app::{App, AppSpec, DEFAULT_CONNECTIONS, Slot};
 use crate::error::{Error, Result};
 use crate::mark::Mark;
+use crate::names::SettingName;
 use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
 use crate::postgres::legacy::{FoundSecret, Legacy};
-use crate::postgres::sql::escaped;
+use crate::postgres::sql::{escaped, parse_identifier_list};
 use crate::provision::credential::Credential;
 use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
@@ -40,6 +41,7 @@ use crate::provision::reach::{Parted, part};
 use crate::provision::step::{PasswordSource, Step};
 use crate::provision::walls;
 
+pub(crate) use crate::postgres::adopt_statements::PIN;
 use case::Case;
 pub use change::Adoption;
 pub(crate) use heritage::{DATABASE_OWNER, listed};
@@ -65,9 +67,10 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
         return Err(Error::failed("internal", "a finding was overlooked"));
     };
     let case = Case { spec, adopt, observed, legacy, login, inventory };
-    let app = record::recorded(&case, record::with_own_ways(&case, app));
+    let mut app = record::recorded(&case, record::with_own_ways(&case, app));
 
     let credential = credential(login, &legacy.secret);
+    plan::note_issue(&mut app, &credential);
     let (walls, mut gaps, open) = walls(spec, &app, observed);
     // While the lock over what all apps share is still held.
     let mut changes = walls;
@@ -118,7 +121,14 @@ pub(crate) fn rest(app: &App, record: Option<&Mark>, observed: &Observed) -> Vec
     let mut steps: Vec<Step> = sessions(app, observed, false).into_iter().collect();
     if let Some(inventory) = &observed.inventory {
         let take_from = app.adopted.iter().flat_map(|adopted| adopted.take_from.iter().cloned()).collect();
-        steps.extend(heritage::late_schemas(inventory, app, app.owner.as_str(), &take_from));
+        let of_extensions = |name: &str| {
+            let installed = observed.inside.iter().flat_map(|inside| inside.extensions.values());
+            installed.into_iter().any(|extension| parse_identifier_list(name) == [extension.schema.as_str()])
+        };
+        let late = heritage::late_schemas(inventory, app.owner.as_str(), &take_from);
+        steps.extend(
+            late.filter(|object| !of_extensions(&object.name.identity)).map(|schema| heritage::take(schema, app)),
+        );
         steps.extend(heritage::taken(inventory, app, app.owner.as_str(), &take_from));
         steps.extend(heritage::default_rights(inventory, app));
     }
@@ -174,6 +184,14 @@ fn notices(app: &App, case: &Case<'_>) -> Vec<String> {
     tell((login.sessions > 0).then(|| {
         format!("{} sessions of {name} go on as {}, by that name, until they reconnect", login.sessions, app.owner)
     }));
+    let settings = [&outside.settings, &login.settings, &login.database_settings].into_iter().flat_map(BTreeMap::keys);
+    // The search path has its own way, and the role is what shareddb sets.
+    let lost = settings.filter(|name| !["search_path", "role"].contains(&name.as_str()));
+    let lost: BTreeSet<&String> = lost.filter(|name| name.parse::<SettingName>().is_err()).collect();
+    tell(
+        listed(lost.into_iter().map(|name| escaped(name)))
+            .map(|list| format!("these settings are of a kind that no app can have, and end: {list}")),
+    );
     tell(
         listed(prepared.iter().map(|gid| escaped(gid)))
             .map(|list| format!("prepared transactions survive this: {list}")),

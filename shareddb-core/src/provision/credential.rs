@@ -39,18 +39,24 @@ pub(crate) fn choose(app: &App, observed: &Observed) -> Credential {
 }
 
 /// The login without sessions, so that running programs stay connected. Without any sessions, the one that the damaged
-/// Secret does not name; without a Secret the first, as in a create that was interrupted.
+/// Secret does not name; without a Secret the first, as in a create that was interrupted. Programs may have the password of an
+/// adopted login by hand: there the second comes first, as long as nobody has it or it is idle and no Secret names it.
 fn idle(app: &App, observed: &Observed, named: Option<Slot>) -> Slot {
-    let sessions = |slot| observed.roles.get(app.login(slot).as_str()).map_or(0, |facts: &RoleFacts| facts.sessions);
-    let (one, two) = (sessions(Slot::One), sessions(Slot::Two));
-    // Programs may have the password of an adopted login by hand; nobody has one of a login that never had any.
-    let unissued = observed.roles.get(app.login(Slot::Two).as_str()).is_some_and(|facts| !facts.has_password);
-    if app.adopted.is_some() && unissued {
-        return Slot::Two;
+    let facts = |role: &str| observed.roles.get(role);
+    let sessions = |role: &str| facts(role).map_or(0, |facts: &RoleFacts| facts.sessions);
+    let (one, two) = (sessions(app.login(Slot::One).as_str()), sessions(app.login(Slot::Two).as_str()));
+    if let Some(adopted) = &app.adopted {
+        let second = facts(app.login(Slot::Two).as_str());
+        let may_be_known =
+            |second: &RoleFacts| if observed.server.superuser { second.has_password } else { adopted.issued };
+        if second.is_some_and(|second| !may_be_known(second)) || named.is_none() && two == 0 {
+            return Slot::Two;
+        }
     }
-    match (one, two) {
+    // Sessions from before an adoption bear the owner role's name.
+    match (one + sessions(app.owner.as_str()), two) {
         (0, 0) => named.map_or(Slot::One, Slot::other),
-        _ if one <= two => Slot::One,
+        (one, two) if one <= two => Slot::One,
         _ => Slot::Two,
     }
 }

@@ -108,7 +108,7 @@ pub(crate) async fn observe_app(
     };
     observed.available = extensions::available(session, &wanted).await?;
     if record.is_none_or(|mark| mark.settings != app.settings) {
-        catalog::check_settings(session, &observed.server.admin, &app.settings).await?;
+        catalog::check_settings(session, &observed.server, &app.settings).await?;
     }
 
     if let Some(trace) = trace {
@@ -130,7 +130,9 @@ async fn inside(
     observed: &Observed,
     adopting: bool,
 ) -> Result<(Option<InsideFacts>, Option<Box<Inventory>>)> {
-    let admitted = |facts: &DatabaseFacts| observed.server.superuser || facts.owner == observed.server.admin;
+    let admitted = |facts: &DatabaseFacts| {
+        observed.server.superuser || facts.owner == observed.server.admin && !facts.login_trigger
+    };
     let enterable = |facts: &DatabaseFacts| facts.allows_connections && !facts.invalid && admitted(facts);
     if !(observed.owns_database(app) && observed.database.as_ref().is_some_and(enterable)) {
         return Ok((None, None));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::app::{App, AppSpec};
+use crate::app::{App, AppSpec, Slot};
 use crate::error::Result;
 use crate::mark::{Mark, Progress};
 use crate::postgres::marks::Bearer;
@@ -64,7 +64,9 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     if let (None, Some(adopt), Some(legacy)) = (record, &spec.adopt, &observed.legacy) {
         return adopt::plan(spec, adopt, observed, legacy);
     }
-    let app = App::derive(spec, &observed.environment, record)?;
+    let mut app = App::derive(spec, &observed.environment, record)?;
+    let credential = credential::choose(&app, observed);
+    note_issue(&mut app, &credential);
     admission::check(spec, &app, record, observed)?;
 
     let (mut changes, mut gaps) = walls::steps(spec, observed);
@@ -82,7 +84,6 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
     let settled = left.map_or_else(|| app.mark(), |progress| app.mark().while_in(progress));
     let whole = record == Some(&settled) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
-    let credential = credential::choose(&app, observed);
     let password = password_steps(&app, &credential);
     let publish = publish_step(&app, observed, &credential);
     let mut steps = Vec::new();
@@ -104,6 +105,13 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
         steps,
         partial,
     })
+}
+
+/// Of an adopted app it is recorded when its second login is issued: then it cannot be given back any more.
+pub(crate) fn note_issue(app: &mut App, credential: &Credential) {
+    if let Some(adopted) = &mut app.adopted {
+        adopted.issued |= credential.slot == Slot::Two && credential.set_password;
+    }
 }
 
 fn notices(app: &App, record: Option<&Mark>, observed: &Observed, partial: bool) -> Vec<String> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::connection::{ConnectionConfig, Session};
 use crate::error::{Error, Result};
+use crate::password;
 use crate::postgres::catalog::PROOF;
 use crate::postgres::statements as sql;
 
@@ -79,6 +80,24 @@ pub(crate) async fn accepts(config: &ConnectionConfig) -> Result<bool> {
         Err(error) if is_wrong_password(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the server asks for a password at all, from here: one that nobody has is tried.
+///
+/// # Errors
+/// Whatever leaves that open.
+pub(crate) async fn is_asked(config: &ConnectionConfig) -> Result<bool> {
+    let wrong = password::generate()?;
+    Ok(!accepts(&config.clone().with_password(wrong)).await?)
+}
+
+/// The error when it does not: then nothing can be known of a password.
+pub(crate) fn not_asked(login: &str) -> Error {
+    Error::refused(
+        "password_not_asked",
+        format!("the server asks {login} for no password from here, so that none can be proven"),
+    )
+    .with_hint("let a rule of pg_hba.conf ask for it (scram-sha-256 instead of trust), or adopt as a superuser")
 }
 
 /// Whether a login failed because of the password. A server that has a rule against it says no more than that.

@@ -78,7 +78,7 @@ pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> Parted {
 /// All objects that only a superuser hands over, in one statement to type.
 fn of_objects(app: &App, observed: &Observed, steps: &[Step]) -> Gap {
     let script = Script::of_superuser(app, &observed.server);
-    let statements: Vec<String> = steps.iter().flat_map(|step| script.statements(step)).collect();
+    let statements: Vec<String> = [adopt::PIN.to_owned()].into_iter().chain(script.taking(steps)).collect();
     let names = adopt::listed(steps.iter().map(ToString::to_string)).unwrap_or_default();
     let admin = &observed.server.admin;
     Gap {
@@ -190,6 +190,25 @@ pub(crate) fn check(app: &App, observed: &Observed) -> Result<()> {
         ),
         _ => Ok(()),
     }
+}
+
+/// Whether the admin may go into the app's database at all: what runs at a login there runs with the admin's rights. A superuser's
+/// session does without.
+///
+/// # Errors
+/// `Refused` with what ends it.
+pub(crate) fn check_entry(app: &App, observed: &Observed) -> Result<()> {
+    let enters = observed.server.superuser || !observed.database.as_ref().is_some_and(|facts| facts.login_trigger);
+    if enters {
+        return Ok(());
+    }
+    let message =
+        format!("database {} runs an event trigger at each login, with the rights of whoever logs in", app.database);
+    Err(Error::refused("login_trigger", message).with_hint(format!(
+        "as a superuser, in database {}: ALTER EVENT TRIGGER … DISABLE for each that {} lists; after the next login of anybody it counts no more",
+        app.database,
+        statements::LOGIN_TRIGGERS
+    )))
 }
 
 /// Whether everything of the app's that a drop takes is within reach: what is elsewhere has to be gone before its data are.

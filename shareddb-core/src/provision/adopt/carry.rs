@@ -9,7 +9,7 @@ use crate::postgres::adopt_statements as sql;
 use crate::postgres::legacy::ObjectName;
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements;
-use crate::provision::adopt::Adoption;
+use crate::provision::adopt::{Adoption, script};
 use crate::provision::execute::{self, Execution};
 use crate::provision::proof;
 use crate::provision::script::Script;
@@ -52,7 +52,8 @@ impl Execution<'_> {
                 carried = self.locked_password(session, login).await?;
             }
         }
-        Ok(())
+        let checks: Vec<String> = script::checks(steps).collect();
+        session.run_all(what, &checks).await.map_err(replaced)
     }
 
     /// The identity of the login that was looked at.
@@ -80,7 +81,11 @@ impl Execution<'_> {
         check_identity(login, self.login_oid(), session.value(what, &sql::identity(login.as_str())).await?)?;
         // What cannot be read is made anew, if it still opens the door: until the commit others see the login as it was.
         let password = self.password()?;
-        if !proof::accepts(&self.app_config(login, password.clone())).await? {
+        let config = self.app_config(login, password.clone());
+        if !proof::is_asked(&config).await? {
+            return Err(proof::not_asked(login.as_str()));
+        }
+        if !proof::accepts(&config).await? {
             let message = format!("login {login} has another password than a moment ago");
             return Err(Error::conflict("concurrent_change", message).with_hint("nothing was changed; run it again"));
         }
@@ -93,13 +98,13 @@ impl Execution<'_> {
         for lot in steps.chunks(LOT) {
             let objects: Vec<&ObjectName> = lot.iter().filter_map(object).collect();
             let script = Script::of_admin(self.app, &self.observation.observed.server);
-            let taking = script.taking(lot.iter().flat_map(|step| script.statements(step)).collect());
-            let statements: Vec<String> = [sql::TAKE_LOCK_TIMEOUT.to_owned()].into_iter().chain(taking).collect();
+            let statements: Vec<String> =
+                [sql::TAKE_LOCK_TIMEOUT.to_owned()].into_iter().chain(script.taking(lot)).collect();
             let what = execute::what(lot);
             let session = self.inside().await?;
             while let Err(error) = session.run_transaction(&what, &statements).await {
                 if !matches!(error, Error::Timeout(_)) && error.code() != "concurrent_change" {
-                    return Err(error);
+                    return Err(replaced(error));
                 }
                 if Instant::now() > deadline {
                     return Err(blocked(session, &objects, error).await);
@@ -109,6 +114,19 @@ impl Execution<'_> {
         }
         Ok(())
     }
+}
+
+/// The error when a name stands for another object than it did: nothing has changed hands.
+fn replaced(error: Error) -> Error {
+    if error.sqlstate() != Some(sql::NOT_A_NUMBER) {
+        return error;
+    }
+    Error::conflict(
+        "objects_replaced",
+        "an object that was to change hands has been replaced by another one of its name",
+    )
+    .with_hint("somebody renames or makes objects meanwhile; run it again, and look at what is listed")
+    .with_source(error)
 }
 
 fn object(step: &Step) -> Option<&ObjectName> {

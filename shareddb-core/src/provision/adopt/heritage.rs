@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::app::App;
+use crate::app::{App, EXTENSION_SCHEMA};
 use crate::names::RoleName;
 use crate::postgres::legacy::{Inventory, Object, ObjectKind};
 use crate::postgres::sql::escaped;
@@ -35,7 +35,8 @@ pub(super) fn fate(object: &Object, app_role: &str, take_from: &BTreeSet<RoleNam
     );
     // ALTER EXTENSION knows no OWNER.
     let extension = object.name.kind == ObjectKind::Extension;
-    let infrastructure = extension || object.name.kind == ObjectKind::ForeignServer;
+    let extensions = object.name.kind == ObjectKind::Schema && object.name.identity == EXTENSION_SCHEMA;
+    let infrastructure = extension || extensions || object.name.kind == ObjectKind::ForeignServer;
     let taken = take_from.iter().any(|role| role.as_str() == object.owner);
     if object.in_extension || object.follows || object.owner == DATABASE_OWNER {
         Fate::Silent
@@ -111,19 +112,17 @@ pub(crate) fn taken(inventory: &Inventory, app: &App, app_role: &str, take_from:
     alone.into_iter().chain(together).map(|object| take(object, app)).collect()
 }
 
-/// Schemas that the swap has left to somebody else, before what is in them.
-pub(super) fn late_schemas(
-    inventory: &Inventory,
-    app: &App,
-    app_role: &str,
-    take_from: &BTreeSet<RoleName>,
-) -> Vec<Step> {
+/// Schemas that the swap has left to somebody else.
+pub(super) fn late_schemas<'a>(
+    inventory: &'a Inventory,
+    app_role: &'a str,
+    take_from: &'a BTreeSet<RoleName>,
+) -> impl Iterator<Item = &'a Object> {
     let objects = with_fate(inventory, app_role, take_from, Fate::ToOwner);
-    let schemas = objects.into_iter().filter(|object| object.name.kind == ObjectKind::Schema && !is_public(object));
-    schemas.map(|object| take(object, app)).collect()
+    objects.into_iter().filter(|object| object.name.kind == ObjectKind::Schema && !is_public(object))
 }
 
-fn take(object: &Object, app: &App) -> Step {
+pub(super) fn take(object: &Object, app: &App) -> Step {
     let (object, force_row_security) = (object.name.clone(), object.unforced);
     Step::Adopt(Adoption::Take { object, owner: app.owner.clone(), force_row_security })
 }
@@ -188,7 +187,7 @@ mod tests {
 
     fn object(kind: ObjectKind, owner: &str) -> Object {
         Object {
-            name: ObjectName { kind, identity: "public.x".into() },
+            name: ObjectName { kind, identity: "public.x".into(), oid: 1 },
             schema: "public".into(),
             owner: owner.into(),
             of_admin: owner == "postgres",
@@ -199,6 +198,7 @@ mod tests {
             untrusted: false,
             of_trigger: false,
             all_tables: false,
+            creatable: false,
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn what_reads_with_its_owners_rights_changes_hands_last() {
         let named = |kind, identity: &str, definer| Object {
-            name: ObjectName { kind, identity: identity.into() },
+            name: ObjectName { kind, identity: identity.into(), oid: 1 },
             definer,
             ..object(kind, "postgres")
         };

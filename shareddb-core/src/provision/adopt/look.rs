@@ -116,6 +116,7 @@ impl Trace {
         }
         let config = server.app_config(app, login, password.clone()).with_application_name(PROOF);
         match config.connect().await {
+            Ok(_) if !proof::is_asked(&config).await? => Err(proof::not_asked(login.as_str())),
             Ok(session) => {
                 let row = session.query_one("SHOW search_path", &[]).await;
                 let row = row.map_err(|source| Error::from_postgres("cannot read the app's search path", source))?;
@@ -159,7 +160,9 @@ impl Trace {
 
 /// Settings of a database reach the admin's session, too; what would be loaded into it cannot be overridden.
 fn may_enter(app: &App, observed: &Observed, outside: &Outside) -> bool {
-    let admitted = |facts: &DatabaseFacts| observed.server.superuser || facts.owner == observed.server.admin;
+    let admitted = |facts: &DatabaseFacts| {
+        observed.server.superuser || facts.owner == observed.server.admin && !facts.login_trigger
+    };
     let open = |facts: &DatabaseFacts| facts.allows_connections && !facts.template && !facts.invalid;
     observed.database.as_ref().is_some_and(|facts| open(facts) && admitted(facts))
         && observed.marks.on(Bearer::Database, app.database.as_str()).is_none()

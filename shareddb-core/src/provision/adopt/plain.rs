@@ -3,6 +3,7 @@
 
 use crate::adoption::Adopt;
 use crate::app::{App, Slot};
+use crate::postgres::adopt_statements::Owner;
 use crate::postgres::facts::{RoleShape, ServerFacts};
 use crate::postgres::legacy::{FoundSecret, Inventory, Legacy, Object, ObjectName};
 use crate::postgres::{adopt_statements as sql, statements};
@@ -10,6 +11,7 @@ use crate::provision::adopt::finding::Finding;
 use crate::provision::adopt::heritage::{self, Fate};
 use crate::provision::adopt::refusals;
 use crate::provision::observed::Observed;
+use crate::provision::reach;
 
 /// Each with the statement by which a superuser cures it.
 pub(super) fn findings(adopt: &Adopt, app: &App, observed: &Observed, legacy: &Legacy) -> Vec<Finding> {
@@ -35,6 +37,7 @@ pub(super) fn findings(adopt: &Adopt, app: &App, observed: &Observed, legacy: &L
         let message = format!("database {database} belongs to {owner}, and {admin} is no superuser");
         beyond("database_out_of_reach", message, statements::own_database(database, admin));
     }
+    found.extend(reach::check_entry(app, observed).err().map(|error| Finding::of(&error)));
     if let Ok(inventory) = &legacy.inside {
         found.extend(privileged(adopt, app, inventory));
     }
@@ -62,7 +65,10 @@ fn privileged(adopt: &Adopt, app: &App, inventory: &Inventory) -> Option<Finding
     let taken = |object: &&Object| heritage::fate(object, login, &adopt.take_from) == Fate::ToAdmin;
     let names: Vec<&ObjectName> = inventory.objects.iter().filter(taken).map(|object| &object.name).collect();
     let list = heritage::listed(names.iter().map(ToString::to_string))?;
-    let statements: Vec<String> = names.iter().map(|name| sql::own_by_whoever_runs_this(name)).collect();
+    let owner = Owner::WhoeverRunsThis;
+    let taken = names.iter().flat_map(|name| sql::confiscate(name, &owner));
+    let check = sql::check_owner(names.iter().copied(), &owner);
+    let statements: Vec<String> = [sql::PIN.to_owned()].into_iter().chain(taken).chain([check]).collect();
     Some(Finding::new(
         "objects_out_of_reach",
         format!("these must not be the app's, and only a superuser takes them: {list}"),

@@ -14,6 +14,7 @@ pub(crate) struct Reach<'a> {
     trusted: Vec<&'a str>,
     admin: &'a str,
     objects: BTreeMap<&'a ObjectName, &'a Object>,
+    schemas: BTreeMap<&'a str, &'a Object>,
     public_owner: Option<&'a str>,
 }
 
@@ -22,13 +23,15 @@ impl<'a> Reach<'a> {
     pub(crate) fn of(observed: &'a Observed, roles: impl Iterator<Item = &'a str>) -> Self {
         let by_hand = || observed.legacy.as_ref().and_then(|legacy| legacy.inside.as_ref().ok());
         let inventory: Option<&Inventory> = observed.inventory.as_deref().or_else(by_hand);
+        let objects = || inventory.into_iter().flat_map(|inventory| &inventory.objects);
         let admin = observed.server.admin.as_str();
         Self {
             trusted: roles.chain([admin, DATABASE_OWNER]).collect(),
             admin,
-            objects: inventory
-                .into_iter()
-                .flat_map(|inventory| inventory.objects.iter().map(|object| (&object.name, object)))
+            objects: objects().map(|object| (&object.name, object)).collect(),
+            schemas: objects()
+                .filter(|object| object.name.kind == ObjectKind::Schema)
+                .map(|schema| (schema.name.identity.as_str(), schema))
                 .collect(),
             public_owner: inventory.and_then(|inventory| inventory.public.as_ref()).map(|(owner, _)| owner.as_str()),
         }
@@ -60,9 +63,13 @@ impl<'a> Reach<'a> {
 
     fn owns(&self, name: &ObjectName) -> bool {
         self.objects.get(name).is_some_and(|object| {
-            let schema = ObjectName { kind: ObjectKind::Schema, identity: object.schema.clone() };
-            let above = self.objects.get(&schema);
-            object.owner == self.admin && above.is_none_or(|schema| self.trusted.contains(&schema.owner.as_str()))
+            let creatable = |schema: &&Object| {
+                let owner = schema.owner.as_str();
+                schema.creatable || owner == self.admin || owner == DATABASE_OWNER
+            };
+            let above = self.schemas.get(object.schema.as_str());
+            object.owner == self.admin
+                && above.is_none_or(|schema| self.trusted.contains(&schema.owner.as_str()) && creatable(schema))
         })
     }
 }

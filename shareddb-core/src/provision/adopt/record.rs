@@ -49,6 +49,7 @@ pub(super) fn recorded(case: &Case<'_>, app: App) -> App {
         kept_keys,
         host,
         port,
+        issued: false,
         end_sessions: path::uses_own_name(path::effective(login, &legacy.outside), name, &inventory.schemas),
         take_from: adopt.take_from.clone(),
         before: before(case, name),

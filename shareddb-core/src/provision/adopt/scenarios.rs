@@ -73,7 +73,7 @@ fn grant(to: &str, right: &str) -> Grant {
 
 fn object(kind: ObjectKind, identity: &str, owner: &str) -> Object {
     Object {
-        name: ObjectName { kind, identity: identity.into() },
+        name: ObjectName { kind, identity: identity.into(), oid: 16_500 },
         schema: "public".into(),
         owner: owner.into(),
         of_admin: [ADMIN, PLAIN_ADMIN, SUPERUSER].contains(&owner),
@@ -84,6 +84,7 @@ fn object(kind: ObjectKind, identity: &str, owner: &str) -> Object {
         untrusted: false,
         of_trigger: false,
         all_tables: false,
+        creatable: true,
     }
 }
 

@@ -1,13 +1,17 @@
 //! The SQL of what only an adoption and its undoing do.
 
+use std::collections::BTreeMap;
+
 use crate::adoption::Before;
 use crate::app::Slot;
 use crate::names::{DatabaseName, RoleName};
+use crate::postgres::adopt_statements::Owner;
 use crate::postgres::facts::RoleShape;
-use crate::postgres::legacy::{DefaultRight, ObjectKind, ObjectName};
+use crate::postgres::legacy::{DefaultRight, ObjectName};
 use crate::postgres::{adopt_statements as sql, statements};
 use crate::provision::adopt::Adoption;
 use crate::provision::script::Script;
+use crate::provision::step::Step;
 
 impl Script<'_> {
     /// The statements of one change. The one that carries the password depends on what is read in the middle of the swap.
@@ -28,7 +32,8 @@ impl Script<'_> {
             Adoption::GrantPassage { group, member } => {
                 vec![sql::grant_passage(group.as_str(), member.as_str(), major)]
             }
-            Adoption::HandOver { object, to } => vec![sql::own(object, to)],
+            Adoption::HandOver { object, to } if self.app.owner.as_str() == to => vec![sql::own(object, to)],
+            Adoption::HandOver { object, to } => sql::confiscate(object, &Owner::Role(to)),
             Adoption::Admit { database, role } => vec![statements::grant_connect(database.as_str(), [role.as_str()])],
             Adoption::ShowPublic { role } => vec![sql::grant_use_of_public(role.as_str())],
             Adoption::RevokeDefaults { role, schema, objects, owner } => {
@@ -73,9 +78,14 @@ impl Script<'_> {
         for (place, settings) in [(None, &before.login_settings), (Some(database.as_str()), &before.local_settings)] {
             let again =
                 |(name, value): (&String, &String)| statements::set_for_role(login.as_str(), place, name, value);
-            statements.extend(settings.iter().map(again));
+            statements.extend(settings.iter().filter(|(name, _)| self.may_set(name)).map(again));
         }
         statements
+    }
+
+    /// What an admin who is no superuser may not set, it has not taken, either: that is still there.
+    fn may_set(&self, name: &str) -> bool {
+        self.superuser || !self.server.powers.forbidden.contains(name)
     }
 
     fn give_back(&self, database: &DatabaseName) -> Vec<String> {
@@ -94,23 +104,24 @@ impl Script<'_> {
         let strangers: Vec<&str> = others.iter().copied().filter(|role| *role != before.owner).collect();
         statements.extend(sql::database_rights_again(name, &strangers, &before.access));
         let public = before.public_owner.iter().flat_map(|owner| {
-            let public = ObjectName { kind: ObjectKind::Schema, identity: "public".to_owned() };
             let rights = sql::public_rights_again(&others, &before.public_access);
-            [sql::own(&public, owner)].into_iter().chain(rights)
+            [sql::own_public(owner)].into_iter().chain(rights)
         });
         // After this the login is nobody's but its own.
         let admin = self.server.admin.as_str();
         let end = statements::revoke_membership(login.as_str(), admin, Some(admin));
         statements.extend(self.with_rights_of(login.as_str(), public.collect(), end));
-        statements
-            .extend(before.settings.iter().map(|(name, value)| sql::set_for_database(database.as_str(), name, value)));
+        let settings = before.settings.iter().filter(|(name, _)| self.may_set(name));
+        statements.extend(settings.map(|(setting, value)| sql::set_for_database(name, setting, value)));
         statements.push(statements::comment_on_database(name, before.database_comment.as_deref()));
         statements
     }
 
-    /// What hands objects over one by one. Their schema can be the owner role's already.
-    pub(super) fn taking(&self, statements: Vec<String>) -> Vec<String> {
+    /// What hands objects over, all or none, and none but these. Their schema can be the owner role's already.
+    pub(in crate::provision) fn taking(&self, steps: &[Step]) -> Vec<String> {
         let owner = self.app.owner.as_str();
+        let mut statements: Vec<String> = steps.iter().flat_map(|step| self.statements(step)).collect();
+        statements.extend(checks(steps));
         self.with_rights_of(owner, statements, statements::act_as(owner, &self.server.admin))
     }
 
@@ -123,4 +134,17 @@ impl Script<'_> {
         let begin = statements::grant_membership(role, &self.server.admin, self.server.version);
         [begin].into_iter().chain(statements).chain([end]).collect()
     }
+}
+
+/// That what has changed hands by its name is what was looked at, for each new owner.
+pub(super) fn checks(steps: &[Step]) -> impl Iterator<Item = String> {
+    let mut owners: BTreeMap<&str, Vec<&ObjectName>> = BTreeMap::new();
+    for step in steps {
+        match step {
+            Step::Adopt(Adoption::Take { object, owner, .. }) => owners.entry(owner.as_str()).or_default().push(object),
+            Step::Adopt(Adoption::HandOver { object, to }) => owners.entry(to).or_default().push(object),
+            _ => {}
+        }
+    }
+    owners.into_iter().map(|(owner, objects)| sql::check_owner(objects, &Owner::Role(owner)))
 }

@@ -1,6 +1,6 @@
 //! Giving an adopted app back, as long as nobody can have another password than the old one.
 
-use crate::adoption::Before;
+use crate::adoption::{Adopted, Before};
 use crate::app::{App, Slot};
 use crate::error::{Error, Result};
 use crate::names::{AppName, RoleName};
@@ -26,11 +26,12 @@ pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
         return Err(Error::refused("not_adopted", format!("app {name} was made by shareddb and not adopted"))
             .with_hint("there is nothing to give back; `shareddb drop` removes an app"));
     };
-    if issued(&app, observed) {
+    if issued(&app, adopted, observed) {
         let message = format!("login {} of app {name} has been issued since it was adopted", app.login(Slot::Two));
         return Err(Error::refused("undo_too_late", message)
             .with_hint("programs may use it by now; the app stays with shareddb"));
     }
+    reach::check_entry(&app, observed)?;
     if !observed.owns_database(&app) || observed.inside.is_none() {
         return Err(Error::refused("undo_too_late", format!("database {} is not as it was adopted", app.database))
             .with_hint(format!("put that right first: shareddb create {name} -e {}", observed.environment)));
@@ -62,13 +63,11 @@ pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
     })
 }
 
-/// Whether programs may have the second login. Who cannot see whether it has a password sees whether it is used.
-fn issued(app: &App, observed: &Observed) -> bool {
+/// Whether programs may have the second login. Who cannot see whether it has a password goes by the record.
+fn issued(app: &App, adopted: &Adopted, observed: &Observed) -> bool {
     let Some(login) = observed.roles.get(app.login(Slot::Two).as_str()) else { return false };
-    if observed.server.superuser {
-        return login.has_password;
-    }
-    login.sessions > 0 || matches!(&observed.secret, SecretFacts::Held(held) if held.slot == Some(Slot::Two))
+    let seen = if observed.server.superuser { login.has_password } else { login.sessions > 0 };
+    adopted.issued || seen || matches!(&observed.secret, SecretFacts::Held(held) if held.slot == Some(Slot::Two))
 }
 
 /// Whether an admin who is no superuser can give back all that the adoption took.
