@@ -143,18 +143,19 @@ impl Environment {
         let app = App::derive(&AppSpec::new(app.clone()), &self.name, None)?;
         let store = self.secrets().await?;
         match server::load_unrecorded(store.as_ref(), &app).await {
-            Err(damaged) if damaged.code() == server::DAMAGED => match self.recorded(&app.name).await {
-                Ok(recorded) => server::load(store.as_ref(), &recorded).await.map(|(data, _)| data),
-                Err(error) => Err(damaged.with_source(error).with_hint(
-                    "an adopted app may have keys of its own there, as its record says, but the server cannot be asked",
-                )),
-            },
+            Err(damaged) if damaged.code() == server::DAMAGED => {
+                let recorded = async { self.connect().await?.recorded(&app.name).await };
+                match recorded.await {
+                    Ok(recorded) => server::load(store.as_ref(), &recorded).await.map(|(data, _)| data),
+                    // No app, and so none that was adopted.
+                    Err(error) if error.code() == "app_not_found" => Err(damaged),
+                    Err(error) => Err(damaged.with_source(error).with_hint(
+                        "an adopted app may have keys of its own there, as its record says, but the server cannot be asked",
+                    )),
+                }
+            }
             data => data,
         }
-    }
-
-    async fn recorded(&self, app: &AppName) -> Result<App> {
-        self.connect().await?.recorded(app).await
     }
 
     /// Makes the server serve: starts it, and makes it the first time. That it serves already is not an error.
