@@ -238,7 +238,9 @@ async fn a_damaged_secret_of_an_app_that_the_server_does_not_know_is_mended_the_
     let app = "stray".parse().unwrap();
     let login = server.app(&app).await;
     let database = login.database();
-    server.sql("postgres", &format!("COMMENT ON ROLE {database} IS NULL; COMMENT ON DATABASE {database} IS NULL")).await;
+    server
+        .sql("postgres", &format!("COMMENT ON ROLE {database} IS NULL; COMMENT ON DATABASE {database} IS NULL"))
+        .await;
     fs::write(server.local().home().secrets_dir().join("stray-db-secret/DB_PASSWORD"), "0ther-Text").unwrap();
     let damaged = shareddb(server.home(), &["env", "stray"]).expect_code(1).stderr;
     assert!(damaged.contains("is damaged") && damaged.contains("hint: `shareddb create stray -e local`"), "{damaged}");
