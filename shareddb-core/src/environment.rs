@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use crate::app::{App, AppSpec};
 use crate::connection::ConnectionConfig;
-#[cfg(any(feature = "kubernetes", feature = "local"))]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 #[cfg(feature = "local")]
 use crate::local::{LocalEndpoint, LocalHome, LocalServer};
 #[cfg(feature = "kubernetes")]
@@ -211,4 +209,9 @@ impl Environment {
             Place::Remote(remote) => remote.connect(&self.name).await,
         }
     }
+}
+
+/// What is wrong in the file `shareddb.toml`.
+fn invalid(message: String) -> Error {
+    Error::invalid_input("env_file_invalid", message)
 }
