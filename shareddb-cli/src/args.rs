@@ -321,17 +321,27 @@ mod tests {
             "shareddb list -o xml",
             "shareddb list -q -v",
             "shareddb create a --undo-adopt --adopt",
-            "shareddb create a --undo-adopt --yes",
-            "shareddb create a --undo-adopt --connections 5",
-            "shareddb create a --undo-adopt --set work_mem=1MB",
-            "shareddb create a --undo-adopt --extension none",
-            "shareddb create a --undo-adopt --search-path a",
-            "shareddb create a --undo-adopt --database d",
-            "shareddb create a --undo-adopt --user u",
-            "shareddb create a --undo-adopt --allow-overcommit",
-            "shareddb create a --undo-adopt --secure-server",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    /// An option that is new is not forgotten: `--undo-adopt` would pass it over in silence.
+    #[test]
+    fn undo_adopt_stands_alone() {
+        let mut whole = Args::command();
+        whole.build();
+        let create = whole.find_subcommand("create").unwrap();
+        let undo = create.get_arguments().find(|arg| arg.get_id() == "undo_adopt").unwrap();
+        let excluded: Vec<&str> =
+            create.get_arg_conflicts_with(undo).into_iter().map(|arg| arg.get_id().as_str()).collect();
+        let fits = ["app", "undo_adopt", "dry_run", "exit_code", "help", "version"];
+        let options = create.get_arguments().filter(|arg| !arg.is_global_set());
+        for option in options.map(|arg| arg.get_id().as_str()).filter(|id| !fits.contains(id)) {
+            assert!(excluded.contains(&option), "{option}");
+        }
+        for option in fits {
+            assert!(!excluded.contains(&option), "{option}");
         }
     }
 

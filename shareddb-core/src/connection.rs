@@ -5,7 +5,6 @@
 //! shows a password.
 
 mod binding;
-mod channel;
 mod dialect;
 mod directory;
 mod draft;
@@ -16,6 +15,7 @@ mod session;
 mod tls;
 mod url;
 mod verifier;
+mod watched_stream;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -102,17 +102,29 @@ fn with_tls(app: &App, data: &SecretData, config: ConnectionConfig) -> Connectio
 /// Whether a Secret is whole, as far as that can be told without the app's record: all our keys say what the guide's five
 /// say, if in words of somebody else's.
 pub(crate) fn is_sound(app: &App, data: &SecretData) -> bool {
-    let Foreign { host, port, database, user, password } = read_foreign(data);
-    let (Some(host), Some(port), Some(database), Some(user), Some(password)) = (host, port, database, user, password)
-    else {
-        return false;
-    };
-    let config = with_tls(app, data, ConnectionConfig::new(host, port, database, user).with_password(password));
+    let Some(config) = by_keys(app, data) else { return false };
     // The schema is a matter of the record.
     let says = |key: &str, value: &SecretString| {
         key == "DB_SCHEMA" || data.get(key).is_some_and(|stored| agrees(true, key, stored, value))
     };
     write(app, &config).is_ok_and(|expected| expected.iter().all(|(key, value)| says(key, value)))
+}
+
+/// How the app in a Secret logs in from where it runs; `None` when one of the guide's five is missing. `DATABASE_URL` counts
+/// where it names the same login, as it may say more than they do; an adopted app may have one that is about something else.
+pub(crate) fn connection(app: &App, data: &SecretData) -> Option<ConnectionConfig> {
+    let keys = by_keys(app, data)?;
+    let url = data.get("DATABASE_URL").and_then(|url| ConnectionConfig::from_url(trimmed(url.expose_secret())).ok());
+    Some(match url.filter(|url| identity(url) == identity(&keys)) {
+        Some(url) => with_tls(app, data, url),
+        None => keys,
+    })
+}
+
+fn by_keys(app: &App, data: &SecretData) -> Option<ConnectionConfig> {
+    let Foreign { host, port, database, user, password } = read_foreign(data);
+    let config = ConnectionConfig::new(host?, port?, database?, user?).with_password(password?);
+    Some(with_tls(app, data, config))
 }
 
 /// Those of the expected keys that a Secret lacks, or that say something else in it; more keys do not matter.
@@ -252,6 +264,27 @@ mod tests {
         data.extend(of(&[("type", "mine"), ("DB_SCHEMA", "my_app"), ("host", "h"), ("MINE", "p w!")]));
         assert_eq!(foreign_keys(&data, &expected), ["DB_SCHEMA".to_owned(), "type".to_owned()].into());
         assert_eq!(copies(&data, &SecretString::from("p w")), ["MINE".to_owned()].into());
+    }
+
+    #[test]
+    fn the_url_says_more_where_it_names_the_same_login() {
+        let mut data = secret();
+        let url = |data: &SecretData| connection(&app(), data).unwrap().url().unwrap().expose_secret().to_owned();
+        assert_eq!(url(&data), data["DATABASE_URL"].expose_secret());
+        let more = "postgres://my_app_user:secret@db.example/my_app_db?application_name=shop&sslmode=require\n";
+        data.insert("DATABASE_URL".into(), SecretString::from(more));
+        assert!(
+            url(&data).contains("application_name=shop") && url(&data).contains("sslmode=require"),
+            "{}",
+            url(&data)
+        );
+        for elsewhere in ["postgres://my_app_user:other@db.example/my_app_db?application_name=shop", "no URL"] {
+            data.insert("DATABASE_URL".into(), SecretString::from(elsewhere));
+            assert_eq!(url(&data), secret()["DATABASE_URL"].expose_secret(), "{elsewhere}");
+        }
+        data.remove("DB_HOST");
+        data.insert("host".into(), SecretString::from(""));
+        assert!(connection(&app(), &data).is_none());
     }
 
     #[test]

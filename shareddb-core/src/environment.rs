@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use crate::app::{App, AppSpec};
-#[cfg(any(feature = "kubernetes", feature = "local"))]
-use crate::error::Error;
-use crate::error::Result;
+use crate::connection::ConnectionConfig;
+use crate::error::{Error, Result};
 #[cfg(feature = "local")]
 use crate::local::{LocalEndpoint, LocalHome, LocalServer};
 #[cfg(feature = "kubernetes")]
@@ -139,22 +138,35 @@ impl Environment {
     /// # Errors
     /// `NotFound` when there is no Secret of that app, `Failed` when it is damaged: `create` mends it.
     pub async fn credentials(&self, app: &AppName) -> Result<SecretData> {
+        self.stored(app).await.map(|(data, _)| data)
+    }
+
+    /// How an app logs in from where it runs, as its Secret says. From here there may be another way:
+    /// [`Provisioner::connection`](crate::Provisioner::connection).
+    ///
+    /// # Errors
+    /// As [`Self::credentials`].
+    pub async fn stored_connection(&self, app: &AppName) -> Result<ConnectionConfig> {
+        self.stored(app).await.map(|(_, config)| config)
+    }
+
+    async fn stored(&self, app: &AppName) -> Result<(SecretData, ConnectionConfig)> {
         // The Secret's name does not depend on the app's record.
         let app = App::derive(&AppSpec::new(app.clone()), &self.name, None)?;
         let store = self.secrets().await?;
-        match server::load_unrecorded(store.as_ref(), &app).await {
-            Err(damaged) if damaged.code() == server::DAMAGED => match self.recorded(&app.name).await {
-                Ok(recorded) => server::load(store.as_ref(), &recorded).await.map(|(data, _)| data),
-                Err(error) => Err(damaged.with_source(error).with_hint(
-                    "an adopted app may have keys of its own there, as its record says, but the server cannot be asked",
-                )),
-            },
-            data => data,
+        let damaged = match server::load_unrecorded(store.as_ref(), &app).await {
+            Err(damaged) if damaged.code() == server::DAMAGED => damaged,
+            stored => return stored,
+        };
+        let recorded = async { self.connect().await?.recorded(&app.name).await };
+        match recorded.await {
+            Ok(recorded) => server::load(store.as_ref(), &recorded).await,
+            // No app, and so none that was adopted.
+            Err(error) if error.code() == "app_not_found" => Err(damaged),
+            Err(error) => Err(damaged.with_source(error).with_hint(
+                "an adopted app may have keys of its own there, as its record says, but the server cannot be asked",
+            )),
         }
-    }
-
-    async fn recorded(&self, app: &AppName) -> Result<App> {
-        self.connect().await?.recorded(app).await
     }
 
     /// Makes the server serve: starts it, and makes it the first time. That it serves already is not an error.
@@ -197,4 +209,9 @@ impl Environment {
             Place::Remote(remote) => remote.connect(&self.name).await,
         }
     }
+}
+
+/// What is wrong in the file `shareddb.toml`.
+fn invalid(message: String) -> Error {
+    Error::invalid_input("env_file_invalid", message)
 }

@@ -87,22 +87,29 @@ impl Cluster {
         let (mut config, context) = self.config().await?;
         // The client would ask a busy server again and again, for longer than anybody waits.
         config.default_retry = false;
-        let client = made(config, &context).await?;
+        let client = client(config, &context).await?;
         Ok(Namespace { client, context, name: name.clone() })
     }
 
     async fn config(&self) -> Result<(Config, String)> {
         let path = self.kubeconfig.clone();
-        let read = apart(move || match path {
+        let place = self.kubeconfig.as_ref().map_or("the kubeconfig".to_owned(), |path| format!("{}", path.display()));
+        let read = on_own_thread(move || match path {
             Some(path) => Kubeconfig::read_from(path),
             None => Kubeconfig::read(),
         });
-        let read = read.await.ok_or_else(|| Error::failed("internal", "reading the kubeconfig was cut short"))?;
-        let kubeconfig = match read {
-            Ok(kubeconfig) => kubeconfig,
-            Err(error) => return self.in_cluster(error),
+        let kubeconfig = match read.await {
+            Ok(Ok(kubeconfig)) => kubeconfig,
+            Ok(Err(error)) => return self.in_cluster(error),
+            Err(Unfinished::Panicked) => return Err(Error::failed("internal", format!("cannot read {place}"))),
+            Err(Unfinished::Late) => {
+                return Err(Error::timeout(
+                    "kubeconfig_timeout",
+                    format!("reading {place} does not end in {PATIENCE:?}"),
+                )
+                .with_hint("is it a pipe into which nobody writes, or on a file system that hangs?"));
+            }
         };
-        let place = self.kubeconfig.as_ref().map_or("the kubeconfig".to_owned(), |path| format!("{}", path.display()));
         let context = self.context.clone().or_else(|| kubeconfig.current_context.clone()).unwrap_or_default();
         let known: Vec<&str> = kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
         if !context.is_empty() && !known.contains(&context.as_str()) {
@@ -134,31 +141,45 @@ impl Cluster {
 }
 
 /// Makes a client; that can run the program that a kubeconfig names for logging in, which may hang, and may say anything.
-async fn made(config: Config, context: &str) -> Result<Client> {
+async fn client(config: Config, context: &str) -> Result<Client> {
     let runtime = Handle::current();
-    let work = apart(move || {
+    let made = on_own_thread(move || {
         let _within = runtime.enter();
         Client::try_from(config)
     });
-    match timeout(PATIENCE, work).await {
-        Ok(Some(Ok(client))) => Ok(client),
-        Ok(Some(Err(error))) => Err(Error::from_client(context, error)),
+    match made.await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(error)) => Err(Error::from_client(context, error)),
         // The client panics over what cannot stand in a header, such as a token of two lines.
-        Ok(None) => Err(Error::invalid_input(
+        Err(Unfinished::Panicked) => Err(Error::invalid_input(
             "kubeconfig_invalid",
             format!("the credentials of context {context} are of no use"),
         )),
-        Err(_) => Err(Error::timeout("api_login_failed", format!("the login of context {context} does not end"))
-            .with_hint("the kubeconfig names a program for it, which may be waiting for somebody to type")),
+        Err(Unfinished::Late) => {
+            Err(Error::timeout("api_login_failed", format!("the login of context {context} does not end"))
+                .with_hint("the kubeconfig names a program for it, which may be waiting for somebody to type"))
+        }
     }
 }
 
-/// Runs what may wait for ever: a kubeconfig can be a pipe. `None` when it panics. On a thread that nobody waits for when
-/// the runtime ends, as the threads for such work are waited for.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// Why there is no result of work.
+enum Unfinished {
+    Panicked,
+    Late,
+}
+
+/// Runs what may wait for ever: a kubeconfig can be a pipe. On a thread that nobody waits for when the runtime ends, as the
+/// threads for such work are waited for.
+async fn on_own_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::result::Result<T, Unfinished> {
     let (sender, done) = oneshot::channel();
     std::thread::spawn(move || sender.send(work()));
-    done.await.ok()
+    match timeout(PATIENCE, done).await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(_)) => Err(Unfinished::Panicked),
+        Err(_) => Err(Unfinished::Late),
+    }
 }
 
 /// Whether the environment has a proxy for this server. The client does not ask whether `NO_PROXY` names the server: it
@@ -178,7 +199,7 @@ fn names_proxy(kubeconfig: &Kubeconfig, context: &str) -> bool {
 
 /// Reads an answer, and no more of it than one can have. An error is read here as well: the client would log it, and
 /// what something on the way says about a request can be the request.
-async fn text(answer: Response<Body>) -> kube::Result<String> {
+async fn read_answer(answer: Response<Body>) -> kube::Result<String> {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), API_ANSWER_MAX).collect().await;
     let body = body.map_err(|error| match error.downcast::<kube::Error>() {
@@ -206,7 +227,7 @@ impl Namespace {
 
     /// Sends a request, for [`Self::call`] to wait for.
     pub(crate) async fn send(&self, request: Request<Vec<u8>>) -> kube::Result<String> {
-        text(self.client.send(request.map(Body::from)).await?).await
+        read_answer(self.client.send(request.map(Body::from)).await?).await
     }
 
     /// Waits for a request about one object. `role` is what allows all requests of that kind.

@@ -7,7 +7,7 @@ use futures_util::future::try_join;
 
 use crate::app::App;
 use crate::connection::{ConnectionConfig, SslMode};
-use crate::credentials::{self, Stored};
+use crate::credentials;
 use crate::error::{Error, Result};
 use crate::names::{AppName, EnvironmentName, RoleName};
 use crate::postgres::facts::ServerFacts;
@@ -128,7 +128,8 @@ impl Server {
     /// `NotFound` when there is no Secret, `Failed` when it is not complete: `create` repairs it.
     pub(crate) async fn stored_config(&self, app: &App) -> Result<ConnectionConfig> {
         let (_, stored) = load(self.secrets(), app).await?;
-        Ok(self.app_config(app, &RoleName::existing(&stored.user)?, stored.password))
+        let password = stored.password().cloned().unwrap_or_default();
+        Ok(self.app_config(app, &RoleName::existing(stored.user())?, password))
     }
 
     /// How an app logs in, as its Secret has it. An adopted app may know the server by another name.
@@ -183,23 +184,32 @@ impl Server {
     }
 }
 
-/// An app's Secret, all of it and the login in it.
+/// An app's Secret, all of it, and how the app logs in from where it runs.
 ///
 /// # Errors
 /// `NotFound` when there is none, `Failed` when a key is missing or contradicts another.
-pub(crate) async fn load(store: &dyn SecretStore, app: &App) -> Result<(SecretData, Stored)> {
-    let data = held(store, app).await?;
-    let stored = credentials::read(app, &data);
-    if stored.complete { Ok((data, stored)) } else { Err(damaged(store, app)) }
+pub(crate) async fn load(store: &dyn SecretStore, app: &App) -> Result<(SecretData, ConnectionConfig)> {
+    load_whole(store, app, |data| credentials::read(app, data).complete).await
 }
 
 /// The same where the app's record is not known: an adopted app has words of its own.
 ///
 /// # Errors
 /// As [`load`].
-pub(crate) async fn load_unrecorded(store: &dyn SecretStore, app: &App) -> Result<SecretData> {
+pub(crate) async fn load_unrecorded(store: &dyn SecretStore, app: &App) -> Result<(SecretData, ConnectionConfig)> {
+    load_whole(store, app, |data| credentials::is_sound(app, data)).await
+}
+
+async fn load_whole(
+    store: &dyn SecretStore,
+    app: &App,
+    is_whole: impl Fn(&SecretData) -> bool,
+) -> Result<(SecretData, ConnectionConfig)> {
     let data = held(store, app).await?;
-    if credentials::is_sound(app, &data) { Ok(data) } else { Err(damaged(store, app)) }
+    match credentials::connection(app, &data).filter(|_| is_whole(&data)) {
+        Some(config) => Ok((data, config)),
+        None => Err(damaged(store, app)),
+    }
 }
 
 async fn held(store: &dyn SecretStore, app: &App) -> Result<SecretData> {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use shareddb_core::AppName;
+
 /// What a program left behind.
 #[derive(Debug)]
 pub struct Output {
@@ -43,7 +45,32 @@ pub fn shareddb(home: &Path, args: &[&str]) -> Output {
 
 /// The command `shareddb` with a clean environment, to be given arguments.
 pub fn shareddb_command(home: &Path) -> Command {
-    let mut command = Command::new(program("shareddb"));
+    let mut command = at_home("shareddb", home);
+    command.env("NO_COLOR", "1");
+    command
+}
+
+/// The program that provisions and kills itself, in the environment that a home chooses, for [`outlives`].
+pub fn mortal(home: &Path) -> Command {
+    let mut command = at_home("provision-and-die", home);
+    command.current_dir(home);
+    command
+}
+
+/// Has a [`mortal`] do one verb for an app and die at an event. Whether it came to its end before.
+#[track_caller]
+pub fn outlives(mortal: &mut Command, app: &AppName, verb: &str, event: usize) -> bool {
+    let output = run(mortal.args([app.as_str(), verb, &event.to_string()]));
+    match output.code {
+        Some(0) => true,
+        None => false,
+        Some(_) => panic!("{verb}, event {event}: {output:?}"),
+    }
+}
+
+/// A program of this workspace, told of a home and of nothing else.
+fn at_home(name: &str, home: &Path) -> Command {
+    let mut command = Command::new(program(name));
     for (name, _) in std::env::vars() {
         if name.starts_with("PG")
             || name.starts_with("SHAREDDB_")
@@ -53,7 +80,7 @@ pub fn shareddb_command(home: &Path) -> Command {
             command.env_remove(name);
         }
     }
-    command.env("SHAREDDB_HOME", home).env("NO_COLOR", "1");
+    command.env("SHAREDDB_HOME", home);
     command
 }
 

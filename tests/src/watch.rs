@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use shareddb_core::{App, ConnectionConfig, Event, SecretStore, SecretVersion};
+use shareddb_core::{App, AppSpec, ConnectionConfig, Event, Outcome, Provisioner, SecretStore, SecretVersion};
 
 use crate::TestServer;
 use crate::mount::mounted;
@@ -106,6 +106,19 @@ pub async fn eventually(what: &str, ask: impl AsyncFn() -> bool) {
         assert!(Instant::now() < deadline, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until nothing is left to do for an app, and does nothing for it: what waits are sessions that have ended and are
+/// still counted.
+pub async fn nothing_left(provisioner: &Provisioner, spec: &AppSpec) {
+    let done = async || provisioner.plan(spec).await.expect("a plan").is_empty();
+    eventually("nothing is left to do", done).await;
+}
+
+/// The same, where something may be left that only such sessions were in the way of.
+pub async fn create_until_unchanged(provisioner: &Provisioner, spec: &AppSpec) {
+    let done = async || provisioner.create(spec).await.expect("a report").outcome == Outcome::Unchanged;
+    eventually("nothing is left to do", done).await;
 }
 
 /// Waits until the server lets the admin in, as after a crash.

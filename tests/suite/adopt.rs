@@ -8,6 +8,7 @@ use shareddb_core::{Adoption, AppSpec, Outcome, Proof, SecretStore as _, Step};
 use shareddb_tests::legacy::{Legacy, OPEN_RULES, filled_by_admin, filled_by_login};
 use shareddb_tests::refusal;
 use shareddb_tests::server::{rows, value};
+use shareddb_tests::watch::nothing_left;
 use shareddb_tests::{TestServer, shareddb};
 
 async fn open_server() -> TestServer {
@@ -390,10 +391,7 @@ async fn names_settings_and_limits_stay_what_they_were() {
     session.batch_execute("CREATE TABLE made (x int)").await.unwrap();
     assert_eq!(value(&session, "SELECT 'made'::regclass::oid = '\"Own\".made'::regclass::oid").await, "t");
     drop(session);
-    shareddb_tests::watch::eventually("nothing is left to do", async || {
-        provisioner.plan(&odd.spec()).await.unwrap().is_empty()
-    })
-    .await;
+    nothing_left(&provisioner, &odd.spec()).await;
 
     // The commonest hand-made form: one name for both. Rules that ask for a membership let both logins in.
     let mut same = Legacy::make(&server, "same").await;

@@ -1,26 +1,14 @@
 //! Killed at any moment of an adoption, the app works with its old password, and the next run comes to the same end.
 
-use std::process::Command;
 use std::sync::Arc;
 
 use shareddb_core::{AppSpec, Provisioner};
 use shareddb_tests::TestServer;
-use shareddb_tests::command::{program, run};
+use shareddb_tests::command::{mortal, outlives};
 use shareddb_tests::legacy::{Legacy, OPEN_RULES};
 use shareddb_tests::proxy::{Loss, Proxy};
 use shareddb_tests::server::value;
-
-/// Adopts in a process that kills itself at an event. Whether it came to its end before.
-fn outlives(server: &TestServer, legacy: &Legacy, event: usize) -> bool {
-    let mut command = Command::new(program("provision-and-die"));
-    let output =
-        run(command.env("SHAREDDB_HOME", server.home()).args([legacy.name.as_str(), "adopt", &event.to_string()]));
-    match output.code {
-        Some(0) => true,
-        None => false,
-        Some(_) => panic!("event {event}: {output:?}"),
-    }
-}
+use shareddb_tests::watch::nothing_left;
 
 async fn assert_works(server: &TestServer, legacy: &Legacy, when: &str) {
     let session = legacy.session(server).await;
@@ -61,7 +49,7 @@ async fn an_adoption_killed_at_any_event_is_finished_by_the_next_run() {
     let provision = |name| AppSpec::new(name);
     for event in 0.. {
         let legacy = make(&server).await;
-        let done = outlives(&server, &legacy, event);
+        let done = outlives(&mut mortal(server.home()), &legacy.name, "adopt", event);
         let when = format!("adoption killed at event {event}");
         assert_works(&server, &legacy, &when).await;
         // Once it is recorded, the plain command goes on, too.
@@ -69,10 +57,7 @@ async fn an_adoption_killed_at_any_event_is_finished_by_the_next_run() {
         let spec = if recorded && event % 2 == 0 { provision(legacy.name.clone()) } else { legacy.spec() };
         provisioner.create(&spec).await.unwrap_or_else(|error| panic!("{when}: {error}: {:?}", error.causes()));
         assert_works(&server, &legacy, &when).await;
-        shareddb_tests::watch::eventually("nothing is left to do", async || {
-            provisioner.plan(&legacy.spec()).await.unwrap().is_empty()
-        })
-        .await;
+        nothing_left(&provisioner, &legacy.spec()).await;
         assert_eq!(legacy.state(&server).await, reference, "{when}");
         assert_eq!(legacy.key(&server, "EXTRA"), "e");
         provisioner.drop(&legacy.name, legacy.name.as_str()).await.unwrap();
@@ -108,10 +93,7 @@ async fn an_adoption_that_loses_any_answer_is_finished_by_the_next_run() {
             .await
             .unwrap_or_else(|error| panic!("{when}: {error}: {:?}", error.causes()));
         assert_works(&server, &legacy, &when).await;
-        shareddb_tests::watch::eventually("nothing is left to do", async || {
-            provisioner.plan(&legacy.spec()).await.unwrap().is_empty()
-        })
-        .await;
+        nothing_left(&provisioner, &legacy.spec()).await;
         assert_eq!(legacy.dependencies(&server, &legacy.user).await, "0", "{when}");
         provisioner.drop(&legacy.name, legacy.name.as_str()).await.unwrap();
         if !struck {

@@ -4,6 +4,7 @@ use shareddb_core::{Adopt, AppSpec, ConnectionConfig, Outcome, Proof, Provisione
 use shareddb_tests::majors::{ForeignServer, MAJORS};
 use shareddb_tests::refusal::{self, CONNECTED};
 use shareddb_tests::server::value;
+use shareddb_tests::watch::create_until_unchanged;
 
 use crate::adopt_majors::{RULES, make};
 use crate::isolation::NO_RIGHT;
@@ -203,10 +204,7 @@ async fn nothing_that_lies_in_wait_runs_with_the_admins_rights_on_any_major() {
             "postgres"
         );
         drop(session);
-        shareddb_tests::watch::eventually("nothing is left to do", async || {
-            hand.provisioner.create(&hand.spec(|_| {})).await.unwrap().outcome == Outcome::Unchanged
-        })
-        .await;
+        create_until_unchanged(&hand.provisioner, &hand.spec(|_| {})).await;
         assert_eq!(value(&hand.session().await, fired).await, "NULL", "{major}, by the next runs");
         // They were armed.
         hand.admin_sql("INSERT INTO public.prey (id, noted) VALUES (1, 'x')").await;

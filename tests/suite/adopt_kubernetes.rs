@@ -9,10 +9,12 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use shareddb_core::{ConnectionConfig, Error, Outcome, Provisioner, SecretStore as _};
 use shareddb_tests::api_proxy::{ApiProxy, Fault, Seen};
+use shareddb_tests::command::outlives;
 use shareddb_tests::legacy::{Legacy, OPEN_RULES};
 use shareddb_tests::mount::mounted;
 use shareddb_tests::proxy::Loss;
 use shareddb_tests::server::value;
+use shareddb_tests::watch::create_until_unchanged;
 
 use crate::kubernetes::{self, Ground};
 use crate::kubernetes_store::secrets;
@@ -109,24 +111,16 @@ impl Field {
         let finished = provisioner.create(&legacy.spec()).await;
         finished.unwrap_or_else(|error| panic!("{when}, again: {error}: {:?}", error.causes()));
         self.assert_works(legacy, when).await;
-        self.settled(provisioner, legacy).await;
+        create_until_unchanged(provisioner, &legacy.spec()).await;
         assert_eq!(self.state(legacy).await, *reference, "{when}");
         provisioner.drop(&legacy.name, legacy.name.as_str()).await.unwrap();
-    }
-
-    /// Waits until sessions that have ended are counted no longer, and nothing is left to do.
-    async fn settled(&self, provisioner: &Provisioner, legacy: &Legacy) {
-        shareddb_tests::watch::eventually("nothing is left to do", async || {
-            provisioner.create(&legacy.spec()).await.unwrap().outcome == Outcome::Unchanged
-        })
-        .await;
     }
 
     /// What an undisturbed adoption comes to.
     async fn reference(&self) -> (Vec<String>, Vec<String>) {
         let (legacy, provisioner) = (self.make_with_secret().await, self.provisioner().await);
         adopt(&provisioner, &legacy).await;
-        self.settled(&provisioner, &legacy).await;
+        create_until_unchanged(&provisioner, &legacy.spec()).await;
         let state = self.state(&legacy).await;
         provisioner.drop(&legacy.name, legacy.name.as_str()).await.unwrap();
         state
@@ -175,7 +169,7 @@ async fn a_secret_keeps_all_that_was_its_own_and_gets_the_rest_in_one_write() {
     }
     assert_eq!((&*annotations["note"], &*annotations["shareddb/app"]), ("by hand", legacy.name.as_str()));
     field.assert_works(&legacy, "adopted").await;
-    field.settled(&near, &legacy).await;
+    create_until_unchanged(&near, &legacy.spec()).await;
 
     // With the app goes the Secret.
     near.drop(&legacy.name, legacy.name.as_str()).await.unwrap();
@@ -220,7 +214,7 @@ async fn killed_at_any_event_the_next_run_finishes() {
     for event in 0.. {
         let when = format!("killed at event {event}");
         let legacy = field.make_with_secret().await;
-        let done = kubernetes::outlives(&field.ground, &home, &legacy.name, "adopt", event);
+        let done = outlives(&mut kubernetes::mortal_at(&field.ground, &home), &legacy.name, "adopt", event);
         field.assert_works(&legacy, &when).await;
         field.assert_converges(&provisioner, &legacy, &reference, &when).await;
         if done {
@@ -256,7 +250,7 @@ async fn what_somebody_writes_into_the_secret_meanwhile_is_never_lost() {
             conflicts += 1;
         }
         field.assert_works(&legacy, &when).await;
-        field.settled(&near, &legacy).await;
+        create_until_unchanged(&near, &legacy.spec()).await;
         field.assert_works(&legacy, &when).await;
         let secret = field.secret(&legacy).await;
         if struck {
@@ -276,7 +270,7 @@ async fn secrets_that_are_stale_absent_in_another_form_or_somebody_elses() {
     let field = Field::new("kinds").await;
     let (server, provisioner) = (&field.ground.server, field.provisioner().await);
     let release = async |legacy: &Legacy| {
-        field.settled(&provisioner, legacy).await;
+        create_until_unchanged(&provisioner, &legacy.spec()).await;
         provisioner.drop(&legacy.name, legacy.name.as_str()).await.unwrap();
     };
 

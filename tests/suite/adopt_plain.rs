@@ -1,10 +1,10 @@
 //! Hand-made apps are taken over by an admin who is no superuser: what is a superuser's is told, and never counted as done.
 
-use std::process::Command;
-
-use shareddb_core::{Adopt, AppSpec, ConnectionConfig, Error, Gap, Outcome, Proof, Session, Slot};
+use shareddb_core::{
+    Adopt, AppSpec, ConnectionConfig, Error, Gap, Outcome, Proof, Provisioner, Report, Session, Slot, Step,
+};
 use shareddb_tests::ForeignServer;
-use shareddb_tests::command::{program, run};
+use shareddb_tests::command::{mortal, outlives};
 use shareddb_tests::legacy::{filled_by_admin, filled_by_login, write_keys};
 use shareddb_tests::majors::{ALL_MAY_TRY, PLAIN_ADMIN};
 use shareddb_tests::server::{rows, session, sql, value};
@@ -110,14 +110,25 @@ const BY_SUPERUSER: &str = "CREATE SCHEMA \"Old stock\"; CREATE TABLE \"Old stoc
 
 async fn changes_hands(major: u32) {
     let by_hand = ByHand::make(major).await;
-    let server = &by_hand.server;
-    let fill = filled_by_admin("hand_user").replace(" CREATE PUBLICATION whole FOR TABLES IN SCHEMA archive;", "");
-    by_hand.as_admin("hand_db", &fill).await;
-    by_hand.session().await.batch_execute(filled_by_login()).await.unwrap();
-    server.sql("hand_db", BY_SUPERUSER).await;
-    by_hand.as_admin("hand_db", "CREATE TABLE \"Old stock\".of_admin (id int)").await;
+    fill(&by_hand).await;
+    let provisioner = by_hand.server.provisioner(by_hand.server.plain_admin());
+    is_told(&by_hand, &provisioner).await;
+    let gaps = is_told_again(&by_hand, &provisioner).await;
+    is_closed(&by_hand, &provisioner, &gaps).await;
+    println!("{major}: taken over by {PLAIN_ADMIN}");
+}
 
-    let provisioner = server.provisioner(server.plain_admin());
+/// Objects of the app's login, of the plain admin and of a superuser.
+async fn fill(by_hand: &ByHand) {
+    let of_admin = filled_by_admin("hand_user").replace(" CREATE PUBLICATION whole FOR TABLES IN SCHEMA archive;", "");
+    by_hand.as_admin("hand_db", &of_admin).await;
+    by_hand.session().await.batch_execute(filled_by_login()).await.unwrap();
+    by_hand.server.sql("hand_db", BY_SUPERUSER).await;
+    by_hand.as_admin("hand_db", "CREATE TABLE \"Old stock\".of_admin (id int)").await;
+}
+
+/// The app is taken over while it works, and what only a superuser can hand over is told and stays as it is.
+async fn is_told(by_hand: &ByHand, provisioner: &Provisioner) {
     let working = by_hand.session().await;
     working.batch_execute("BEGIN; CREATE TABLE open_when_adopted (x int)").await.unwrap();
     let planned =
@@ -130,9 +141,6 @@ async fn changes_hands(major: u32) {
     assert_eq!(told.len(), 1, "{:#?}", report.gaps);
     assert!(told[0].statement.contains("ALTER DEFAULT PRIVILEGES FOR ROLE \"postgres\""), "{}", told[0].statement);
     assert!(told[0].statement.contains("ALTER SCHEMA \"Old stock\" OWNER TO \"hand_db\""), "{}", told[0].statement);
-
-    // Not counted as done, told again, and the app works meanwhile.
-    let left = by_hand.of_others().await;
     let expected = [
         "function fixed() postgres",
         "relation \"Old stock\".items postgres",
@@ -142,35 +150,47 @@ async fn changes_hands(major: u32) {
         "relation item_names postgres",
         "schema Old stock postgres",
     ];
-    assert_eq!(left, expected);
-    by_hand.settle().await;
-    provisioner.create(&by_hand.spec()).await.unwrap();
-    let again = provisioner.create(&by_hand.spec()).await.unwrap();
-    assert_eq!((again.outcome, &again.steps), (Outcome::Unchanged, &Vec::new()));
-    let report = again;
-    let again = provisioner.create(&by_hand.spec()).await.unwrap();
-    let of_app = |gaps: &[Gap]| gaps.iter().filter(|gap| !gap.server).cloned().collect::<Vec<_>>();
-    assert_eq!(of_app(&again.gaps), of_app(&report.gaps));
-    let status = provisioner.status(None).await.unwrap();
-    assert!(status.apps[0].drift.is_empty() && status.apps[0].gaps == of_app(&report.gaps), "{status:#?}");
-    let session = by_hand.session().await;
-    let sees = "SELECT current_user || ' ' || (SELECT count(*) FROM orders) || ' ' || (SELECT v FROM item_names)";
-    assert_eq!(value(&session, sees).await, "hand_db 51 kept");
-    drop(session);
+    assert_eq!(by_hand.of_others().await, expected);
+}
 
+/// What is left is not counted as done and is no drift: each run tells it again, and the app works meanwhile. Returns it.
+async fn is_told_again(by_hand: &ByHand, provisioner: &Provisioner) -> Vec<Gap> {
     by_hand.settle().await;
-    by_hand.close(&report.gaps).await;
+    // What the sessions from before the adoption were in the way of.
+    let second = provisioner.create(&by_hand.spec()).await.unwrap();
+    assert!(
+        matches!(&*second.steps, [Step::MarkOwner { .. }, Step::LimitDatabase { .. }, Step::Prove { .. }]),
+        "{:#?}",
+        second.steps
+    );
+    let of_app = |report: &Report| report.gaps.iter().filter(|gap| !gap.server).cloned().collect::<Vec<_>>();
+    let gaps = of_app(&second);
+    for _ in 0..2 {
+        let report = provisioner.create(&by_hand.spec()).await.unwrap();
+        assert_eq!((report.outcome, report.steps.len()), (Outcome::Unchanged, 0), "{:#?}", report.steps);
+        assert_eq!(of_app(&report), gaps);
+    }
+    let status = provisioner.status(None).await.unwrap();
+    assert!(status.apps[0].drift.is_empty() && status.apps[0].gaps == gaps, "{status:#?}");
+    let sees = "SELECT current_user || ' ' || (SELECT count(*) FROM orders) || ' ' || (SELECT v FROM item_names)";
+    assert_eq!(value(&by_hand.session().await, sees).await, "hand_db 51 kept");
+    gaps
+}
+
+/// Once a superuser has run what was told, the app is like any other.
+async fn is_closed(by_hand: &ByHand, provisioner: &Provisioner, gaps: &[Gap]) {
+    by_hand.settle().await;
+    by_hand.close(gaps).await;
     assert_eq!(by_hand.of_others().await, Vec::<String>::new());
     let forced = "SELECT relforcerowsecurity FROM pg_class WHERE oid = 'guarded_too'::regclass";
-    assert_eq!(server.value("hand_db", forced).await, "t");
-    let report = provisioner.create(&by_hand.spec()).await.unwrap();
-    assert!(report.gaps.iter().all(|gap| gap.server), "{:#?}", report.gaps);
-    let report = provisioner.create(&by_hand.spec()).await.unwrap();
-    assert_eq!(report.outcome, Outcome::Unchanged);
+    assert_eq!(by_hand.server.value("hand_db", forced).await, "t");
+    let last = provisioner.create(&by_hand.spec()).await.unwrap();
+    assert!(last.gaps.iter().all(|gap| gap.server), "{:#?}", last.gaps);
+    assert_eq!(provisioner.create(&by_hand.spec()).await.unwrap().outcome, Outcome::Unchanged);
     // A superuser finds nothing to do, either, but what no other admin sets.
-    let plan = server.provisioner(server.superuser()).plan(&by_hand.spec()).await.unwrap();
+    let superuser = by_hand.server.provisioner(by_hand.server.superuser());
+    let plan = superuser.plan(&by_hand.spec()).await.unwrap();
     assert!(plan.steps.iter().all(|step| !step.to_string().contains("owned by hand_db")), "{plan}");
-    println!("{major}: taken over by {PLAIN_ADMIN}");
 }
 
 async fn comes_back(major: u32) {
@@ -312,11 +332,7 @@ async fn killed_at_any_event(major: u32) {
     for event in 0.. {
         let when = format!("{major}: adoption killed at event {event}");
         fill_a_little(&by_hand).await;
-        let mut command = Command::new(program("provision-and-die"));
-        let output =
-            run(command.env("SHAREDDB_HOME", &home).current_dir(&home).args(["hand", "adopt", &event.to_string()]));
-        let done = output.code == Some(0);
-        assert!(done || output.code.is_none(), "{when}: {output:?}");
+        let done = outlives(&mut mortal(&home), &name, "adopt", event);
         assert_works(&by_hand, &when).await;
         by_hand.settle().await;
         let finished = provisioner.create(&by_hand.spec()).await;

@@ -8,6 +8,7 @@ use shareddb_core::{Outcome, Session};
 use shareddb_tests::TestServer;
 use shareddb_tests::legacy::{Legacy, OPEN_RULES};
 use shareddb_tests::server::value;
+use shareddb_tests::watch::create_until_unchanged;
 use tokio::task::JoinHandle;
 
 const TABLES: usize = 1000;
@@ -89,10 +90,7 @@ async fn five_thousand_objects_of_the_admins_change_hands_while_the_app_works() 
         + (SELECT count(*) FROM pg_type WHERE typowner = 10 AND oid >= 16384)";
     assert_eq!(server.value(&legacy.database, left).await, "0");
     let provisioner = server.provisioner().await;
-    shareddb_tests::watch::eventually("nothing is left to do", async || {
-        provisioner.create(&legacy.spec()).await.unwrap().outcome == Outcome::Unchanged
-    })
-    .await;
+    create_until_unchanged(&provisioner, &legacy.spec()).await;
 }
 
 /// Uses one table after the other, and gives how long each statement took.

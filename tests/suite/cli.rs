@@ -233,6 +233,21 @@ async fn a_damaged_secret_is_not_used_and_create_mends_it() {
 }
 
 #[tokio::test]
+async fn a_damaged_secret_of_an_app_that_the_server_does_not_know_is_mended_the_same_way() {
+    let server = TestServer::start().await;
+    let app = "stray".parse().unwrap();
+    let login = server.app(&app).await;
+    let database = login.database();
+    server
+        .sql("postgres", &format!("COMMENT ON ROLE {database} IS NULL; COMMENT ON DATABASE {database} IS NULL"))
+        .await;
+    fs::write(server.local().home().secrets_dir().join("stray-db-secret/DB_PASSWORD"), "0ther-Text").unwrap();
+    let damaged = shareddb(server.home(), &["env", "stray"]).expect_code(1).stderr;
+    assert!(damaged.contains("is damaged") && damaged.contains("hint: `shareddb create stray -e local`"), "{damaged}");
+    assert!(!damaged.contains("cannot be asked") && !damaged.contains("there is no app"), "{damaged}");
+}
+
+#[tokio::test]
 async fn a_login_that_no_rule_admits_is_told_what_to_look_at() {
     let server = TestServer::start().await;
     let config = server.app(&"lone".parse().unwrap()).await;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,19 +10,8 @@ use shareddb_core::{
     App, AppName, AppSpec, Error, Event, Outcome, Provisioner, Report, SecretStore as _, SecretVersion, Step,
 };
 use shareddb_tests::TestServer;
-use shareddb_tests::command::{program, run};
+use shareddb_tests::command::{mortal, outlives};
 use shareddb_tests::watch::{Gate, Watch, back};
-
-/// Runs one verb in a process that kills itself at an event. Whether it came to its end before.
-fn outlives(server: &TestServer, app: &AppName, verb: &str, event: usize) -> bool {
-    let mut command = Command::new(program("provision-and-die"));
-    let output = run(command.env("SHAREDDB_HOME", server.home()).args([app.as_str(), verb, &event.to_string()]));
-    match output.code {
-        Some(0) => true,
-        None => false,
-        Some(_) => panic!("{verb}, event {event}: {output:?}"),
-    }
-}
 
 fn app_name() -> AppName {
     "crash".parse().unwrap()
@@ -58,7 +46,7 @@ async fn a_create_killed_at_any_event_is_finished_by_the_next() {
         server
             .sql("postgres", "GRANT CONNECT ON DATABASE postgres, template1 TO PUBLIC; DROP ROLE shareddb_maint")
             .await;
-        let done = outlives(&server, &name, "create", event);
+        let done = outlives(&mut mortal(server.home()), &name, "create", event);
         let when = format!("create killed at event {event}");
         watch.assert_safe(&when).await;
         assert_converges(&watch, &server, &reference, &when).await;
@@ -84,7 +72,7 @@ async fn a_repair_killed_at_any_event_is_finished_by_the_next() {
         drop_app(&provisioner).await;
         provisioner.create(&AppSpec::new(name.clone())).await.unwrap();
         watch.damaged = Some(disturb(&server, watch.app()).await);
-        let done = outlives(&server, &name, "create", event);
+        let done = outlives(&mut mortal(server.home()), &name, "create", event);
         let when = format!("repair killed at event {event}");
         watch.assert_safe(&when).await;
         assert_converges(&watch, &server, &reference, &when).await;
@@ -125,7 +113,7 @@ async fn a_drop_killed_at_any_event_is_finished_by_the_next() {
     for event in 0.. {
         let app = provisioner.create(&AppSpec::new(name.clone())).await.unwrap().app;
         let watch = Watch::over(&server, app);
-        let done = outlives(&server, &name, "drop", event);
+        let done = outlives(&mut mortal(server.home()), &name, "drop", event);
         let when = format!("drop killed at event {event}");
         watch.assert_safe(&when).await;
         neighbour.assert_works(&when).await;
@@ -155,7 +143,7 @@ async fn a_killed_drop_is_undone_by_create_while_the_data_are_there() {
     let mut counts = [0; 3];
     for event in 0.. {
         server.sql(watch.app().database.as_str(), "CREATE TABLE kept (x int)").await;
-        let done = outlives(&server, &name, "drop", event);
+        let done = outlives(&mut mortal(server.home()), &name, "drop", event);
         let when = format!("drop killed at event {event}");
         let there = server.value("postgres", &valid).await == "1";
         match provisioner.create(&spec).await {

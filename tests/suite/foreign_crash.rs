@@ -1,11 +1,10 @@
 //! An admin who is no superuser is killed at any moment, and the next run comes to the same end.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use shareddb_core::{App, AppName, AppSpec, ConnectionConfig, Outcome, Provisioner, SecretStore as _};
 use shareddb_tests::ForeignServer;
-use shareddb_tests::command::{program, run};
+use shareddb_tests::command::{mortal, outlives};
 use shareddb_tests::majors::{ALL_MAY_TRY, PLAIN_ADMIN};
 use shareddb_tests::mount::mounted;
 use shareddb_tests::server::value;
@@ -33,18 +32,6 @@ impl Rounds {
         let app = provisioner.create(&AppSpec::new(name())).await.unwrap().app;
         let with = server.catalog().await;
         Self { server, home, provisioner, app, with, without }
-    }
-
-    /// Runs one verb in a process that kills itself at an event. Whether it came to its end before.
-    fn outlives(&self, verb: &str, event: usize) -> bool {
-        let mut command = Command::new(program("provision-and-die"));
-        command.env("SHAREDDB_HOME", &self.home).current_dir(&self.home);
-        let output = run(command.args([name().as_str(), verb, &event.to_string()]));
-        match output.code {
-            Some(0) => true,
-            None => false,
-            Some(_) => panic!("{verb}, event {event}: {output:?}"),
-        }
     }
 
     /// A Secret that exists works, until a drop has begun, and nobody comes in by PUBLIC's right.
@@ -116,7 +103,7 @@ async fn killed_at_any_event(major: u32) {
             } else {
                 rounds.assert_create_finishes(&when).await;
             }
-            let done = rounds.outlives(verb, event);
+            let done = outlives(&mut mortal(&rounds.home), &name(), verb, event);
             rounds.assert_safe(&when).await;
             if verb == "create" {
                 rounds.assert_create_finishes(&when).await;

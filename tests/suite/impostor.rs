@@ -9,6 +9,7 @@ use shareddb_tests::certificates::Authority;
 use shareddb_tests::command::{run, shareddb_command};
 use shareddb_tests::impostor::{CLEAR_PASSWORD, REMARK};
 use shareddb_tests::server::{password, temporary_home, unique, value};
+use shareddb_tests::watch::eventually;
 use shareddb_tests::{Impostor, TestServer};
 
 const CODE: &str = "password_asked_in_clear";
@@ -105,9 +106,8 @@ async fn a_server_is_told_a_password_in_clear_only_where_it_has_shown_who_it_is(
     assert!(!is_encrypted(&server, &session).await);
     let (token, tls) = (session.cancel_token(), session.tls().clone());
     let (slept, _) = tokio::join!(session.simple_query("SELECT pg_sleep(60)"), async {
-        while server.value("postgres", "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'").await
-            == "0"
-        {}
+        let running = "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'";
+        eventually("the query runs", async || server.value("postgres", running).await != "0").await;
         token.cancel_query(tls).await.unwrap();
     });
     assert_eq!(slept.unwrap_err().code().unwrap().code(), "57014");
@@ -131,5 +131,5 @@ async fn encrypt(server: &TestServer, authority: &Authority) {
     }
     server.sql("postgres", "ALTER SYSTEM SET ssl = on").await;
     server.sql("postgres", "SELECT pg_reload_conf()").await;
-    while server.value("postgres", "SHOW ssl").await != "on" {}
+    eventually("TLS is on", async || server.value("postgres", "SHOW ssl").await == "on").await;
 }

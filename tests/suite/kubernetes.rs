@@ -15,7 +15,7 @@ use shareddb_tests::TestServer;
 use shareddb_tests::access::rule;
 use shareddb_tests::api_proxy::{ApiProxy, Fault};
 use shareddb_tests::cluster::Cluster;
-use shareddb_tests::command::{program, run};
+use shareddb_tests::command::{mortal, outlives};
 use shareddb_tests::proxy::Loss;
 use shareddb_tests::server::unique;
 use shareddb_tests::watch::{Gate, Watch};
@@ -148,7 +148,7 @@ async fn killed_at_any_event_the_next_run_comes_to_the_same_end() {
             if verb == "drop" {
                 ground.create(&provisioner).await.unwrap();
             }
-            let done = outlives(&ground, &home, &ground.name, verb, event);
+            let done = outlives(&mut mortal_at(&ground, &home), &ground.name, verb, event);
             watch.assert_safe(&when).await;
             if verb == "create" {
                 ground.assert_converges(&watch, &provisioner, &with, &when).await;
@@ -185,16 +185,11 @@ pub(crate) async fn settings(ground: &Ground) -> PathBuf {
     home
 }
 
-/// Runs one verb in a process that kills itself at an event. Whether it came to its end before.
-pub(crate) fn outlives(ground: &Ground, home: &Path, app: &AppName, verb: &str, event: usize) -> bool {
-    let mut command = Command::new(program("provision-and-die"));
-    command.env("SHAREDDB_HOME", home).env("KUBECONFIG", ground.cluster.kubeconfig()).current_dir(home);
-    let output = run(command.args([app.as_str(), verb, &event.to_string()]));
-    match output.code {
-        Some(0) => true,
-        None => false,
-        Some(_) => panic!("{verb}, event {event}: {output:?}"),
-    }
+/// The program that kills itself, with the ground's cluster within reach.
+pub(crate) fn mortal_at(ground: &Ground, home: &Path) -> Command {
+    let mut command = mortal(home);
+    command.env("KUBECONFIG", ground.cluster.kubeconfig());
+    command
 }
 
 /// For how long the API server is away.

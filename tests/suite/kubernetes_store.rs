@@ -1,6 +1,7 @@
 //! Secrets in the Kubernetes API: what others wrote stays, one winner, and nothing is taken for what it is not.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use shareddb_core::{AppName, Error, KubernetesStore, SecretData, SecretName, Sec
 use shareddb_tests::access::rule;
 use shareddb_tests::api_proxy::{ApiProxy, Fault};
 use shareddb_tests::cluster::Cluster;
+use shareddb_tests::command::run;
 use shareddb_tests::journal::Journal;
 use shareddb_tests::proxy::Loss;
 use shareddb_tests::{conformance, kubeconfig};
@@ -373,12 +375,26 @@ async fn a_login_program_that_fails_or_hangs_tells_no_secret() {
 }
 
 #[tokio::test]
+async fn a_kubeconfig_that_does_not_come_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    run(Command::new("mkfifo").arg(&path)).expect_code(0);
+    let cluster = shareddb_core::Cluster::infer().with_kubeconfig(&path);
+    let error = cluster.namespace(&"default".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout(_)) && error.code() == "kubeconfig_timeout", "{error:?}");
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    // Whoever still reads is let go.
+    std::fs::write(&path, "").unwrap();
+}
+
+#[tokio::test]
 async fn what_is_no_word_of_the_api_is_not_repeated() {
     let cluster = Cluster::shared().await;
     let namespace = cluster.namespace("echo").await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
-    let path = tempfile::tempdir().unwrap().keep().join("config");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
     kubeconfig::Kubeconfig {
         context: "echo",
         server: &server,

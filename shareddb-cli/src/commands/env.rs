@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use shareddb_core::{
-    App, AppName, AppSpec, ConnectionConfig, Environment, Error, LocalServer, LocalState, Result, SecretData,
-    SecretName,
+    App, AppName, AppSpec, ConnectionConfig, Environment, Error, LocalServer, LocalState, Result, SecretName,
 };
 
 use crate::args::{Env, EnvFormat};
@@ -16,9 +15,14 @@ use crate::output::{Text, View};
 use crate::quoting::{dotenv, shell};
 
 /// The keys that the guide's Deployments use.
-const GUIDE: [&str; 7] = ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_SCHEMA", URL];
+const GUIDE: [&str; 7] = ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_SCHEMA", "DATABASE_URL"];
 
-const URL: &str = "DATABASE_URL";
+/// Whose settings are asked for: an app's, or the admin's.
+struct Login<'a> {
+    app: Option<AppName>,
+    environment: Environment,
+    context: &'a Context,
+}
 
 /// Connection settings, and how to write them.
 #[derive(Debug, Serialize)]
@@ -28,54 +32,80 @@ struct Settings {
     /// Those that are printed as variables, in order.
     #[serde(skip)]
     variables: Vec<String>,
+    /// Where pods find them.
+    #[serde(skip)]
+    secret: Option<SecretName>,
 }
 
 pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
-    let app: Option<AppName> = args.app.as_deref().map(str::parse).transpose()?;
-    let environment = context.environment()?;
-    match app {
-        None => {
-            let config = environment.connect().await?.admin().clone();
-            print(args, context, &Settings::admin(&environment, &config)?, || Ok(config), None)?;
-        }
-        Some(app) => {
-            let secret = App::derive(&AppSpec::new(app.clone()), environment.name(), None)?.secret;
-            let settings = Settings::stored(&environment.credentials(&app).await?, &secret);
-            let config = || settings.config();
-            let stopped = |local: &LocalServer| !matches!(local.state(), Ok(LocalState::Running { .. }));
-            if environment.local_server().is_some_and(stopped) {
-                let name = environment.name();
-                context.console.progress(&format!("the server of env {name} does not run: shareddb deploy -e {name}"));
-            }
-            print(args, context, &settings, config, Some(&secret))?;
-        }
+    let app = args.app.as_deref().map(str::parse).transpose()?;
+    let login = Login { app, environment: context.environment()?, context };
+    match (&args.key, args.format) {
+        (Some(key), _) => context.output.raw(&format!("{}\n", value(&login.settings().await?, key)?))?,
+        // As -o says. Where --format says how to write the settings, -o is left with the errors.
+        (None, None) => context.output.show(&login.settings().await?)?,
+        (None, Some(format)) => context.output.raw(&written(&login, format).await?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+async fn written(login: &Login<'_>, format: EnvFormat) -> Result<String> {
+    match format {
+        EnvFormat::Dotenv => Ok(login.settings().await?.dotenv()),
+        EnvFormat::Shell => Ok(login.settings().await?.lines(|key, value| format!("export {key}={}", shell(value)))),
+        EnvFormat::Json => {
+            let json = serde_json::to_string_pretty(&login.settings().await?.values);
+            let unwritable = |error| Error::failed("internal", "the settings cannot be written").with_source(error);
+            json.map(|json| json + "\n").map_err(unwritable)
+        }
+        EnvFormat::Url => Ok(format!("{}\n", login.config().await?.url()?.expose_secret())),
+        EnvFormat::Libpq => Ok(format!("{}\n", login.config().await?.libpq()?.expose_secret())),
+        EnvFormat::Jdbc => jdbc(&login.config().await?),
+        EnvFormat::K8s => k8s(&login.settings().await?),
+    }
+}
+
+impl Login<'_> {
+    async fn config(&self) -> Result<ConnectionConfig> {
+        let Some(app) = &self.app else { return self.admin().await };
+        let config = self.environment.stored_connection(app).await?;
+        self.tell_if_stopped();
+        Ok(config)
+    }
+
+    async fn settings(&self) -> Result<Settings> {
+        let Some(app) = &self.app else { return Settings::admin(&self.environment, &self.admin().await?) };
+        let data = self.environment.credentials(app).await?;
+        self.tell_if_stopped();
+        let secret = App::derive(&AppSpec::new(app.clone()), self.environment.name(), None)?.secret;
+        Ok(Settings {
+            name: format!("secret/{secret}"),
+            values: data.iter().map(|(key, value)| (key.clone(), value.expose_secret().to_owned())).collect(),
+            variables: GUIDE.map(str::to_owned).to_vec(),
+            secret: Some(secret),
+        })
+    }
+
+    async fn admin(&self) -> Result<ConnectionConfig> {
+        Ok(self.environment.connect().await?.admin().clone())
+    }
+
+    fn tell_if_stopped(&self) {
+        let stopped = |local: &LocalServer| !matches!(local.state(), Ok(LocalState::Running { .. }));
+        if self.environment.local_server().is_some_and(stopped) {
+            let name = self.environment.name();
+            self.context.console.progress(&format!("the server of env {name} does not run: shareddb deploy -e {name}"));
+        }
+    }
+}
+
 impl Settings {
-    fn stored(data: &SecretData, secret: &SecretName) -> Self {
-        let values = data.iter().map(|(key, value)| (key.clone(), value.expose_secret().to_owned())).collect();
-        Self { name: format!("secret/{secret}"), values, variables: GUIDE.map(str::to_owned).to_vec() }
-    }
-
-    /// An adopted app may have a `DATABASE_URL` of its own, which says something else than the guide's keys.
-    fn config(&self) -> Result<ConnectionConfig> {
-        let value = |key: &str| self.values.get(key).cloned();
-        let keys = ConnectionConfig::from_vars(|key| value(key).filter(|_| key != URL))?;
-        let url = ConnectionConfig::from_vars(|key| value(key).filter(|_| key == URL));
-        let identity = |config: &ConnectionConfig| {
-            let password = config.password().map(|password| password.expose_secret().to_owned());
-            (config.to_string(), password)
-        };
-        Ok(url.ok().filter(|url| identity(url) == identity(&keys)).unwrap_or(keys))
-    }
-
     fn admin(environment: &Environment, config: &ConnectionConfig) -> Result<Self> {
         let environ = config.environ()?;
         let values: BTreeMap<String, String> =
             environ.iter().map(|(key, value)| ((*key).to_owned(), value.expose_secret().to_owned())).collect();
-        Ok(Self { name: format!("admin/{}", environment.name()), variables: values.keys().cloned().collect(), values })
+        let (name, variables) = (format!("admin/{}", environment.name()), values.keys().cloned().collect());
+        Ok(Self { name, variables, values, secret: None })
     }
 
     fn dotenv(&self) -> String {
@@ -100,33 +130,6 @@ impl View for Settings {
     }
 }
 
-fn print(
-    args: &Env,
-    context: &Context,
-    settings: &Settings,
-    config: impl FnOnce() -> Result<ConnectionConfig>,
-    secret: Option<&SecretName>,
-) -> Result<()> {
-    if let Some(key) = &args.key {
-        return context.output.raw(&format!("{}\n", value(settings, key)?));
-    }
-    let text = match args.format {
-        // As -o says. Where --format says how to write the settings, -o is left with the errors.
-        None => return context.output.show(settings),
-        Some(EnvFormat::Dotenv) => settings.dotenv(),
-        Some(EnvFormat::Shell) => settings.lines(|key, value| format!("export {key}={}", shell(value))),
-        Some(EnvFormat::Json) => {
-            let json = serde_json::to_string_pretty(&settings.values);
-            json.map_err(|error| Error::failed("internal", "the settings cannot be written").with_source(error))? + "\n"
-        }
-        Some(EnvFormat::Url) => format!("{}\n", config()?.url()?.expose_secret()),
-        Some(EnvFormat::Libpq) => format!("{}\n", config()?.libpq()?.expose_secret()),
-        Some(EnvFormat::Jdbc) => jdbc(&config()?)?,
-        Some(EnvFormat::K8s) => k8s(settings, secret)?,
-    };
-    context.output.raw(&text)
-}
-
 fn value<'a>(settings: &'a Settings, key: &str) -> Result<&'a str> {
     settings.values.get(key).map(String::as_str).ok_or_else(|| {
         let keys = settings.values.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -144,8 +147,8 @@ fn jdbc(config: &ConnectionConfig) -> Result<String> {
 }
 
 /// A container's `env`, referring to the Secret.
-fn k8s(settings: &Settings, secret: Option<&SecretName>) -> Result<String> {
-    let Some(secret) = secret else {
+fn k8s(settings: &Settings) -> Result<String> {
+    let Some(secret) = &settings.secret else {
         return Err(Error::invalid_input(
             "format_invalid",
             "the admin's settings are in no Secret that a pod may read",

@@ -175,7 +175,7 @@ impl ConnectionConfig {
             // Nothing is negotiated: `Tls` gets the connection as it is, and watches over it.
             config.ssl_negotiation(driver::SslNegotiation::Direct);
         }
-        Ok((config, Tls::new(mode, self.root_certificate.as_ref())?))
+        Ok((config, Tls::new(mode, self.root_certificate.as_ref(), self.admits_clear_password())?))
     }
 
     /// Everything, under libpq's keywords.

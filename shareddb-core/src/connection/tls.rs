@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::channel::{Channel, Opening};
 use super::verifier::Verifier;
+use super::watched_stream::{Connector, WatchedStream};
 use crate::error::{Error, Result};
 use crate::file;
 
@@ -168,13 +168,18 @@ impl fmt::Debug for RootCertificate {
 #[derive(Clone)]
 pub struct Tls {
     mode: SslMode,
+    admits_clear_password: bool,
     rustls: MakeRustlsConnect,
 }
 
 impl Tls {
     /// Prepares the encryption; without a certificate of its own, a verifying mode takes the
     /// roots of this machine.
-    pub(super) fn new(mode: SslMode, certificate: Option<&RootCertificate>) -> Result<Self> {
+    pub(super) fn new(
+        mode: SslMode,
+        certificate: Option<&RootCertificate>,
+        admits_clear_password: bool,
+    ) -> Result<Self> {
         // Named here, because a process default may be missing or be another library's.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = match mode {
@@ -188,7 +193,7 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok(Self { mode, rustls: MakeRustlsConnect::new(config) })
+        Ok(Self { mode, admits_clear_password, rustls: MakeRustlsConnect::new(config) })
     }
 }
 
@@ -202,13 +207,14 @@ impl<S> MakeTlsConnect<S> for Tls
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Stream = Channel<S>;
-    type TlsConnect = Opening<S>;
+    type Stream = WatchedStream<S>;
+    type TlsConnect = Connector<S>;
     type Error = <MakeRustlsConnect as MakeTlsConnect<S>>::Error;
 
     fn make_tls_connect(&mut self, domain: &str) -> Result<Self::TlsConnect, Self::Error> {
-        let encrypter = <MakeRustlsConnect as MakeTlsConnect<S>>::make_tls_connect(&mut self.rustls, domain)?;
-        Ok(Opening::new(self.mode, encrypter))
+        let rustls = <MakeRustlsConnect as MakeTlsConnect<S>>::make_tls_connect(&mut self.rustls, domain)?;
+        let rustls = (self.mode != SslMode::Disable).then_some(rustls);
+        Ok(Connector { rustls, watched: !self.admits_clear_password })
     }
 }
 
@@ -232,6 +238,12 @@ fn roots(certificate: Option<&RootCertificate>) -> Result<RootCertStore> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::ConnectionConfig;
+
+    fn tls(mode: SslMode, certificate: Option<RootCertificate>) -> Result<Tls> {
+        let config = ConnectionConfig::new("db.example", 5432, "d", "u").with_tls(mode, certificate);
+        config.tokio_postgres().map(|(_, tls)| tls)
+    }
 
     #[test]
     fn modes_are_libpqs_words() {
@@ -250,17 +262,17 @@ mod tests {
     fn unusable_root_certificates_are_named() {
         let garbled = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for pem in ["", "no PEM at all", garbled] {
-            let error = Tls::new(SslMode::VerifyFull, Some(&RootCertificate::pem(pem))).unwrap_err();
+            let error = tls(SslMode::VerifyFull, Some(RootCertificate::pem(pem))).unwrap_err();
             assert_eq!(error.code(), "root_certificate_invalid", "{pem}");
         }
         let missing = RootCertificate::file("/nonexistent/ca.crt");
-        assert_eq!(Tls::new(SslMode::VerifyCa, Some(&missing)).unwrap_err().code(), "file_not_found");
+        assert_eq!(tls(SslMode::VerifyCa, Some(missing)).unwrap_err().code(), "file_not_found");
     }
 
     #[test]
     fn nothing_is_read_when_nothing_is_verified() {
         let missing = RootCertificate::file("/nonexistent/ca.crt");
-        assert!(Tls::new(SslMode::Disable, Some(&missing)).is_ok());
-        assert!(Tls::new(SslMode::Require, None).is_ok());
+        assert!(tls(SslMode::Disable, Some(missing)).is_ok());
+        assert!(tls(SslMode::Require, None).is_ok());
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use super::file::invalid;
+use super::invalid;
 use super::remote::{Password, Remote, Route, Store};
 use crate::connection::{ConnectionConfig, RootCertificate};
 use crate::error::Result;
@@ -58,45 +58,44 @@ impl Entry {
         folder: Option<&Path>,
         passwords: &BTreeMap<String, SecretString>,
     ) -> Result<Remote> {
-        let entry = self;
         let fault = |text: &str| invalid(format!("[env.{name}] {text}"));
-        let admin = entry.admin_url.as_ref().map(|url| admin(url, name, folder)).transpose()?;
-        let route = entry.hostaddr.as_deref().map(|text| {
+        let admin = self.admin_url.as_ref().map(|url| admin(url, name, folder)).transpose()?;
+        let route = self.hostaddr.as_deref().map(|text| {
             Route::parse(text).ok_or_else(|| fault("hostaddr is no address: write 10.0.0.7 or 127.0.0.1:15432"))
         });
-        let password = entry.password(name, admin.is_some(), folder, passwords)?;
-        let store = match entry.store.as_deref() {
+        let password = self.password(name, folder, passwords)?;
+        let store = match self.store.as_deref() {
             Some("kubernetes") => Store::Kubernetes,
             Some(text) => match text.strip_prefix("dir:").filter(|path| !path.is_empty()) {
                 Some(path) => Store::Directory(relative(folder, Path::new(path))),
                 None => return Err(fault("store is neither \"kubernetes\" nor \"dir:PATH\"")),
             },
-            None if admin.is_none() || entry.namespace.is_some() || entry.context.is_some() => Store::Kubernetes,
+            None if admin.is_none() || self.namespace.is_some() || self.context.is_some() => Store::Kubernetes,
             None => Store::Directory(home::from_env()?.join(name.as_str()).join("secrets")),
         };
         // Found now, and not when it is written into a Secret.
-        let (host, port) = (entry.host.as_deref().unwrap_or("host"), entry.port.unwrap_or(1));
+        let (host, port) = (self.host.as_deref().unwrap_or("host"), self.port.unwrap_or(1));
         ConnectionConfig::new(host, port, "database", "user")
             .url()
             .map_err(|source| fault("host or port is not possible").with_source(source))?;
         if host.contains([':', '%']) && host.parse::<IpAddr>().is_err() {
             return Err(fault("host is neither a name nor an address; a port has a key of its own"));
         }
-        if entry.cluster_domain.as_deref().is_some_and(|domain| !is_domain(domain)) {
+        if self.cluster_domain.as_deref().is_some_and(|domain| !is_domain(domain)) {
             return Err(fault("cluster_domain is no domain: write cluster.local"));
         }
         // A namespace of the same name, unless nothing points to Kubernetes at all.
-        let namespace = entry.namespace.or_else(|| admin.is_none().then(|| name.as_str().parse().ok()).flatten());
+        let namespace = self.namespace.or_else(|| admin.is_none().then(|| name.as_str().parse().ok()).flatten());
         Ok(Remote {
             admin,
             password,
-            host: entry.host,
-            port: entry.port,
+            host: self.host,
+            port: self.port,
             route: route.transpose()?,
-            maintenance_database: entry.maintenance_database,
-            cluster_domain: entry.cluster_domain.unwrap_or_else(|| CLUSTER_DOMAIN.to_owned()),
+            maintenance_database: self.maintenance_database,
+            cluster_domain: self.cluster_domain.unwrap_or_else(|| CLUSTER_DOMAIN.to_owned()),
             #[cfg(feature = "kubernetes")]
-            cluster: entry.context.into_iter().fold(Cluster::infer(), Cluster::with_context),
+            cluster: self.context.into_iter().fold(Cluster::infer(), Cluster::with_context),
             namespace,
             store,
         })
@@ -105,7 +104,6 @@ impl Entry {
     fn password(
         &self,
         name: &EnvironmentName,
-        has_url: bool,
         folder: Option<&Path>,
         passwords: &BTreeMap<String, SecretString>,
     ) -> Result<Password> {
@@ -121,7 +119,7 @@ impl Entry {
                 Ok(Password::Variable { name: name.clone(), value: passwords.get(name).cloned() })
             }
             (None, None, Some(text)) => in_secret(text),
-            (None, None, None) if has_url => Ok(Password::Unset),
+            (None, None, None) if self.admin_url.is_some() => Ok(Password::Unset),
             (None, None, None) => in_secret(ADMIN_SECRET),
             _ => Err(invalid(format!(
                 "[env.{name}] the admin's password has one place only: admin_password_file, admin_password_env or \

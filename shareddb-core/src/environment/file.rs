@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::entry::Entry;
 use super::location::{NAME, places, trusted};
-use super::{Environment, LOCAL, Place};
+use super::{Environment, LOCAL, Place, invalid};
 use crate::error::{Error, Result};
 use crate::file;
 #[cfg(feature = "local")]
@@ -165,14 +165,10 @@ fn without_values(message: &str) -> String {
     }
 }
 
-pub(super) fn invalid(message: String) -> Error {
-    Error::invalid_input("env_file_invalid", message)
-}
-
 /// The same error, with the file that it is in.
 fn within(path: &Path, error: Error) -> Error {
     let hint = error.hint().map(str::to_owned);
-    let error = Error::invalid_input("env_file_invalid", format!("{} is not valid", path.display())).with_source(error);
+    let error = invalid(format!("{} is not valid", path.display())).with_source(error);
     hint.into_iter().fold(error, Error::with_hint)
 }
 

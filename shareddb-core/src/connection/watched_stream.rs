@@ -12,89 +12,73 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::either::Either;
 
-use super::SslMode;
 use crate::error::PasswordAskedInClear;
 
-type Encrypter<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
-type Encrypted<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
+type RustlsConnector<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
+type RustlsStream<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
 
-/// Makes a channel of a connection that was just opened.
-pub struct Opening<S>
+/// Makes a watched stream of a connection that was just opened.
+pub struct Connector<S>
 where
     MakeRustlsConnect: MakeTlsConnect<S>,
 {
-    encrypter: Option<Encrypter<S>>,
-    watched: bool,
+    /// What encrypts; `None` where nothing is to be.
+    pub(super) rustls: Option<RustlsConnector<S>>,
+    /// Whether the password must not be sent in clear text.
+    pub(super) watched: bool,
 }
 
 /// A stream of bytes between a login and its server.
-pub struct Channel<S>
+pub struct WatchedStream<S>
 where
     MakeRustlsConnect: MakeTlsConnect<S>,
 {
-    carrier: Carrier<S, Encrypted<S>>,
-    /// `None` once the login is through, and where the server has shown who it is.
+    stream: Either<S, RustlsStream<S>>,
+    /// `None` once the login is through, and where nothing is to be watched.
     watch: Option<Watch>,
 }
 
-enum Carrier<S, T> {
-    Plain(S),
-    Encrypted(T),
-}
-
-impl<S> Opening<S>
-where
-    MakeRustlsConnect: MakeTlsConnect<S>,
-{
-    pub(super) fn new(mode: SslMode, encrypter: Encrypter<S>) -> Self {
-        let encrypter = (mode != SslMode::Disable).then_some(encrypter);
-        Self { encrypter, watched: !mode.verifies() }
-    }
-}
-
-impl<S> TlsConnect<S> for Opening<S>
+impl<S> TlsConnect<S> for Connector<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Stream = Channel<S>;
+    type Stream = WatchedStream<S>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Channel<S>>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<WatchedStream<S>>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
             let watch = self.watched.then(Watch::default);
-            let carrier = match self.encrypter {
-                Some(encrypter) => Carrier::Encrypted(encrypter.connect(stream).await?),
-                None => Carrier::Plain(stream),
+            let stream = match self.rustls {
+                Some(rustls) => Either::Right(rustls.connect(stream).await?),
+                None => Either::Left(stream),
             };
-            Ok(Channel { carrier, watch })
+            Ok(WatchedStream { stream, watch })
         })
     }
 }
 
-impl<S> TlsStream for Channel<S>
+impl<S> TlsStream for WatchedStream<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn channel_binding(&self) -> ChannelBinding {
-        match &self.carrier {
-            Carrier::Plain(_) => ChannelBinding::none(),
-            Carrier::Encrypted(stream) => stream.channel_binding(),
+        match &self.stream {
+            Either::Left(_) => ChannelBinding::none(),
+            Either::Right(encrypted) => encrypted.channel_binding(),
         }
     }
 }
 
-impl<S> AsyncRead for Channel<S>
+impl<S> AsyncRead for WatchedStream<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(match &mut self.carrier {
-            Carrier::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Carrier::Encrypted(stream) => Pin::new(stream).poll_read(cx, buf),
-        })?;
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         match self.watch.as_mut().and_then(|watch| watch.hear(&buf.filled()[before..])) {
             None => {}
             Some(Heard::Welcome) => self.watch = None,
@@ -107,38 +91,29 @@ where
     }
 }
 
-impl<S> AsyncWrite for Channel<S>
+impl<S> AsyncWrite for WatchedStream<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.carrier {
-            Carrier::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Carrier::Encrypted(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.carrier {
-            Carrier::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Carrier::Encrypted(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.carrier {
-            Carrier::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Carrier::Encrypted(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
-impl<S> fmt::Debug for Channel<S>
+impl<S> fmt::Debug for WatchedStream<S>
 where
     MakeRustlsConnect: MakeTlsConnect<S>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").finish_non_exhaustive()
+        f.debug_struct("WatchedStream").finish_non_exhaustive()
     }
 }
 
