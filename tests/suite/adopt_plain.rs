@@ -11,14 +11,18 @@ use shareddb_tests::server::{rows, session, sql, value};
 use shareddb_tests::watch::eventually;
 
 /// An app that the plain admin made with the guide's statements.
-struct ByHand {
-    server: ForeignServer,
+pub(crate) struct ByHand {
+    pub(crate) server: ForeignServer,
     stem: &'static str,
 }
 
 impl ByHand {
-    async fn make(major: u32) -> Self {
-        let made = Self { server: ForeignServer::start(major, ALL_MAY_TRY).await, stem: "hand" };
+    pub(crate) async fn make(major: u32) -> Self {
+        Self::on(ForeignServer::start(major, ALL_MAY_TRY).await).await
+    }
+
+    pub(crate) async fn on(server: ForeignServer) -> Self {
+        let made = Self { server, stem: "hand" };
         made.make_app().await;
         made
     }
@@ -35,11 +39,11 @@ impl ByHand {
         self.write_password("by hand");
     }
 
-    async fn as_admin(&self, database: &str, statements: &str) {
+    pub(crate) async fn as_admin(&self, database: &str, statements: &str) {
         sql(&self.server.plain_admin(), database, statements).await;
     }
 
-    fn write_password(&self, password: &str) {
+    pub(crate) fn write_password(&self, password: &str) {
         let config = self.config();
         let port = config.port().to_string();
         let keys = [("DB_HOST", "127.0.0.1"), ("DB_PORT", &port), ("DB_NAME", "hand_db"), ("DB_USER", "hand_user")];
@@ -52,16 +56,16 @@ impl ByHand {
     }
 
     /// How its programs log in.
-    fn config(&self) -> ConnectionConfig {
+    pub(crate) fn config(&self) -> ConnectionConfig {
         let config = self.server.superuser().with_database("hand_db").with_user("hand_user");
         config.with_password("by hand".into())
     }
 
-    async fn session(&self) -> Session {
+    pub(crate) async fn session(&self) -> Session {
         self.config().connect().await.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn spec(&self) -> AppSpec {
+    pub(crate) fn spec(&self) -> AppSpec {
         let mut spec = AppSpec::new(self.stem.parse().unwrap());
         let mut adopt = Adopt::default();
         adopt.close_to_others = true;
@@ -70,7 +74,7 @@ impl ByHand {
     }
 
     /// Does what gaps say, as a superuser would who copies them.
-    async fn close(&self, gaps: &[Gap]) {
+    pub(crate) async fn close(&self, gaps: &[Gap]) {
         for gap in gaps.iter().filter(|gap| !gap.server) {
             let database = gap.database.as_ref().map_or("postgres", |name| name.as_str());
             self.server.sql(database, &gap.statement).await;
