@@ -222,7 +222,7 @@ const OBJECTS: &str = "WITH o(classid, objid, owner) AS ( \
        coalesce(c.relrowsecurity AND NOT c.relforcerowsecurity, false), coalesce(f.prosecdef, false), \
        coalesce(NOT l.lanpltrusted AND l.lanname <> 'sql' AND f.prokind <> 'a', false), \
        EXISTS (SELECT FROM pg_event_trigger e WHERE o.classid = 'pg_proc'::regclass AND e.evtfoid = o.objid), coalesce(b.puballtables OR {of_schemas}, false), o.objid, \
-       o.classid = 'pg_namespace'::regclass AND has_schema_privilege($2::name, o.objid, 'CREATE') \
+       o.classid = 'pg_namespace'::regclass AND EXISTS (SELECT FROM pg_roles x WHERE x.rolname = $2 AND has_schema_privilege(x.oid, o.objid, 'CREATE')) \
      FROM o CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, 0) i LEFT JOIN pg_roles r ON r.oid = o.owner \
        LEFT JOIN pg_class c ON o.classid = 'pg_class'::regclass AND c.oid = o.objid \
        LEFT JOIN pg_type t ON o.classid = 'pg_type'::regclass AND t.oid = o.objid \

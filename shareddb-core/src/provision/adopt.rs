@@ -41,7 +41,6 @@ use crate::provision::reach::{Parted, part};
 use crate::provision::step::{PasswordSource, Step};
 use crate::provision::walls;
 
-pub(crate) use crate::postgres::adopt_statements::PIN;
 use case::Case;
 pub use change::Adoption;
 pub(crate) use heritage::{DATABASE_OWNER, listed};

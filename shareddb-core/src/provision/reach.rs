@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::mark::Progress;
+use crate::postgres::adopt_statements;
 use crate::postgres::facts::{RoleShape, ServerFacts};
 use crate::postgres::sql::escaped;
 use crate::postgres::statements::{self, MAINTENANCE_GROUP};
@@ -78,7 +79,7 @@ pub(crate) fn part(app: &App, observed: &Observed, steps: Vec<Step>) -> Parted {
 /// All objects that only a superuser hands over, in one statement to type.
 fn of_objects(app: &App, observed: &Observed, steps: &[Step]) -> Gap {
     let script = Script::of_superuser(app, &observed.server);
-    let statements: Vec<String> = [adopt::PIN.to_owned()].into_iter().chain(script.taking(steps)).collect();
+    let statements: Vec<String> = [adopt_statements::PIN.to_owned()].into_iter().chain(script.taking(steps)).collect();
     let names = adopt::listed(steps.iter().map(ToString::to_string)).unwrap_or_default();
     let admin = &observed.server.admin;
     Gap {

@@ -66,8 +66,12 @@ pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
 /// Whether programs may have the second login. Who cannot see whether it has a password goes by the record.
 fn issued(app: &App, adopted: &Adopted, observed: &Observed) -> bool {
     let Some(login) = observed.roles.get(app.login(Slot::Two).as_str()) else { return false };
-    let seen = if observed.server.superuser { login.has_password } else { login.sessions > 0 };
-    adopted.issued || seen || matches!(&observed.secret, SecretFacts::Held(held) if held.slot == Some(Slot::Two))
+    if observed.server.superuser {
+        return login.has_password;
+    }
+    adopted.issued
+        || login.sessions > 0
+        || matches!(&observed.secret, SecretFacts::Held(held) if held.slot == Some(Slot::Two))
 }
 
 /// Whether an admin who is no superuser can give back all that the adoption took.
