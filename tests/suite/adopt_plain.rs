@@ -86,7 +86,7 @@ impl ByHand {
         rows(&session(&self.server.superuser(), "hand_db").await, OF_OTHERS).await
     }
 
-    async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         let gone = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'hand_db'";
         eventually("the sessions are gone", async || self.server.value("postgres", gone).await == "0").await;
     }

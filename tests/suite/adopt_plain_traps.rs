@@ -48,6 +48,7 @@ async fn the_password_by_hand_goes_on_when_the_secret_is_lost() {
     let provisioner = server.provisioner(server.plain_admin());
     let before = by_hand.session().await;
     let app = provisioner.create(&by_hand.spec()).await.unwrap().app;
+    let mut before = Some(before);
     for sessions in ["some", "none"] {
         std::fs::remove_dir_all(server.secrets_folder().join("hand-db-secret")).unwrap();
         let report = provisioner.create(&by_hand.spec()).await.unwrap_or_else(|error| panic!("{error}"));
@@ -55,9 +56,11 @@ async fn the_password_by_hand_goes_on_when_the_secret_is_lost() {
         let config = provisioner.connection(&app.name).await.unwrap();
         assert_eq!(config.user(), app.login(Slot::Two).as_str(), "{sessions}");
         drop(by_hand.session().await);
+        if let Some(before) = before.take() {
+            assert_eq!(value(&before, "SELECT current_user").await, "hand_db");
+        }
+        by_hand.settle().await;
     }
-    assert_eq!(value(&before, "SELECT current_user").await, "hand_db");
-    drop(before);
     // What somebody puts back does not make the second login one that nobody has.
     by_hand.write_password("by hand");
     assert_eq!(provisioner.undo_adopt(&app.name).await.unwrap_err().code(), "undo_too_late");
@@ -92,6 +95,11 @@ async fn the_schema_of_extensions_stays_the_admins() {
     assert_eq!(server.value("hand_db", owner).await, "adm");
     spec.extensions = Some(["pgcrypto".parse().unwrap(), "pg_trgm".parse().unwrap()].into());
     provisioner.create(&spec).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()));
+    assert_eq!(server.value("hand_db", owner).await, "adm");
+    // One that is there from before is no more the app's.
+    by_hand.settle().await;
+    provisioner.undo_adopt(&spec.name).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
+    provisioner.create(&by_hand.spec()).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.causes()));
     assert_eq!(server.value("hand_db", owner).await, "adm");
 }
 
