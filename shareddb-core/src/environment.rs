@@ -120,6 +120,28 @@ impl Environment {
         }
     }
 
+    /// The namespace in which the server is deployed, and the domain of its cluster.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the server is not one that is deployed there.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) async fn ground(&self) -> Result<(crate::kubernetes::Namespace, String)> {
+        let message = match &self.place {
+            Place::Remote(remote) if remote.is_deployable() => {
+                return Ok((remote.reach().await?, remote.cluster_domain.clone()));
+            }
+            Place::Remote(_) => format!(
+                "the server of environment {} is made by other means: shareddb.toml says where it is",
+                self.name
+            ),
+            #[cfg(feature = "local")]
+            Place::Local(_) => format!("environment {} is not in Kubernetes", self.name),
+        };
+        Err(Error::invalid_input("not_deployable", message).with_hint(
+            "an environment without admin_url, admin_password_* and hostaddr is deployed into its namespace",
+        ))
+    }
+
     /// The place of Secrets. Nothing is asked of it yet.
     ///
     /// # Errors

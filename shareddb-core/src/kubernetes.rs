@@ -19,6 +19,9 @@ use tokio::time::timeout;
 use crate::error::{API_ANSWER_MAX, ApiRequest, Error, Result};
 use crate::names::NamespaceName;
 
+pub(crate) mod apply;
+pub(crate) mod object;
+
 /// What a call may take; longer than an API server needs to restart.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What a login in a pod is called, where there is no kubeconfig and so no context.

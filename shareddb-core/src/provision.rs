@@ -37,7 +37,7 @@ pub use plan::Plan;
 pub use proof::Proof;
 pub use report::{Outcome, Report};
 pub use status::{AppStatus, AppSummary, Problem, ServerStatus, Status};
-pub use step::{Change, PasswordSource, Step};
+pub use step::{PasswordSource, Step};
 pub use walls::{Wall, WallState};
 
 use std::time::Duration;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+#[cfg(feature = "kubernetes")]
+use super::entry::ADMIN_SECRET;
 use crate::connection::{ConnectionConfig, RootCertificate};
 use crate::credentials;
 use crate::error::{Error, Result};
@@ -94,6 +96,13 @@ impl Remote {
             || self.admin.is_none()
     }
 
+    /// Whether the server is the namespace's own, with the admin's password where a deploy keeps it.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn is_deployable(&self) -> bool {
+        let keeps = matches!(&self.password, Password::Secret { name, key: None } if name.as_str() == ADMIN_SECRET);
+        self.admin.is_none() && keeps
+    }
+
     /// The server is that of another namespace now, unless a URL says which it is.
     #[cfg(feature = "kubernetes")]
     pub(super) fn lose_way(&mut self) {
@@ -145,7 +154,7 @@ impl Remote {
     }
 
     #[cfg(feature = "kubernetes")]
-    async fn reach(&self) -> Result<Namespace> {
+    pub(super) async fn reach(&self) -> Result<Namespace> {
         match &self.namespace {
             Some(namespace) => self.cluster.namespace(namespace).await,
             None => Err(Error::invalid_input("namespace_missing", "it is not said in which namespace the Secrets are")
