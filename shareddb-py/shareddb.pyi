@@ -98,11 +98,13 @@ class Environment:
         namespace: str | None = None,
         context: str | None = None,
         kubeconfig: str | PathLike[str] | None = None,
+        tunnel: bool = False,
     ) -> Environment:
         """An environment of `shareddb.toml`, or one of `production`, `stage` and `local`, which exist without it.
 
         Without `name` it is the one that `SHAREDDB_ENV` or the file chooses. The other arguments are for environments
-        in Kubernetes. Raises `NotFoundError` when there is none of that name.
+        in Kubernetes. The server is reached through a tunnel of the Kubernetes API where the name of its Service means
+        nothing, and with `tunnel` in any case. Raises `NotFoundError` when there is none of that name.
         """
 
     @property
@@ -120,7 +122,7 @@ class Environment:
         """End the embedded server and keep its data. `False` when it was not running, or is another."""
 
     def connect(self) -> Server:
-        """Find the running server. Nobody logs in yet.
+        """Find the running server. Nobody logs in yet. A tunnel to it ends with the last that is made from this `Server`.
 
         Raises `UnavailableError` when it does not run.
         """

@@ -36,6 +36,9 @@ pub(crate) struct Globals {
     /// The kubeconfig [default: $KUBECONFIG, else ~/.kube/config; in a pod its own account]
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// Reach the server through the Kubernetes API; by itself only where the name of its Service means nothing
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub(crate) tunnel: bool,
     /// How to print the result; with json an error is one JSON object, too
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = GLOBAL)]
     pub(crate) output: Format,

@@ -27,6 +27,7 @@ struct Place {
     namespace: Option<String>,
     context: Option<String>,
     kubeconfig: Option<PathBuf>,
+    tunnel: bool,
 }
 
 impl Context {
@@ -40,6 +41,7 @@ impl Context {
                 namespace: globals.namespace,
                 context: globals.context,
                 kubeconfig: globals.kubeconfig,
+                tunnel: globals.tunnel,
             },
         }
     }
@@ -62,16 +64,20 @@ impl Context {
         if let Some(namespace) = &self.place.namespace {
             environment = environment.with_namespace(namespace.parse()?)?;
         }
+        if self.place.tunnel {
+            environment = environment.with_tunnel()?;
+        }
         Ok(environment)
     }
 
     /// The flags that chose the environment, as a next command needs them, too.
     pub(crate) fn flags(&self) -> String {
-        let Place { environment, namespace, context, kubeconfig } = &self.place;
+        let Place { environment, namespace, context, kubeconfig, tunnel } = &self.place;
         let kubeconfig = kubeconfig.as_ref().map(|path| path.display().to_string());
         [("-e", environment), ("-n", namespace), ("--context", context), ("--kubeconfig", &kubeconfig)]
             .into_iter()
             .filter_map(|(flag, value)| Some(format!(" {flag} {}", argument(value.as_ref()?))))
+            .chain(tunnel.then(|| " --tunnel".to_owned()))
             .collect()
     }
 

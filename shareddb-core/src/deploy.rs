@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::kubernetes::Namespace;
-use crate::kubernetes::apply::{Handover, Mode};
+use crate::kubernetes::Task;
+use crate::kubernetes::apply::{Handover, Mode, Objects};
 use crate::names::{EnvironmentName, NamespaceName};
 
 mod certificates;
@@ -58,7 +58,7 @@ type Listener = dyn Fn(DeployEvent<'_>) + Send + Sync;
 /// Where a server stands.
 pub(crate) struct Ground {
     environment: EnvironmentName,
-    namespace: Namespace,
+    objects: Objects,
     cluster_domain: String,
 }
 
@@ -87,7 +87,7 @@ pub struct Ready {
 impl Ground {
     /// The names by which the server is known, the full one first.
     fn names(&self) -> Vec<String> {
-        let (service, namespace) = (manifests::SERVICE, self.namespace.name());
+        let (service, namespace) = (manifests::SERVICE, self.objects.namespace());
         vec![
             format!("{service}.{namespace}.svc.{}", self.cluster_domain),
             format!("{service}.{namespace}.svc"),
@@ -104,7 +104,8 @@ impl Deployer {
     /// `InvalidInput` when its server is not one that is deployed to a namespace; those of [`crate::Cluster::namespace`].
     pub async fn new(environment: &Environment) -> Result<Self> {
         let (namespace, cluster_domain) = environment.ground().await?;
-        let ground = Ground { environment: environment.name().clone(), namespace, cluster_domain };
+        let objects = Objects::new(namespace, Task::Deploy);
+        let ground = Ground { environment: environment.name().clone(), objects, cluster_domain };
         Ok(Self { environment: environment.clone(), ground, listener: Arc::new(|_| {}) })
     }
 
@@ -117,7 +118,7 @@ impl Deployer {
 
     /// Where it acts, for people: context and namespace.
     pub fn place(&self) -> String {
-        format!("context {} · namespace {}", self.ground.namespace.context(), self.ground.namespace.name())
+        format!("context {} · namespace {}", self.ground.objects.context(), self.ground.objects.namespace())
     }
 
     /// What a deploy would change. Each object was dry-run by the API server, so that rights and conflicts are known.
@@ -160,22 +161,22 @@ impl Deployer {
     }
 
     async fn act(&self, what: &What) -> Result<()> {
-        let namespace = &self.ground.namespace;
+        let objects = &self.ground.objects;
         match what {
-            What::MakeNamespace => drop(namespace.make(Mode::Real).await?),
+            What::MakeNamespace => drop(objects.make(Mode::Real).await?),
             What::Create(object) => {
-                if namespace.create(object, Mode::Real).await?.is_none() {
+                if objects.create(object, Mode::Real).await?.is_none() {
                     let message = format!("{} was made by another program meanwhile", object.label());
                     return Err(Error::conflict(RACE, message).with_hint("run it again"));
                 }
             }
-            What::Replace(object) => drop(namespace.replace(object, Mode::Real).await?),
+            What::Replace(object) => drop(objects.replace(object, Mode::Real).await?),
             What::TakeOver(object, before) => {
                 let handover: Handover = heritage::handover(before);
-                namespace.merge(object.kind, &object.name, &handover, Mode::Real).await?;
-                namespace.apply(object, Mode::Real).await?;
+                objects.merge(object.kind, &object.name, &handover, Mode::Real).await?;
+                objects.apply(object, Mode::Real).await?;
             }
-            What::Apply(object) => drop(namespace.apply(object, Mode::Real).await?),
+            What::Apply(object) => drop(objects.apply(object, Mode::Real).await?),
         }
         Ok(())
     }
@@ -190,7 +191,7 @@ impl Deployer {
         let deadline = Instant::now() + patience;
         let mut told = String::new();
         loop {
-            let stage = rollout::stage(&look::sight(&self.ground.namespace).await?);
+            let stage = rollout::stage(&look::sight(&self.ground.objects).await?);
             let late = Instant::now() >= deadline;
             match stage {
                 Stage::Available => break,
@@ -203,7 +204,7 @@ impl Deployer {
                     )
                     .with_hint(format!(
                         "kubectl get pods -n {} -l app=postgres; it may yet come: run the same command again",
-                        self.ground.namespace.name()
+                        self.ground.objects.namespace()
                     )));
                 }
                 Stage::Coming(what) => self.tell(&mut told, what, |text| DeployEvent::Awaiting(text)),
@@ -224,11 +225,11 @@ impl Deployer {
 
     async fn stuck(&self, trouble: Trouble) -> Error {
         let log = match &trouble.log {
-            Some(log) => look::log(&self.ground.namespace, log).await,
+            Some(log) => look::log(&self.ground.objects, log).await,
             None => None,
         };
         let lines = log.map(|log| format!("\n{log}")).unwrap_or_default();
-        let namespace = self.ground.namespace.name();
+        let namespace = self.ground.objects.namespace();
         Error::unavailable(trouble.code, format!("{}{lines}", trouble.message))
             .with_hint(format!("{} (-n {namespace})", trouble.hint))
     }
@@ -263,13 +264,13 @@ impl Deployer {
     /// # Errors
     /// Those of reading these.
     pub async fn state(&self) -> Result<ServerState> {
-        state::state(&self.ground.namespace).await
+        state::state(&self.ground.objects.for_task(Task::Look)).await
     }
 }
 
 impl fmt::Debug for Deployer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Deployer({:?})", self.ground.namespace)
+        write!(f, "Deployer({})", self.place())
     }
 }
 

@@ -19,6 +19,7 @@ mod entry;
 mod file;
 mod location;
 mod remote;
+mod way;
 
 pub use file::Environments;
 use remote::Remote;
@@ -105,6 +106,29 @@ impl Environment {
         })
     }
 
+    /// The same environment, whose server is reached through a tunnel of the Kubernetes API also where there is another way.
+    /// Without this, a tunnel is opened where the name of the namespace's Service means nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the server is no Service of a namespace.
+    #[cfg(feature = "kubernetes")]
+    pub fn with_tunnel(self) -> Result<Self> {
+        match &self.place {
+            Place::Remote(remote) if !remote.can_be_tunnelled() => Err(self.not_in_kubernetes("a tunnel")),
+            _ => self.in_cluster("a tunnel", |remote| {
+                remote.lose_way();
+                remote.tunnelled = true;
+            }),
+        }
+    }
+
+    #[cfg(feature = "kubernetes")]
+    fn not_in_kubernetes(&self, what: &str) -> Error {
+        let message = format!("{what} means nothing to environment {}", self.name);
+        Error::invalid_input("not_in_kubernetes", message)
+            .with_hint("leave it out, or choose an environment in Kubernetes: -e NAME")
+    }
+
     #[cfg(feature = "kubernetes")]
     fn in_cluster(mut self, what: &str, change: impl FnOnce(&mut Remote)) -> Result<Self> {
         match &mut self.place {
@@ -112,11 +136,7 @@ impl Environment {
                 change(remote);
                 Ok(self)
             }
-            _ => Err(Error::invalid_input(
-                "not_in_kubernetes",
-                format!("{what} means nothing to environment {}", self.name),
-            )
-            .with_hint("leave it out, or choose an environment whose Secrets are in Kubernetes: -e NAME")),
+            _ => Err(self.not_in_kubernetes(what)),
         }
     }
 
@@ -207,11 +227,26 @@ impl Environment {
         }
     }
 
-    /// Finds the server. Nobody logs in yet; of a cluster, only the admin's password is read.
+    /// How the admin logs in, as it stays true when this process ends: a [`Server`] from here may be at the end of a tunnel.
     ///
     /// # Errors
-    /// `Unavailable` when the embedded server does not run, or a cluster cannot be reached; `NotFound` and
-    /// `InvalidInput` when the admin's password or the kubeconfig is not where it should be.
+    /// As [`Self::connect`], as far as the password is concerned.
+    pub async fn stored_admin(&self) -> Result<ConnectionConfig> {
+        match &self.place {
+            #[cfg(feature = "local")]
+            Place::Local(_) => Ok(self.connect().await?.admin().clone()),
+            Place::Remote(remote) => remote.stored_admin().await,
+        }
+    }
+
+    /// Finds the server. Nobody logs in yet; of a cluster, the admin's password is read and, where the name of the Service
+    /// means nothing or [`with_tunnel`](Self::with_tunnel) was said, a tunnel opened. It is in a tokio runtime, which carries
+    /// the tunnel from then on, and the tunnel ends with the last clone of the [`Server`].
+    ///
+    /// # Errors
+    /// `Unavailable` when the embedded server does not run, a cluster cannot be reached or no pod is ready; `NotFound` and
+    /// `InvalidInput` when the admin's password, the Service or the kubeconfig is not where it should be; `PermissionDenied`
+    /// when a right in the namespace is missing, with a Role that has it.
     pub async fn connect(&self) -> Result<Server> {
         match &self.place {
             #[cfg(feature = "local")]

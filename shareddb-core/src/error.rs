@@ -12,7 +12,7 @@ mod kubernetes;
 mod login;
 
 #[cfg(feature = "kubernetes")]
-pub(crate) use kubernetes::{API_ANSWER_MAX, ApiRequest};
+pub(crate) use kubernetes::{API_ANSWER_MAX, ApiRequest, cut_by, shell_word, shortened};
 pub(crate) use login::{LoginAttempt, PasswordAskedInClear};
 
 /// The result of everything here that can fail.

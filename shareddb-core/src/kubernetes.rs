@@ -8,22 +8,34 @@ use std::time::Duration;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use hyper_util::client::proxy::matcher::Matcher;
-use kube::client::Body;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, Portforwarder};
+use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::Status;
 use kube::{Client, Config};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tower::util::MapResponseLayer;
 
 use crate::error::{API_ANSWER_MAX, ApiRequest, Error, Result};
 use crate::names::NamespaceName;
 
 pub(crate) mod apply;
+mod backend;
 pub(crate) mod object;
+mod role;
+mod tunnel;
+
+pub(crate) use role::Task;
+pub(crate) use tunnel::PATIENCE as TUNNEL_PATIENCE;
+pub use tunnel::Tunnel;
 
 /// What a call may take; longer than an API server needs to restart.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What the client gives as the reason in an error that it could not read.
+const UNPARSED: &str = "Failed to parse error data";
 /// What a login in a pod is called, where there is no kubeconfig and so no context.
 const IN_CLUSTER: &str = "in-cluster";
 
@@ -97,7 +109,7 @@ impl Cluster {
     async fn config(&self) -> Result<(Config, String)> {
         let path = self.kubeconfig.clone();
         let place = self.kubeconfig.as_ref().map_or("the kubeconfig".to_owned(), |path| format!("{}", path.display()));
-        let read = on_own_thread(move || match path {
+        let read = on_own_thread(PATIENCE, move || match path {
             Some(path) => Kubeconfig::read_from(path),
             None => Kubeconfig::read(),
         });
@@ -146,9 +158,11 @@ impl Cluster {
 /// Makes a client; that can run the program that a kubeconfig names for logging in, which may hang, and may say anything.
 async fn client(config: Config, context: &str) -> Result<Client> {
     let runtime = Handle::current();
-    let made = on_own_thread(move || {
+    let made = on_own_thread(PATIENCE, move || {
         let _within = runtime.enter();
-        Client::try_from(config)
+        // No more is read of an answer than one can have; the client itself reads those to port-forwards that fail.
+        let ended = MapResponseLayer::new(|answer: Response<_>| answer.map(|body| Limited::new(body, API_ANSWER_MAX)));
+        Ok(ClientBuilder::try_from(config)?.with_layer(&ended).build())
     });
     match made.await {
         Ok(Ok(client)) => Ok(client),
@@ -166,19 +180,20 @@ async fn client(config: Config, context: &str) -> Result<Client> {
 }
 
 /// Why there is no result of work.
-enum Unfinished {
+pub(crate) enum Unfinished {
     Panicked,
     Late,
 }
 
 /// Runs what may wait for ever: a kubeconfig can be a pipe. On a thread that nobody waits for when the runtime ends, as the
 /// threads for such work are waited for.
-async fn on_own_thread<T: Send + 'static>(
+pub(crate) async fn on_own_thread<T: Send + 'static>(
+    patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::result::Result<T, Unfinished> {
     let (sender, done) = oneshot::channel();
     std::thread::spawn(move || sender.send(work()));
-    match timeout(PATIENCE, done).await {
+    match timeout(patience, done).await {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(_)) => Err(Unfinished::Panicked),
         Err(_) => Err(Unfinished::Late),
@@ -200,16 +215,12 @@ fn names_proxy(kubeconfig: &Kubeconfig, context: &str) -> bool {
     proxy.is_some_and(|proxy| !proxy.is_empty())
 }
 
-/// Reads an answer, and no more of it than one can have. An error is read here as well: the client would log it, and
-/// what something on the way says about a request can be the request.
+/// Reads an answer. An error is read here as well: the client would log it, and what something on the way says about a
+/// request can be the request.
 async fn read_answer(answer: Response<Body>) -> kube::Result<String> {
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), API_ANSWER_MAX).collect().await;
-    let body = body.map_err(|error| match error.downcast::<kube::Error>() {
-        Ok(error) => *error,
-        Err(error) => kube::Error::Service(error),
-    })?;
-    let text = String::from_utf8(body.to_bytes().into()).map_err(kube::Error::FromUtf8)?;
+    let body = answer.into_body().collect().await?.to_bytes();
+    let text = String::from_utf8(body.into()).map_err(kube::Error::FromUtf8)?;
     if !status.is_client_error() && !status.is_server_error() {
         return Ok(text);
     }
@@ -231,6 +242,18 @@ impl Namespace {
     /// Sends a request, for [`Self::call`] to wait for.
     pub(crate) async fn send(&self, request: Request<Vec<u8>>) -> kube::Result<String> {
         read_answer(self.client.send(request.map(Body::from)).await?).await
+    }
+
+    /// Opens a stream to a port of a pod, for [`Self::call`] to wait for.
+    pub(crate) async fn forward(&self, pod: &str, port: u16) -> kube::Result<Portforwarder> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.name.as_str());
+        pods.portforward(pod, &[port]).await.map_err(|error| match error {
+            // What is no answer of an API server can be the request, and the client repeats it.
+            kube::Error::Api(status) if status.reason == UNPARSED => {
+                kube::Error::Api(Status::failure("", "").with_code(status.code).boxed())
+            }
+            error => error,
+        })
     }
 
     /// Waits for a request about one object. `role` is what allows all requests of that kind.

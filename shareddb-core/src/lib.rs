@@ -35,7 +35,7 @@ pub use deploy::{
 pub use environment::{Environment, Environments};
 pub use error::{Error, Fault, Result};
 #[cfg(feature = "kubernetes")]
-pub use kubernetes::{Cluster, Namespace};
+pub use kubernetes::{Cluster, Namespace, Tunnel};
 #[cfg(feature = "local")]
 pub use local::{Binaries, LocalEndpoint, LocalHome, LocalServer, LocalState};
 pub use mark::{Mark, Progress};

@@ -163,7 +163,9 @@ impl Provisioner {
         self.run(&Goal::UndoAdopt(app.clone()), None).await
     }
 
-    /// How an app logs in, over the route in use from here, as its Secret says.
+    /// How an app logs in, over the route in use from here, as its Secret says. Where that is a tunnel, it works for as long as
+    /// this provisioner, its server or a clone of one of them exists; what stays true is
+    /// [`Environment::stored_connection`](crate::Environment::stored_connection).
     ///
     /// # Errors
     /// `NotFound` when there is no such app or Secret, `Failed` when the Secret is damaged.
@@ -190,7 +192,7 @@ impl Provisioner {
         let lock = AppLock::take(self.server.session().await?, &goal.spec().name, self.lock_patience).await?;
         let result = self.run_locked(&lock, goal, expected).await;
         lock.release().await;
-        result
+        result.map_err(|error| self.server.with_trouble(error))
     }
 
     async fn run_locked(&self, lock: &AppLock, goal: &Goal, expected: Option<&Plan>) -> Result<Report> {

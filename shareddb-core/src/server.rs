@@ -9,6 +9,8 @@ use crate::app::App;
 use crate::connection::{ConnectionConfig, SslMode};
 use crate::credentials;
 use crate::error::{Error, Result};
+#[cfg(feature = "kubernetes")]
+use crate::kubernetes::Tunnel;
 use crate::names::{AppName, EnvironmentName, RoleName};
 use crate::postgres::facts::ServerFacts;
 use crate::postgres::marks::Marks;
@@ -20,7 +22,8 @@ use secrecy::SecretString;
 /// The code of an error about a Secret that lacks a key, or contradicts itself.
 pub(crate) const DAMAGED: &str = "secret_incomplete";
 
-/// The server of an environment. Cheap to clone; it holds no session of its own.
+/// The server of an environment. Cheap to clone; it holds no session of its own. Where it is reached through a tunnel, the tunnel
+/// ends with the last clone.
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
 
@@ -34,6 +37,8 @@ struct Inner {
     /// What to do when the admin's login fails with a certain code.
     hints: Vec<(&'static str, String)>,
     ours: bool,
+    #[cfg(feature = "kubernetes")]
+    tunnel: Option<Arc<Tunnel>>,
 }
 
 impl Server {
@@ -44,7 +49,17 @@ impl Server {
     pub fn new(environment: EnvironmentName, admin: ConnectionConfig, store: Arc<dyn SecretStore>) -> Self {
         let published = (admin.host().to_owned(), admin.port());
         let place = format!("{}:{}", published.0, published.1);
-        Self(Arc::new(Inner { environment, admin, store, published, place, hints: Vec::new(), ours: false }))
+        Self(Arc::new(Inner {
+            environment,
+            admin,
+            store,
+            published,
+            place,
+            hints: Vec::new(),
+            ours: false,
+            #[cfg(feature = "kubernetes")]
+            tunnel: None,
+        }))
     }
 
     /// The same server, where it was made for shareddb: nobody else has business there, so that it is closed to PUBLIC.
@@ -69,6 +84,12 @@ impl Server {
         self.with(|inner| inner.hints.push((code, hint)))
     }
 
+    /// The same server, where the way of `admin` leads through a tunnel, which ends with it.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn with_tunnel(self, tunnel: Tunnel) -> Self {
+        self.with(|inner| inner.tunnel = Some(Arc::new(tunnel)))
+    }
+
     fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.0);
         change(&mut inner);
@@ -90,6 +111,14 @@ impl Server {
         &self.0.place
     }
 
+    /// Why the last connection through the tunnel did not come about or was cut, once; `None` where there is no tunnel.
+    pub fn take_trouble(&self) -> Option<Error> {
+        #[cfg(feature = "kubernetes")]
+        return self.0.tunnel.as_ref()?.take_trouble();
+        #[cfg(not(feature = "kubernetes"))]
+        None
+    }
+
     /// Where Secrets are kept.
     pub fn secrets(&self) -> &dyn SecretStore {
         self.0.store.as_ref()
@@ -104,10 +133,14 @@ impl Server {
             SslMode::Disable => config,
             mode => config.with_tls(mode, admin.root_certificate().cloned()),
         };
-        match admin.hostaddr() {
-            Some(address) => config.with_hostaddr(address),
-            None => config,
+        let Some(address) = admin.hostaddr() else { return config };
+        let config = config.with_hostaddr(address);
+        #[cfg(feature = "kubernetes")]
+        if self.0.tunnel.is_some() {
+            // It may have to wait for a pod, as the admin's login.
+            return config.with_connect_timeout(admin.connect_timeout());
         }
+        config
     }
 
     /// How an app logs in from where it runs: what its Secret says.
@@ -176,11 +209,28 @@ impl Server {
         AdminSession::open_tenant(&admin, database, server).await.map_err(|error| self.explained(error))
     }
 
-    fn explained(&self, error: Error) -> Error {
-        match self.0.hints.iter().find(|(code, _)| *code == error.code()) {
-            Some((_, hint)) => error.with_hint(hint),
+    /// An error as it is, and what the tunnel says of it where the way was lost.
+    pub(crate) fn with_trouble(&self, error: Error) -> Error {
+        if !["server_unreachable", "timeout"].contains(&error.code()) {
+            return error;
+        }
+        match self.take_trouble() {
+            // The same again might succeed.
+            Some(trouble) if trouble.is_retryable() => match trouble.hint().map(ToOwned::to_owned) {
+                Some(hint) => error.with_hint(hint).with_source(trouble),
+                None => error.with_source(trouble),
+            },
+            Some(trouble) => trouble,
             None => error,
         }
+    }
+
+    fn explained(&self, error: Error) -> Error {
+        let error = match self.0.hints.iter().find(|(code, _)| *code == error.code()) {
+            Some((_, hint)) => error.with_hint(hint),
+            None => error,
+        };
+        self.with_trouble(error)
     }
 }
 

@@ -36,22 +36,26 @@ impl Environment {
     }
 
     /// An environment of `shareddb.toml`, or one of `production`, `stage` and `local`, which exist without it. By default
-    /// the one that `SHAREDDB_ENV` or the file chooses. The other arguments are for environments in Kubernetes.
+    /// the one that `SHAREDDB_ENV` or the file chooses. The other arguments are for environments in Kubernetes; `tunnel` has the
+    /// server reached through the API also where its name means something.
     #[staticmethod]
-    #[pyo3(signature = (name=None, *, namespace=None, context=None, kubeconfig=None))]
+    #[pyo3(signature = (name=None, *, namespace=None, context=None, kubeconfig=None, tunnel=false))]
     fn named(
         py: Python<'_>,
         name: Option<&str>,
         namespace: Option<&str>,
         context: Option<&str>,
         kubeconfig: Option<PathBuf>,
+        tunnel: bool,
     ) -> PyResult<Self> {
         let environment = || {
             let known = Environments::from_env()?;
             let environment = known.environment(&name.map_or_else(|| known.chosen(), str::parse)?)?;
             let environment = kubeconfig.into_iter().try_fold(environment, Core::with_kubeconfig)?;
             let environment = context.into_iter().try_fold(environment, Core::with_context)?;
-            namespace.into_iter().try_fold(environment, |environment, name| environment.with_namespace(name.parse()?))
+            let named = |environment: Core, name: &str| environment.with_namespace(name.parse()?);
+            let environment = namespace.into_iter().try_fold(environment, named)?;
+            if tunnel { environment.with_tunnel() } else { Ok(environment) }
         };
         environment().map(Self).map_err(|error: Error| raise(py, &error))
     }

@@ -27,6 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// How often a start is tried again because another program was quicker to take the port.
 const PORTS: usize = 5;
 
+/// Whoever may run in a home, in the order in which they end. Only a [`crate::LiveCluster`] has the first three.
+const DAEMONS: [&str; 5] =
+    ["kwok.pid", "kube-scheduler.pid", "kube-controller-manager.pid", "kube-apiserver.pid", "etcd.pid"];
+
 /// An API server with RBAC, its home, and whoever ends it.
 #[derive(Debug)]
 pub struct Cluster {
@@ -50,7 +54,7 @@ impl Cluster {
     /// One for a test that disturbs others.
     pub async fn start() -> Self {
         let home = temporary_home();
-        let reaper = Reaper::over(&home, &["kube-apiserver.pid", "etcd.pid"]);
+        let reaper = Reaper::over(&home, &DAEMONS);
         let (authority, tokens) = (Authority::new("shareddb tests"), TokenKey::new());
         write_keys(&home, &authority, &tokens);
         let etcd = start_etcd(&home);
@@ -134,6 +138,10 @@ impl Cluster {
     /// Everything that the API server has written.
     pub fn log(&self) -> String {
         self.api_server.lock().expect("nobody panics with it").log()
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
     }
 
     pub(crate) fn authority(&self) -> &Authority {
@@ -232,16 +240,16 @@ fn start_api_server(home: &Path, port: u16) -> Daemon {
     Daemon::start(home, &programs().join("kube-apiserver"), &args)
 }
 
-/// The folder with `etcd` and `kube-apiserver`.
+/// The folder with every program of a cluster, and with what kwok is told to do.
 pub fn programs() -> PathBuf {
     let find = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/kubernetes.sh");
     let found = command::run(std::process::Command::new(find).arg("find"));
-    assert_eq!(found.code, Some(0), "etcd and kube-apiserver are not there: run .ci/kubernetes.sh\n{}", found.stderr);
+    assert_eq!(found.code, Some(0), "no programs of a cluster: run .ci/kubernetes.sh\n{}", found.stderr);
     PathBuf::from(found.stdout.trim_end())
 }
 
 /// A port that nobody listens on, below those that the system hands out by itself: nobody gets it by chance.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     // Test runs side by side begin at different places.
     let begin = 20_000 + u16::try_from(std::process::id() % 10_000).expect("a remainder");

@@ -197,10 +197,10 @@ fn write(account: &Account, path: &Path, text: &str) {
 }
 
 /// The operating system's account that servers run as: ours, or as root that of `postgres`.
-struct Account(Option<(u32, u32)>);
+pub(crate) struct Account(pub(crate) Option<(u32, u32)>);
 
 impl Account {
-    fn of_servers() -> Self {
+    pub(crate) fn of_servers() -> Self {
         if !rustix::process::geteuid().is_root() {
             return Self(None);
         }

@@ -32,6 +32,7 @@ mod impostor;
 mod isolation;
 mod kubernetes;
 mod kubernetes_store;
+mod kwok;
 mod loss;
 mod matrix;
 mod names;

@@ -87,7 +87,7 @@ impl Login<'_> {
     }
 
     async fn admin(&self) -> Result<ConnectionConfig> {
-        Ok(self.environment.connect().await?.admin().clone())
+        self.environment.stored_admin().await
     }
 
     fn tell_if_stopped(&self) {

@@ -6,7 +6,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 
 use secrecy::ExposeSecret as _;
-use shareddb_core::{AppName, Binaries, ConnectionConfig, Environment, Error, LocalHome, LocalState, Result};
+use shareddb_core::{
+    AppName, Binaries, ConnectionConfig, Environment, Error, LocalHome, LocalState, Provisioner, Result,
+};
 use tokio::process::Command;
 
 use crate::args::Psql;
@@ -17,9 +19,11 @@ const APPLICATION: &str = "shareddb-psql";
 pub(crate) async fn run(args: &Psql, context: &Context) -> Result<ExitCode> {
     let app: Option<AppName> = args.app.as_deref().map(str::parse).transpose()?;
     let environment = context.environment()?;
+    // Kept until psql has ended: it may have the way there.
+    let server = environment.connect().await?;
     let config = match &app {
-        Some(app) => context.provisioner(&environment).await?.connection(app).await?,
-        None => environment.connect().await?.admin().clone(),
+        Some(app) => Provisioner::new(server.clone()).connection(app).await?,
+        None => server.admin().clone(),
     };
     let mut child = command(args, &environment, &config)?.spawn().map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::unavailable("tool_missing", "there is no psql").with_source(error),
@@ -28,6 +32,10 @@ pub(crate) async fn run(args: &Psql, context: &Context) -> Result<ExitCode> {
     // From here on Ctrl-C is psql's: it cancels the query and not the session.
     context.console.hand_over();
     let status = child.wait().await.map_err(|error| Error::from_io("cannot wait for psql", error))?;
+    if let Some(trouble) = server.take_trouble().filter(|_| !status.success()) {
+        context.console.note(&trouble.to_string());
+        trouble.hint().into_iter().for_each(|hint| context.console.note(hint));
+    }
     Ok(exit_code(status))
 }
 

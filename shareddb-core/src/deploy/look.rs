@@ -16,7 +16,7 @@ use crate::deploy::observed::{AdminSecret, Observed, read_record};
 use crate::deploy::rollout::{Log, Sight};
 use crate::deploy::spec::ServerSpec;
 use crate::error::{Error, Result};
-use crate::kubernetes::Namespace;
+use crate::kubernetes::apply::Objects;
 use crate::kubernetes::object::{Kind, Object};
 
 const DEPLOYMENTS: Kind = Kind::of::<Deployment>();
@@ -25,19 +25,19 @@ const SECRETS: Kind = Kind::of::<Secret>();
 const PODS: Kind = Kind::of::<Pod>();
 
 /// Reads what a decision needs.
-pub(crate) async fn observe(namespace: &Namespace, spec: &ServerSpec) -> Result<Observed> {
-    let deployment = namespace.read(DEPLOYMENTS, DEPLOYMENT).await?;
+pub(crate) async fn observe(objects: &Objects, spec: &ServerSpec) -> Result<Observed> {
+    let deployment = objects.read(DEPLOYMENTS, DEPLOYMENT).await?;
     let mut observed = Observed { deployment: typed(deployment.as_ref())?, ..Observed::default() };
     if observed.record().is_none()
         && spec.adopt
         && let Some(deployment) = &observed.deployment
     {
-        observed.found = Some(resolved(namespace, heritage::found(deployment)?).await?);
+        observed.found = Some(resolved(objects, heritage::found(deployment)?).await?);
     }
     let claim = claim_name(&observed);
-    let secret = |name: &'static str| namespace.read(SECRETS, name);
+    let secret = |name: &'static str| objects.read(SECRETS, name);
     let (claim, (admin, authority), certificate) = try_join3(
-        namespace.read(CLAIMS, &claim),
+        objects.read(CLAIMS, &claim),
         try_join(secret(ADMIN_SECRET), secret(AUTHORITY_SECRET)),
         secret(CERTIFICATE_SECRET),
     )
@@ -52,39 +52,39 @@ pub(crate) async fn observe(namespace: &Namespace, spec: &ServerSpec) -> Result<
 }
 
 /// Reads the rest of what may be applied.
-pub(crate) async fn objects(namespace: &Namespace, wanted: &[Object], observed: &mut Observed) -> Result<()> {
+pub(crate) async fn rest(objects: &Objects, wanted: &[Object], observed: &mut Observed) -> Result<()> {
     let unread: Vec<&Object> = wanted.iter().filter(|object| !observed.objects.contains_key(&object.label())).collect();
-    let read = try_join_all(unread.iter().map(|object| namespace.read(object.kind, &object.name))).await?;
+    let read = try_join_all(unread.iter().map(|object| objects.read(object.kind, &object.name))).await?;
     let found = unread.iter().zip(read).filter_map(|(object, found)| Some((object.label(), found?)));
     observed.objects.extend(found.collect::<Vec<_>>());
     Ok(())
 }
 
 /// What can be seen of a server on its way.
-pub(crate) async fn sight(namespace: &Namespace) -> Result<Sight> {
-    let deployment: Option<Deployment> = typed(namespace.read(DEPLOYMENTS, DEPLOYMENT).await?.as_ref())?;
+pub(crate) async fn sight(objects: &Objects) -> Result<Sight> {
+    let deployment: Option<Deployment> = typed(objects.read(DEPLOYMENTS, DEPLOYMENT).await?.as_ref())?;
     let record = deployment.as_ref().and_then(|deployment| {
         read_record(deployment.metadata.annotations.as_ref()?.get(crate::deploy::manifests::RECORD)?)
     });
     let labels = record.as_ref().map_or_else(|| format!("app={DEPLOYMENT}"), |record| labels_of(&selector(record)));
     let adopted = record.and_then(|record| record.adopted).map(|adopted| adopted.claim);
     let claim_name = adopted.as_deref().unwrap_or(CLAIM);
-    let (pods, claim) = try_join(namespace.list(PODS, &labels), namespace.read(CLAIMS, claim_name)).await?;
+    let (pods, claim) = try_join(objects.list(PODS, &labels), objects.read(CLAIMS, claim_name)).await?;
     let claim: Option<PersistentVolumeClaim> = typed(claim.as_ref())?;
     let is_pending = |claim: &PersistentVolumeClaim| {
         claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending")
     };
     // They say more where they may be read, and are no reason to fail where they may not.
     let events = match claim.as_ref().filter(|claim| is_pending(claim)) {
-        Some(_) => namespace.events(CLAIMS, claim_name).await.unwrap_or_default(),
+        Some(_) => objects.events(CLAIMS, claim_name).await.unwrap_or_default(),
         None => Vec::new(),
     };
     Ok(Sight { deployment, pods: all(pods)?, claim, claim_events: all::<Event>(events)? })
 }
 
 /// The last lines of a log, as far as it can be had.
-pub(crate) async fn log(namespace: &Namespace, log: &Log) -> Option<String> {
-    let read = |previous| namespace.log(&log.pod, &log.container, previous);
+pub(crate) async fn log(objects: &Objects, log: &Log) -> Option<String> {
+    let read = |previous| objects.log(&log.pod, &log.container, previous);
     let texts = join_all([read(log.previous), read(false)]).await;
     texts.into_iter().flatten().map(|text| text.trim_end().to_owned()).find(|text| !text.is_empty())
 }
@@ -97,10 +97,10 @@ fn claim_name(observed: &Observed) -> String {
 }
 
 /// What a Deployment says may stand somewhere else.
-async fn resolved(namespace: &Namespace, found: Found) -> Result<Found> {
+async fn resolved(objects: &Objects, found: Found) -> Result<Found> {
     let told = |source: Option<Source>| async move {
         match source {
-            Some(source) => value(namespace, &source).await,
+            Some(source) => value(objects, &source).await,
             None => Ok(None),
         }
     };
@@ -109,15 +109,15 @@ async fn resolved(namespace: &Namespace, found: Found) -> Result<Found> {
 }
 
 /// What a container's variable comes to. `None` when it is not there.
-pub(crate) async fn value(namespace: &Namespace, source: &Source) -> Result<Option<String>> {
+pub(crate) async fn value(objects: &Objects, source: &Source) -> Result<Option<String>> {
     match source {
         Source::Literal(text) => Ok(Some(text.clone())),
         Source::Secret { name, key } => {
-            let secret: Option<Secret> = typed(namespace.read(SECRETS, name).await?.as_ref())?;
+            let secret: Option<Secret> = typed(objects.read(SECRETS, name).await?.as_ref())?;
             Ok(secret.and_then(|secret| text(&secret, key)))
         }
         Source::ConfigMap { name, key } => {
-            let map: Option<ConfigMap> = typed(namespace.read(Kind::of::<ConfigMap>(), name).await?.as_ref())?;
+            let map: Option<ConfigMap> = typed(objects.read(Kind::of::<ConfigMap>(), name).await?.as_ref())?;
             Ok(map.and_then(|map| map.data?.get(key).cloned()))
         }
     }

@@ -34,11 +34,11 @@ struct Draft<'a> {
 
 /// Observes, decides, and has the API server answer for each object what it would become.
 pub(crate) async fn prepare(ground: &Ground, spec: &ServerSpec) -> Result<ServerPlan> {
-    let namespace_absent = spec.create_namespace && ground.namespace.make(Mode::DryRun).await?;
-    let observed = if namespace_absent { Observed::default() } else { look::observe(&ground.namespace, spec).await? };
+    let namespace_absent = spec.create_namespace && ground.objects.make(Mode::DryRun).await?;
+    let observed = if namespace_absent { Observed::default() } else { look::observe(&ground.objects, spec).await? };
     let record = decide(spec, &observed)?;
     let certificates = certificates(ground, &record, &observed)?;
-    let wanted = manifests(&record, ground.namespace.name(), certificates.as_ref());
+    let wanted = manifests(&record, ground.objects.namespace(), certificates.as_ref());
     let plan = ServerPlan {
         environment: ground.environment.clone(),
         objects: Vec::new(),
@@ -48,7 +48,7 @@ pub(crate) async fn prepare(ground: &Ground, spec: &ServerSpec) -> Result<Server
     let mut draft = Draft { ground, observed, plan, namespace_absent };
     draft.namespace();
     if !namespace_absent {
-        look::objects(&ground.namespace, &wanted, &mut draft.observed).await?;
+        look::rest(&ground.objects, &wanted, &mut draft.observed).await?;
     }
     draft.admin(&record).await?;
     draft.authority(certificates.as_ref()).await?;
@@ -77,7 +77,8 @@ impl Draft<'_> {
 
     fn namespace(&mut self) {
         if self.namespace_absent {
-            let line = self.line(format!("namespace/{}", self.ground.namespace.name()), Some(Change::Add), Vec::new());
+            let line =
+                self.line(format!("namespace/{}", self.ground.objects.namespace()), Some(Change::Add), Vec::new());
             self.act(What::MakeNamespace, Some(line));
         }
     }
@@ -89,7 +90,7 @@ impl Draft<'_> {
         }
         let found = self.observed.found.as_ref().and_then(|found| found.password.clone());
         let password = match &found {
-            Some(source) => look::value(&self.ground.namespace, source).await?.ok_or_else(|| {
+            Some(source) => look::value(&self.ground.objects, source).await?.ok_or_else(|| {
                 Error::refused(
                     "adopt_unclear",
                     format!("the password of deployment/{DEPLOYMENT} is not where it says: {source:?}"),
@@ -102,13 +103,13 @@ impl Draft<'_> {
             })?,
             None => password::generate()?.expose_secret().to_owned(),
         };
-        let object = Object::of(ADMIN_SECRET, &admin_secret_made(record, self.ground.namespace.name(), &password));
+        let object = Object::of(ADMIN_SECRET, &admin_secret_made(record, self.ground.objects.namespace(), &password));
         self.create(object).await
     }
 
     async fn create(&mut self, object: Object) -> Result<()> {
         if !self.namespace_absent {
-            self.ground.namespace.create(&object, Mode::DryRun).await?;
+            self.ground.objects.create(&object, Mode::DryRun).await?;
         }
         let line = self.line(object.label(), Some(Change::Add), Vec::new());
         self.act(What::Create(object), Some(line));
@@ -123,7 +124,7 @@ impl Draft<'_> {
         let mut object = Object::of(AUTHORITY_SECRET, &authority(self.ground, pair));
         let Some(found) = self.observed.objects.get(&object.label()) else { return self.create(object).await };
         object.content["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"].clone();
-        let answer = self.ground.namespace.replace(&object, Mode::DryRun).await?;
+        let answer = self.ground.objects.replace(&object, Mode::DryRun).await?;
         let fields = fields::changes(found, &answer, true);
         let line = self.line(object.label(), Some(Change::Change), fields);
         self.act(What::Replace(object), Some(line));
@@ -138,7 +139,7 @@ impl Draft<'_> {
             // Its password comes first, and then this.
             let unasked = self.namespace_absent || admin_absent && object.name == ADMIN_SECRET;
             let mode = if taken_over.as_ref() == Some(&label) { Mode::TakeOver } else { Mode::DryRun };
-            if unasked { Ok(None) } else { self.ground.namespace.apply(object, mode).await.map(Some) }
+            if unasked { Ok(None) } else { self.ground.objects.apply(object, mode).await.map(Some) }
         });
         let answers: Vec<Option<Value>> = futures_util::future::try_join_all(answers).await?;
         for (object, answer) in wanted.into_iter().zip(answers) {
@@ -190,7 +191,7 @@ impl Draft<'_> {
 }
 
 fn authority(ground: &Ground, pair: &Pair) -> Secret {
-    let mut secret = authority_secret(ground.namespace.name());
+    let mut secret = authority_secret(ground.objects.namespace());
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let data = secret.data.get_or_insert_default();
     data.insert("tls.crt".to_owned(), bytes(&pair.certificate));

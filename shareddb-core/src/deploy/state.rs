@@ -9,7 +9,7 @@ use crate::deploy::look;
 use crate::deploy::manifests::SERVICE;
 use crate::deploy::rollout::{self, Sight, Stage};
 use crate::error::Result;
-use crate::kubernetes::Namespace;
+use crate::kubernetes::apply::Objects;
 use crate::kubernetes::object::Kind;
 
 /// A deployed server as Kubernetes sees it.
@@ -84,10 +84,10 @@ pub struct ClaimState {
     pub volume: Option<String>,
 }
 
-pub(crate) async fn state(namespace: &Namespace) -> Result<ServerState> {
-    let slices = namespace.list(Kind::of::<EndpointSlice>(), "kubernetes.io/service-name=postgres-service");
+pub(crate) async fn state(objects: &Objects) -> Result<ServerState> {
+    let slices = objects.list(Kind::of::<EndpointSlice>(), "kubernetes.io/service-name=postgres-service");
     let (sight, service, slices) =
-        try_join3(look::sight(namespace), namespace.read(Kind::of::<Service>(), SERVICE), slices).await?;
+        try_join3(look::sight(objects), objects.read(Kind::of::<Service>(), SERVICE), slices).await?;
     let service: Option<Service> = look::typed(service.as_ref())?;
     let slices: Vec<EndpointSlice> = look::all(slices)?;
     let stage = rollout::stage(&sight);

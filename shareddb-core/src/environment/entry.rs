@@ -8,7 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
 use super::invalid;
-use super::remote::{Password, Remote, Route, Store};
+use super::remote::{Password, Remote, Store};
+use super::way::Route;
 use crate::connection::{ConnectionConfig, RootCertificate};
 use crate::error::Result;
 use crate::home;
@@ -92,6 +93,8 @@ impl Entry {
             host: self.host,
             port: self.port,
             route: route.transpose()?,
+            #[cfg(feature = "kubernetes")]
+            tunnelled: false,
             maintenance_database: self.maintenance_database,
             cluster_domain: self.cluster_domain.unwrap_or_else(|| CLUSTER_DOMAIN.to_owned()),
             #[cfg(feature = "kubernetes")]

@@ -1,6 +1,6 @@
 //! An environment whose server runs elsewhere: its address, its admin, the place of its Secrets.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +8,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 #[cfg(feature = "kubernetes")]
 use super::entry::ADMIN_SECRET;
+use super::way::Route;
+#[cfg(feature = "kubernetes")]
+use super::way::{resolves, through, tunnel};
 use crate::connection::{ConnectionConfig, RootCertificate};
 use crate::credentials;
 use crate::error::{Error, Result};
@@ -21,7 +24,7 @@ use crate::secrets::{DirectoryStore, SecretData, SecretStore};
 use crate::server::Server;
 
 /// The guide's Service.
-const SERVICE: &str = "postgres-service";
+pub(super) const SERVICE: &str = "postgres-service";
 const PORT: u16 = 5432;
 /// The admin of an image that was told nothing else.
 const ADMIN: &str = "postgres";
@@ -43,6 +46,9 @@ pub(super) struct Remote {
     pub(super) port: Option<u16>,
     /// The way from here, where the host cannot be looked up.
     pub(super) route: Option<Route>,
+    /// The server is reached through a tunnel, whether its name means something here or not.
+    #[cfg(feature = "kubernetes")]
+    pub(super) tunnelled: bool,
     pub(super) maintenance_database: Option<String>,
     pub(super) cluster_domain: String,
     #[cfg(feature = "kubernetes")]
@@ -71,21 +77,6 @@ pub(super) enum Password {
 pub(super) enum Store {
     Kubernetes,
     Directory(PathBuf),
-}
-
-/// An address that stands in for looking up the host, and perhaps a port that leads there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Route {
-    address: IpAddr,
-    port: Option<u16>,
-}
-
-impl Route {
-    /// `10.0.0.7`, `127.0.0.1:15432`, `::1` or `[::1]:15432`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let whole = text.parse().map(|address: SocketAddr| Self { address: address.ip(), port: Some(address.port()) });
-        whole.or_else(|_| text.parse().map(|address| Self { address, port: None })).ok()
-    }
 }
 
 impl Remote {
@@ -122,27 +113,63 @@ impl Remote {
     }
 
     pub(super) async fn connect(&self, environment: &EnvironmentName) -> Result<Server> {
-        let Surroundings { secrets, cluster, place } = self.surroundings().await?;
-        let (admin, (host, port)) = (self.login(cluster.as_ref()).await?, self.published());
+        let surroundings = self.surroundings().await?;
+        let (admin, (host, port)) = (self.login(surroundings.cluster.as_ref()).await?, self.published());
         let way = admin.hostaddr().map(|address| format!(" by way of {}", SocketAddr::new(address, admin.port())));
-        let place = format!("{place}{host}:{port}{}", way.unwrap_or_default());
-        let server = Server::new(environment.clone(), admin, secrets).with_published(host, port).with_place(place);
-        Ok(server.with_hint("server_unreachable", self.way(environment)))
+        let place = format!("{}{host}:{port}", surroundings.place);
+        #[cfg(feature = "kubernetes")]
+        if let Some(namespace) = self.beyond(&surroundings).await {
+            let tunnel = tunnel(namespace, self.service_port(), environment).await?;
+            let server = Server::new(environment.clone(), through(&tunnel, admin), surroundings.secrets);
+            let server = server.with_tunnel(tunnel).with_place(format!("{place} by way of a tunnel"));
+            return Ok(server.with_published(host, port).with_hint("server_unreachable", self.way()));
+        }
+        let server = Server::new(environment.clone(), admin, surroundings.secrets).with_published(host, port);
+        let place = format!("{place}{}", way.unwrap_or_default());
+        Ok(server.with_place(place).with_hint("server_unreachable", self.way()))
+    }
+
+    /// How the admin logs in where the server's name means something, or as the file says. Asks for the password only.
+    pub(super) async fn stored_admin(&self) -> Result<ConnectionConfig> {
+        self.login(self.surroundings().await?.cluster.as_ref()).await
+    }
+
+    /// Whether the server is the namespace's Service and no way leads there but one through the API.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn can_be_tunnelled(&self) -> bool {
+        self.admin.is_none()
+    }
+
+    /// The namespace, where the server in it is to be reached through a tunnel.
+    #[cfg(feature = "kubernetes")]
+    async fn beyond<'a>(&self, surroundings: &'a Surroundings) -> Option<&'a Namespace> {
+        let namespace = surroundings.namespace.as_ref()?;
+        // A host that the file names may be another way in than the Service.
+        let direct = !self.can_be_tunnelled() || self.route.is_some() || self.host.is_some();
+        let away = self.tunnelled || !direct && !resolves(&self.published().0).await;
+        away.then_some(namespace)
+    }
+
+    /// The port of the Service, as far as it is known.
+    #[cfg(feature = "kubernetes")]
+    fn service_port(&self) -> u16 {
+        self.port.filter(|_| self.host.is_none()).unwrap_or(PORT)
     }
 
     #[cfg(feature = "kubernetes")]
     async fn surroundings(&self) -> Result<Surroundings> {
         if !self.needs_cluster() {
-            return Ok(Surroundings { secrets: self.secrets().await?, cluster: None, place: String::new() });
+            let secrets = self.secrets().await?;
+            return Ok(Surroundings { secrets, cluster: None, namespace: None, place: String::new() });
         }
         let namespace = self.reach().await?;
         let place = format!("context {} · namespace {} · ", namespace.context(), namespace.name());
-        let cluster = KubernetesStore::new(namespace);
+        let cluster = KubernetesStore::new(namespace.clone());
         let secrets: Arc<dyn SecretStore> = match &self.store {
             Store::Kubernetes => Arc::new(cluster.clone()),
             Store::Directory(path) => Arc::new(DirectoryStore::new(path)),
         };
-        Ok(Surroundings { secrets, cluster: Some(Arc::new(cluster)), place })
+        Ok(Surroundings { secrets, cluster: Some(Arc::new(cluster)), namespace: Some(namespace), place })
     }
 
     #[cfg(not(feature = "kubernetes"))]
@@ -228,12 +255,13 @@ impl Remote {
     }
 
     /// What to do when the server does not answer.
-    fn way(&self, environment: &EnvironmentName) -> String {
-        match (&self.admin, &self.namespace, &self.route) {
-            (None, Some(namespace), None) => format!(
-                "outside the cluster, forward a port (kubectl port-forward -n {namespace} service/{SERVICE} 15432:5432) and \
-                 name it in shareddb.toml: [env.{environment}] hostaddr = \"127.0.0.1:15432\""
-            ),
+    fn way(&self) -> String {
+        match (&self.admin, &self.route) {
+            (None, None) => {
+                "`shareddb status` shows where it should be; outside the cluster, --tunnel goes by way of the \
+                             Kubernetes API"
+                    .to_owned()
+            }
             _ => "does the server run, and is there a way to it from here? hostaddr in shareddb.toml says where it is"
                 .to_owned(),
         }
@@ -245,6 +273,8 @@ struct Surroundings {
     secrets: Arc<dyn SecretStore>,
     /// The Secrets of its namespace, where it has one.
     cluster: Option<Arc<dyn SecretStore>>,
+    #[cfg(feature = "kubernetes")]
+    namespace: Option<Namespace>,
     /// Where that is, for people.
     place: String,
 }

@@ -1,9 +1,12 @@
 //! Errors of the Kubernetes client as outcomes.
 
+use std::error::Error as StdError;
+
 use http_body_util::LengthLimitError;
 use kube::client::AuthError;
 use kube::config::KubeconfigError;
 use kube::core::Status;
+use tokio::task::JoinError;
 
 use super::Error;
 
@@ -39,6 +42,13 @@ impl Error {
                 format!("{what}: the answer is longer than {} MiB, which no Secret is", API_ANSWER_MAX >> 20),
             )
             .with_hint(format!("is it the API server that answers in context {context}? its answer was not used")),
+            // Something on the way, such as a proxy, that knows no WebSockets.
+            source @ kube::Error::UpgradeConnection(_) => {
+                let message = format!("{what}: what answers in context {context} carries no stream");
+                Self::failed("api_stream_refused", message)
+                    .with_hint("is there a proxy in between that lets no WebSockets through?")
+                    .with_source(source)
+            }
             source => Self::unavailable("api_unreachable", what)
                 .with_hint(format!(
                     "does the API server run, and is {context} the right context? kubectl --context {} version",
@@ -83,8 +93,10 @@ impl Error {
             None => format!("{what}: status {}", status.code),
         };
         if status.is_forbidden() && is_a_missing_right(status) {
+            let rule = missing_rule(&status.message).map(|rule| format!("the rule {rule} is missing: "));
             return Self::permission_denied("api_forbidden", message).with_hint(format!(
-                "whoever administers the namespace has to bind this Role to you (kubectl apply -f -): {role}"
+                "{}whoever administers the namespace has to bind this Role to you (kubectl apply -f -): {role}",
+                rule.unwrap_or_default()
             ));
         }
         match (status.code, status.reason.as_str()) {
@@ -156,10 +168,30 @@ impl Error {
     }
 }
 
-/// What an API server says, a whole page at most.
+/// What an API server says.
 fn said(status: &Status) -> Option<String> {
+    (!status.message.is_empty()).then(|| shortened(&status.message))
+}
+
+/// What somebody else says, a whole page at most.
+pub(crate) fn shortened(text: &str) -> String {
     const SHOWN: usize = 400;
-    (!status.message.is_empty()).then(|| status.message.chars().take(SHOWN).collect())
+    text.trim().chars().take(SHOWN).collect()
+}
+
+/// What has cut a port-forward, unless that was we ourselves.
+pub(crate) fn cut_by(source: &(dyn StdError + 'static)) -> Option<String> {
+    let ours = source.source().is_some_and(|source| source.is::<JoinError>());
+    (!ours).then(|| shortened(&source.to_string()))
+}
+
+/// The rule that would allow what RBAC has refused, as it stands in a Role. The API server names it between quotes.
+fn missing_rule(message: &str) -> Option<String> {
+    let (_, request) = message.split_once(" cannot ")?;
+    let (verb, rest) = request.split_once(" resource \"")?;
+    let (resource, rest) = rest.split_once("\" in API group \"")?;
+    let (group, _) = rest.split_once('"')?;
+    Some(format!(r#"{{"apiGroups":["{group}"],"resources":["{resource}"],"verbs":["{verb}"]}}"#))
 }
 
 /// Who owns a field: `conflict with "kubectl-edit" using apps/v1`.
@@ -168,7 +200,7 @@ fn owner(message: &str) -> &str {
 }
 
 /// One word of a shell, for a command that somebody is to type.
-fn shell_word(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let bare = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:/@".contains(c));
     if bare { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
@@ -180,4 +212,27 @@ fn is_a_missing_right(status: &Status) -> bool {
 
 fn is_about_namespace(status: &Status) -> bool {
     status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_rule_that_is_missing() {
+        let message = "pods \"p-1\" is forbidden: User \"u\" cannot create resource \"pods/portforward\" in API group \"\" in \
+                       the namespace \"stage\"";
+        let rule = r#"{"apiGroups":[""],"resources":["pods/portforward"],"verbs":["create"]}"#;
+        assert_eq!(missing_rule(message).unwrap(), rule);
+        let message =
+            "User \"u\" cannot patch resource \"deployments\" in API group \"apps\" in the namespace \"stage\"";
+        assert!(missing_rule(message).unwrap().starts_with(r#"{"apiGroups":["apps"],"resources":["deployments"]"#));
+        assert_eq!(missing_rule("exceeded quota: cannot create more"), None);
+    }
+
+    #[test]
+    fn what_others_say_has_an_end() {
+        assert_eq!(shortened(&"x".repeat(4000)).len(), 400);
+        assert_eq!(shortened(" lost \n"), "lost");
+    }
 }

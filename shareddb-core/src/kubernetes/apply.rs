@@ -8,8 +8,9 @@ use kube::core::subresource::LogParams;
 use serde_json::{Value, json};
 
 use super::object::{Kind, Object};
-use super::{Answer, Namespace};
+use super::{Answer, Namespace, Task};
 use crate::error::{ApiRequest, Error, Result};
+use crate::names::NamespaceName;
 
 /// Whom the API server writes down as the owner of what we apply.
 pub(crate) const MANAGER: &str = "shareddb";
@@ -33,11 +34,37 @@ pub(crate) struct Handover {
     pub(crate) patch: Value,
 }
 
-impl Namespace {
+/// The objects of a namespace, for one task: what that asks for is told where a right is missing.
+#[derive(Clone, Debug)]
+pub(crate) struct Objects {
+    namespace: Namespace,
+    task: Task,
+}
+
+impl Objects {
+    pub(crate) fn new(namespace: Namespace, task: Task) -> Self {
+        Self { namespace, task }
+    }
+
+    /// The same objects, for another task.
+    pub(crate) fn for_task(&self, task: Task) -> Self {
+        Self { task, ..self.clone() }
+    }
+
+    /// The namespace's name.
+    pub(crate) fn namespace(&self) -> &NamespaceName {
+        self.namespace.name()
+    }
+
+    /// The context by which it is reached.
+    pub(crate) fn context(&self) -> &str {
+        self.namespace.context()
+    }
+
     /// Reads one object. `None` only when the server says that there is none.
     pub(crate) async fn read(&self, kind: Kind, name: &str) -> Result<Option<Value>> {
         let request = self.requests(kind).get(name, &GetParams::default()).map_err(unbuilt)?;
-        let answer = self.call("get", (kind.plural, name), &self.role(), self.send(request)).await?;
+        let answer = self.call("get", (kind.plural, name), request).await?;
         match answer {
             Answer::Done(text) => parsed(kind, name, &text).map(Some),
             Answer::Absent => Ok(None),
@@ -48,7 +75,7 @@ impl Namespace {
     /// Reads those with these labels, `a=b,c=d`; all of them where that is empty.
     pub(crate) async fn list(&self, kind: Kind, labels: &str) -> Result<Vec<Value>> {
         let request = self.requests(kind).list(&ListParams::default().labels(labels)).map_err(unbuilt)?;
-        match self.call("list", (kind.plural, ""), &self.role(), self.send(request)).await? {
+        match self.call("list", (kind.plural, ""), request).await? {
             Answer::Done(text) => {
                 let mut list: Value = serde_json::from_str(&text).map_err(|_| unexpected(kind, "list"))?;
                 match list.get_mut("items").map(Value::take) {
@@ -65,7 +92,7 @@ impl Namespace {
         let events = Kind::of::<k8s_openapi::api::core::v1::Event>();
         let selector = format!("involvedObject.kind={},involvedObject.name={name}", kind.name);
         let request = self.requests(events).list(&ListParams::default().fields(&selector)).map_err(unbuilt)?;
-        match self.call("list", (events.plural, ""), &self.role(), self.send(request)).await? {
+        match self.call("list", (events.plural, ""), request).await? {
             Answer::Done(text) => {
                 let list: Value = serde_json::from_str(&text).map_err(|_| unexpected(events, "list"))?;
                 Ok(list["items"].as_array().cloned().unwrap_or_default())
@@ -95,7 +122,7 @@ impl Namespace {
         let body = serde_json::to_vec(&object.content).map_err(|_| unexpected(object.kind, &object.name))?;
         let request = self.requests(object.kind).create(&params, body).map_err(unbuilt)?;
         let named = (object.kind.plural, object.name.as_str());
-        match self.call("create", named, &self.role(), self.send(request)).await? {
+        match self.call("create", named, request).await? {
             Answer::Done(text) => parsed(object.kind, &object.name, &text).map(Some),
             Answer::Exists => Ok(None),
             Answer::Absent | Answer::Moved => Err(unexpected(object.kind, &object.name)),
@@ -124,11 +151,12 @@ impl Namespace {
 
     /// Makes the namespace itself; whether there was none.
     pub(crate) async fn make(&self, mode: Mode) -> Result<bool> {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name().as_str()}});
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace().as_str()}});
         let params = PostParams { dry_run: mode != Mode::Real, field_manager: Some(MANAGER.to_owned()) };
         let body = namespace.to_string().into_bytes();
         let request = Request::new("/api/v1/namespaces").create(&params, body).map_err(unbuilt)?;
-        match self.call("create", ("namespaces", self.name().as_str()), &self.role(), self.send(request)).await? {
+        match self.call("create", ("namespaces", self.namespace().as_str()), request).await? {
             Answer::Done(_) => Ok(true),
             Answer::Exists | Answer::Absent | Answer::Moved => Ok(false),
         }
@@ -145,7 +173,7 @@ impl Namespace {
         };
         let kind = Kind::of::<Pod>();
         let request = self.requests(kind).logs(pod, &params).map_err(unbuilt)?;
-        match self.call("get", ("pods/log", pod), &self.role(), self.send(request)).await? {
+        match self.call("get", ("pods/log", pod), request).await? {
             Answer::Done(text) => Ok(text),
             _ => Err(unexpected(kind, pod)),
         }
@@ -153,17 +181,17 @@ impl Namespace {
 
     async fn changed(&self, object: &Object, verb: &'static str, request: http::Request<Vec<u8>>) -> Result<Value> {
         // What speaks against a change stands in the whole of the answer.
-        let sent = self.send(request).map_ok(Ok).or_else(|error| async {
+        let sent = self.namespace.send(request).map_ok(Ok).or_else(|error| async {
             match error {
                 kube::Error::Api(status) if matches!(status.code, 409 | 422) => Ok(Err(status)),
                 error => Err(error),
             }
         });
         let named = (object.kind.plural, object.name.as_str());
-        match self.call(verb, named, &self.role(), sent).await? {
+        match self.namespace.call(verb, named, &self.role(), sent).await? {
             Answer::Done(Ok(text)) => parsed(object.kind, &object.name, &text),
             Answer::Done(Err(status)) => {
-                let (namespace, context) = (self.name().as_str(), self.context());
+                let (namespace, context) = (self.namespace().as_str(), self.context());
                 let request = ApiRequest { verb, resource: object.kind.plural, namespace, context, role: "" };
                 Err(Error::from_rejection(request, &object.label(), &status))
             }
@@ -171,12 +199,21 @@ impl Namespace {
         }
     }
 
+    async fn call(
+        &self,
+        verb: &'static str,
+        named: (&'static str, &str),
+        request: http::Request<Vec<u8>>,
+    ) -> Result<Answer<String>> {
+        self.namespace.call(verb, named, &self.role(), self.namespace.send(request)).await
+    }
+
     fn role(&self) -> String {
-        String::new()
+        self.task.role(self.namespace().as_str())
     }
 
     fn requests(&self, kind: Kind) -> Request {
-        Request::new(kind.path(self.name().as_str()))
+        Request::new(kind.path(self.namespace().as_str()))
     }
 }
 

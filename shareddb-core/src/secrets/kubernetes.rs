@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{SecretData, SecretStore, SecretVersion, StoredSecret, writer};
 use crate::error::{Error, Result};
-use crate::kubernetes::{Answer, Namespace};
+use crate::kubernetes::{Answer, Namespace, Task};
 use crate::names::{AppName, SecretName};
 
 /// Says whose a Secret is. Labels can be other people's; nobody else has a reason to write this one.
@@ -42,13 +42,6 @@ impl KubernetesStore {
         Self { namespace }
     }
 
-    /// A Role that allows everything this store asks for, as one line of JSON for `kubectl apply -f -`.
-    fn role(namespace: &str) -> String {
-        format!(
-            r#"{{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{{"name":"shareddb","namespace":"{namespace}"}},"rules":[{{"apiGroups":[""],"resources":["secrets"],"verbs":["get","create","update","delete"]}}]}}"#
-        )
-    }
-
     fn requests(&self) -> Request {
         Request::new(Secret::url_path(&(), Some(self.namespace.name().as_str())))
     }
@@ -59,7 +52,8 @@ impl KubernetesStore {
         name: &SecretName,
         request: impl Future<Output = kube::Result<String>>,
     ) -> Result<Answer<String>> {
-        self.namespace.call(verb, (RESOURCE, name.as_str()), &Self::role(self.namespace.name().as_str()), request).await
+        let role = Task::Secrets.role(self.namespace.name().as_str());
+        self.namespace.call(verb, (RESOURCE, name.as_str()), &role, request).await
     }
 
     async fn get(&self, name: &SecretName) -> Result<Option<Secret>> {

@@ -1,0 +1,121 @@
+//! The rights that each task asks for, as RBAC has them.
+
+use serde_json::{Value, json};
+
+/// Something that is done with a namespace, and for which a Role is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Reading and writing the Secrets of apps, and reading the admin's.
+    Secrets,
+    /// Reaching a Service from outside.
+    Tunnel,
+    /// Looking at a deployed server.
+    Look,
+    /// Deploying a server and waiting for it, with what a look at it takes.
+    Deploy,
+}
+
+/// A right to do these things to these resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// Empty for the core API.
+    pub(crate) group: &'static str,
+    pub(crate) resources: &'static [&'static str],
+    pub(crate) verbs: &'static [&'static str],
+}
+
+const LOOK: &[Rule] = &[
+    Rule { group: "apps", resources: &["deployments"], verbs: &["get"] },
+    Rule { group: "", resources: &["services", "persistentvolumeclaims"], verbs: &["get"] },
+    Rule { group: "", resources: &["pods", "events"], verbs: &["list"] },
+    Rule { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: &["list"] },
+];
+
+const DEPLOY: &[Rule] = &[
+    Rule {
+        group: "",
+        resources: &["serviceaccounts", "configmaps", "persistentvolumeclaims", "services"],
+        verbs: &["get", "create", "patch"],
+    },
+    Rule { group: "", resources: &["secrets"], verbs: &["get", "create", "patch", "update"] },
+    Rule { group: "apps", resources: &["deployments"], verbs: &["get", "create", "patch"] },
+    Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: &["get", "create", "patch"] },
+    Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: &["get", "create", "patch"] },
+    Rule { group: "", resources: &["pods", "events"], verbs: &["list"] },
+    Rule { group: "", resources: &["pods/log"], verbs: &["get"] },
+];
+
+impl Task {
+    /// Everything that it asks for, and nothing else.
+    pub(crate) const fn rules(self) -> &'static [Rule] {
+        match self {
+            Self::Secrets => {
+                &[Rule { group: "", resources: &["secrets"], verbs: &["get", "create", "update", "delete"] }]
+            }
+            Self::Tunnel => &[
+                Rule { group: "", resources: &["services"], verbs: &["get"] },
+                Rule { group: "", resources: &["pods"], verbs: &["list"] },
+                // The request is a GET; API servers from 1.35 on want to see it allowed as what it amounts to.
+                Rule { group: "", resources: &["pods/portforward"], verbs: &["get", "create"] },
+            ],
+            Self::Look => LOOK,
+            Self::Deploy => DEPLOY,
+        }
+    }
+
+    /// A Role with these rules, as one line of JSON. Each task's has a name of its own, so that none takes another's place.
+    pub(crate) fn role(self, namespace: &str) -> String {
+        let rule = |rule: &Rule| json!({"apiGroups": [rule.group], "resources": rule.resources, "verbs": rule.verbs});
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"name": self.role_name(), "namespace": namespace},
+            "rules": self.rules().iter().map(rule).collect::<Vec<Value>>(),
+        })
+        .to_string()
+    }
+
+    const fn role_name(self) -> &'static str {
+        match self {
+            Self::Secrets => "shareddb-secrets",
+            Self::Tunnel => "shareddb-tunnel",
+            Self::Look => "shareddb-look",
+            Self::Deploy => "shareddb-deploy",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASKS: [Task; 4] = [Task::Secrets, Task::Tunnel, Task::Look, Task::Deploy];
+
+    #[test]
+    fn a_role_is_one_line_and_has_every_rule() {
+        for task in TASKS {
+            let text = task.role("stage");
+            assert!(!text.contains('\n'), "{text}");
+            let role: k8s_openapi::api::rbac::v1::Role = serde_json::from_str(&text).unwrap();
+            assert_eq!(role.metadata.namespace.as_deref(), Some("stage"));
+            let rules = role.rules.unwrap();
+            assert_eq!(rules.len(), task.rules().len());
+            for (found, rule) in rules.iter().zip(task.rules()) {
+                assert_eq!(found.api_groups.as_ref().unwrap(), &[rule.group]);
+                assert_eq!(found.resources.as_ref().unwrap(), rule.resources);
+                assert_eq!(found.verbs, rule.verbs);
+            }
+        }
+        assert_ne!(TASKS[0].role_name(), TASKS[1].role_name());
+    }
+
+    #[test]
+    fn the_readme_has_every_rule() {
+        let readme = include_str!("../../../README.md");
+        for Rule { group, resources, verbs } in TASKS.iter().flat_map(|task| task.rules()) {
+            let (resources, verbs) = (resources.join(", "), verbs.join(", "));
+            let line = format!("- {{apiGroups: [\"{group}\"], resources: [{resources}], verbs: [{verbs}]}}");
+            assert!(readme.contains(&line), "{line}");
+        }
+    }
+}
