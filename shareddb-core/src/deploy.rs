@@ -10,7 +10,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::kubernetes::Task;
 use crate::kubernetes::apply::{Handover, Mode, Objects};
-use crate::names::{EnvironmentName, NamespaceName};
+use crate::names::EnvironmentName;
 
 mod certificates;
 mod configuration;
@@ -107,6 +107,21 @@ impl Deployer {
         let objects = Objects::new(namespace, Task::Deploy);
         let ground = Ground { environment: environment.name().clone(), objects, cluster_domain };
         Ok(Self { environment: environment.clone(), ground, listener: Arc::new(|_| {}) })
+    }
+
+    /// The objects of this environment's server, for those who make it by other means, such as a GitOps repository: each as a
+    /// map in the form of the API. Its Secrets are not among them, and nothing is asked of a cluster.
+    ///
+    /// # Errors
+    /// `InvalidInput` when no server could run that way, it needs a certificate, or the environment has no namespace.
+    pub fn manifests(environment: &Environment, spec: &ServerSpec) -> Result<Vec<serde_json::Value>> {
+        let record = ServerRecord::guide()?.changed(spec)?;
+        if record.tls {
+            return Err(Error::invalid_input("print_with_tls", "a server with TLS has a key, which is not printed")
+                .with_hint("print the objects without --tls, or have shareddb deploy it"));
+        }
+        let objects = manifests::manifests(&record, environment.namespace_name()?, None).into_iter();
+        Ok(objects.filter(|object| object.kind.name != "Secret").map(|object| object.content).collect())
     }
 
     /// Has somebody told what happens. It is called in between and ought to be quick.
@@ -272,19 +287,4 @@ impl fmt::Debug for Deployer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Deployer({})", self.place())
     }
-}
-
-/// The objects of a server that is made by other means, such as a GitOps repository: each as a map in the form of the API. Its
-/// Secrets are not among them.
-///
-/// # Errors
-/// `InvalidInput` when no server could run that way, or it needs a certificate.
-pub fn manifests(spec: &ServerSpec, namespace: &NamespaceName) -> Result<Vec<serde_json::Value>> {
-    let record = ServerRecord::guide()?.changed(spec)?;
-    if record.tls {
-        return Err(Error::invalid_input("print_with_tls", "a server with TLS has a key, which is not printed")
-            .with_hint("shareddb deploy makes it; print the objects without --tls, or deploy it directly"));
-    }
-    let objects = manifests::manifests(&record, namespace, None).into_iter();
-    Ok(objects.filter(|object| object.kind.name != "Secret").map(|object| object.content).collect())
 }

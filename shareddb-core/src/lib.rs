@@ -30,7 +30,7 @@ pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, S
 #[cfg(feature = "kubernetes")]
 pub use deploy::{
     AccessMode, ClaimState, Cores, DeployEvent, Deployer, FieldChange, Image, ObjectChange, PodState, Ready,
-    ServerPlan, ServerSpec, ServerState, ServiceState, Size, manifests,
+    ServerPlan, ServerSpec, ServerState, ServiceState, Size,
 };
 pub use environment::{Environment, Environments};
 pub use error::{Error, Fault, Result};
