@@ -114,8 +114,8 @@ impl<'a> Place<'a> {
             let mut far = forwarder.take_stream(5432).unwrap();
             tokio::io::copy_bidirectional(&mut near, &mut far).await.unwrap();
         };
-        let through = ConnectionConfig::new("127.0.0.1", port, "postgres", admin.user())
-            .with_password(password(admin).into());
+        let through =
+            ConnectionConfig::new("127.0.0.1", port, "postgres", admin.user()).with_password(password(admin).into());
         let ask = async {
             let session = through.connect().await.unwrap();
             value(&session, sql).await
@@ -221,7 +221,8 @@ async fn a_pod_that_is_deleted_is_replaced_and_its_service_follows() {
     let follows = async |pod: &Pod| {
         let address = pod.status.as_ref().unwrap().pod_ip.clone().unwrap();
         eventually("the Service leads to the pod", async || {
-            let slices = slices.list(&ListParams::default().labels("kubernetes.io/service-name=postgres")).await.unwrap();
+            let slices =
+                slices.list(&ListParams::default().labels("kubernetes.io/service-name=postgres")).await.unwrap();
             let mut endpoints = slices.items.iter().flat_map(|slice| &slice.endpoints);
             endpoints.any(|endpoint| {
                 endpoint.addresses == [address.as_str()]
@@ -306,6 +307,8 @@ async fn a_crash_loop_is_shown_by_pods_that_ran_and_ends() {
     .await;
     place.live.recover(&place.namespace).await;
     place.available().await;
+    let after = place.pod("the pod runs", is_running).await;
+    assert_eq!((after.uid(), container(&after).unwrap().restart_count), (before.uid(), 7), "it is the same pod");
 }
 
 #[tokio::test]
