@@ -46,4 +46,5 @@ mod secrecy;
 mod store;
 mod tidy;
 mod traps;
+mod tunnel;
 mod web_proxy;
