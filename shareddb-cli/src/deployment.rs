@@ -48,6 +48,9 @@ pub(crate) fn lines(state: &ServerState) -> Vec<(&'static str, Cell)> {
         let text = format!("{}  {}{class}{volume}", claim.name, claim.size);
         lines.push(("Volume", judged(claim.phase == "Bound", &claim.phase, &text)));
     }
+    if let Some(day) = &state.certificate_ends {
+        lines.push(("Certificate", format!("until {day}; a deploy renews it in the year before").into()));
+    }
     lines
 }
 
