@@ -1,7 +1,6 @@
 //! kwok's own server, asked as the API server asks a kubelet. It takes orders by watching, and this tells whether it has
 //! taken them. It does not care whether a pod exists.
 
-use futures_util::FutureExt as _;
 use hyper::Request;
 use kube::Client;
 use kube::api::AttachParams;
@@ -26,16 +25,10 @@ impl Kubelet {
         self.text("/healthz").await.is_some()
     }
 
-    /// Whether something takes what is sent to this port of any pod.
-    pub(crate) async fn forwards(&self, namespace: &str, port: u16) -> bool {
-        let Ok(mut forwarder) = self.0.kubelet_node_portforward(&any_pod(namespace), &[port]).await else {
-            return false;
-        };
-        let refused = forwarder.take_error(port).expect("it was not taken before");
-        let mut stream = forwarder.take_stream(port).expect("it was not taken before");
-        // A refusal comes before the end.
-        let mut nothing = Vec::new();
-        stream.read_to_end(&mut nothing).await.is_ok() && refused.now_or_never().flatten().is_none()
+    /// Why it does not forward this port of any pod.
+    pub(crate) async fn refusal(&self, namespace: &str, port: u16) -> Option<String> {
+        let mut forwarder = self.0.kubelet_node_portforward(&any_pod(namespace), &[port]).await.ok()?;
+        forwarder.take_error(port).expect("it was not taken before").await
     }
 
     /// What the environment of a command in any pod is, if commands are run.

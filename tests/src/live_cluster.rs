@@ -24,6 +24,9 @@ use crate::watch::eventually;
 /// The only node.
 const NODE: &str = "node";
 
+/// A program that nobody has.
+const ABSENT: &str = "shareddb-absent";
+
 /// A [`Cluster`] and what makes its pods run. Everything ends with it.
 #[derive(Debug)]
 pub struct LiveCluster {
@@ -62,16 +65,19 @@ impl LiveCluster {
 
     /// Has every pod of a namespace answer on a port as a port of this machine does. Ordered again, it answers as another.
     pub async fn forward(&self, namespace: &str, port: u16, local: u16) {
-        // A port of the order's own tells that it is in force; nobody else asks for it.
+        // A port of the order's own, which fails in its own way, tells that it is in force. Nobody else asks for it.
         static ORDER: AtomicU16 = AtomicU16::new(60_000);
         let order = ORDER.fetch_add(1, Ordering::Relaxed);
         let forwards = json!([
             { "ports": [port], "target": { "address": "127.0.0.1", "port": local } },
-            { "ports": [order], "command": ["true"] },
+            { "ports": [order], "command": [ABSENT] },
         ]);
         self.order(kwok::FORWARD, &format!("{namespace}.{port}"), namespace, json!({ "forwards": forwards })).await;
         let kubelet = self.kubelet().await;
-        eventually("the port is forwarded", async || kubelet.forwards(namespace, order).await).await;
+        eventually("the port is forwarded", async || {
+            kubelet.refusal(namespace, order).await.is_some_and(|refusal| refusal.contains(ABSENT))
+        })
+        .await;
     }
 
     /// Has commands in every pod of a namespace run on this machine, with these variables in their environment, as the

@@ -34,7 +34,7 @@ pub enum Picture {
 }
 
 impl Picture {
-    /// As [`STAGE`] reads it. An `IMAGE` in it is the container's.
+    /// As [`SHOWING`] reads it. An `IMAGE` in it is the container's.
     pub(crate) fn order(&self) -> Value {
         let waiting = |reason: &str, message: &str| json!({ "waiting": { "reason": reason, "message": message } });
         let (phase, restarts, state, last) = match self {
@@ -66,10 +66,16 @@ fn now() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// What kwok does with a pod that is annotated with a [`PICTURE`].
-const STAGE: &str = r#"{{ $picture := index .metadata.annotations "shareddb.test/picture" | fromJson }}
+/// The status of a pod that is annotated with a [`PICTURE`].
+const SHOWING: &str = r#"{{ $picture := index .metadata.annotations "shareddb.test/picture" | fromJson }}
 phase: {{ $picture.phase }}
 startTime: {{ $picture.since | Quote }}
+{{ if not .status.podIP }}
+{{ $addresses := PodIPsWith .spec.nodeName false .metadata.uid .metadata.name .metadata.namespace }}
+hostIP: {{ NodeIPWith .spec.nodeName | Quote }}
+podIP: {{ index $addresses 0 | Quote }}
+podIPs: [{ ip: {{ index $addresses 0 | Quote }} }]
+{{ end }}
 conditions:
 - { type: Initialized, status: "True", lastTransitionTime: {{ $picture.since | Quote }} }
 {{ range list "Ready" "ContainersReady" }}
@@ -78,6 +84,20 @@ conditions:
 containerStatuses:
 {{ range .spec.containers }}
 - {{ merge (dict "name" .name "image" .image "imageID" "") $picture.container | toJson | replace "IMAGE" .image }}
+{{ end }}"#;
+
+/// The status of a pod that has shown a picture, and does no more.
+const RECOVERED: &str = r#"{{ $root := . }}
+{{ $running := dict "running" (dict "startedAt" Now) }}
+phase: Running
+conditions:
+{{ range list "Ready" "ContainersReady" }}
+- { type: {{ . }}, status: "True", reason: null, lastTransitionTime: {{ Now | Quote }} }
+{{ end }}
+containerStatuses:
+{{ range $index, $container := .spec.containers }}
+{{ $status := index $root.status.containerStatuses $index }}
+- {{ set (set (set $status "ready" true) "started" true) "state" $running | toJson }}
 {{ end }}"#;
 
 /// Files with everything that kwok does to nodes, pods and volumes: what its module has, but for pods that show a picture
@@ -98,36 +118,47 @@ pub(crate) fn stages(module: &Path, home: &Path) -> Vec<PathBuf> {
     ];
     let mut files: Vec<PathBuf> = as_they_are.iter().map(|name| module.join(format!("{name}.yaml"))).collect();
     let mut ready = unless(&module.join("pod/fast/pod-ready.yaml"), PICTURE);
-    // One that has crashed may come back.
-    condition(&mut ready, ".status.phase")["values"] = json!(["Pending", "Running"]);
+    add_condition(&mut ready, json!({ "key": ".status.podIP", "operator": "DoesNotExist" }));
     files.push(write("pod-ready", &ready));
     files.push(write("pod-complete", &unless(&module.join("pod/fast/pod-complete.yaml"), PICTURE)));
     files.push(write("pvc-provision", &unless(&module.join("volume/fast/pvc-provision.yaml"), UNBOUND)));
-    files.push(write("pod-picture", &picture_stage()));
+    let shows = json!({ "key": annotation(PICTURE), "operator": "Exists" });
+    files.push(write("pod-shows", &pod_stage("pod-shows", &[shows], SHOWING)));
+    let has_shown = [
+        json!({ "key": annotation(PICTURE), "operator": "DoesNotExist" }),
+        json!({ "key": ".status.podIP", "operator": "Exists" }),
+        json!({ "key": ".status.phase", "operator": "In", "values": ["Pending", "Running"] }),
+        json!({ "key": READY, "operator": "NotIn", "values": ["True"] }),
+    ];
+    files.push(write("pod-recovers", &pod_stage("pod-recovers", &has_shown, RECOVERED)));
     files
 }
 
-fn picture_stage() -> Value {
-    json!({
+/// Whether a pod is ready.
+const READY: &str = r#".status.conditions.[] | select( .type == "Ready" ) | .status"#;
+
+/// What happens to a pod of which all this is true and that is not being deleted.
+fn pod_stage(name: &str, conditions: &[Value], status: &str) -> Value {
+    let mut stage = json!({
         "apiVersion": "kwok.x-k8s.io/v1alpha1",
         "kind": "Stage",
-        "metadata": { "name": "pod-picture" },
+        "metadata": { "name": name },
         "spec": {
             "resourceRef": { "apiGroup": "v1", "kind": "Pod" },
             "selector": { "matchExpressions": [
                 { "key": ".metadata.deletionTimestamp", "operator": "DoesNotExist" },
-                { "key": annotation(PICTURE), "operator": "Exists" },
             ] },
-            "next": { "statusTemplate": STAGE },
+            "next": { "statusTemplate": status },
         },
-    })
+    });
+    conditions.iter().for_each(|condition| add_condition(&mut stage, condition.clone()));
+    stage
 }
 
 /// The stage of a file, for objects without an annotation.
 fn unless(file: &Path, name: &str) -> Value {
     let mut stage = parse(file);
-    let conditions = stage["spec"]["selector"]["matchExpressions"].as_array_mut().expect("a stage has conditions");
-    conditions.push(json!({ "key": annotation(name), "operator": "DoesNotExist" }));
+    add_condition(&mut stage, json!({ "key": annotation(name), "operator": "DoesNotExist" }));
     stage
 }
 
@@ -135,9 +166,9 @@ fn annotation(name: &str) -> String {
     format!(".metadata.annotations[\"{name}\"]")
 }
 
-fn condition<'a>(stage: &'a mut Value, key: &str) -> &'a mut Value {
+fn add_condition(stage: &mut Value, condition: Value) {
     let conditions = stage["spec"]["selector"]["matchExpressions"].as_array_mut().expect("a stage has conditions");
-    conditions.iter_mut().find(|condition| condition["key"] == key).expect("kwok's stage asks for it")
+    conditions.push(condition);
 }
 
 /// The object of a YAML file of kwok's module.
