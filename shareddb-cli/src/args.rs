@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use shareddb_core::{Cores, Image, Size};
 
 use crate::units;
 
@@ -79,8 +80,8 @@ pub(crate) enum Color {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Start the environment's server, and make it the first time
-    #[command(after_help = "Example: shareddb deploy")]
-    Deploy(Deploy),
+    #[command(after_help = "Example: shareddb deploy -e production --memory 1Gi")]
+    Deploy(Box<Deploy>),
     /// Give an app its database, logins, schema and Secret, or repair them
     #[command(after_help = "Example: shareddb create myapp --connections 20 --extension pg_trgm")]
     Create(Create),
@@ -114,13 +115,73 @@ pub(crate) struct DryRun {
     pub(crate) exit_code: bool,
 }
 
+const SERVER: &str = "Server (Kubernetes) [default: as deployed, else the guide's]";
+
+/// What is left out stays as it is deployed.
 #[derive(Group, Debug)]
 pub(crate) struct Deploy {
-    /// Stop the server; its data stay
+    /// The image: postgres:15-alpine
+    #[arg(long, value_name = "IMAGE", help_heading = SERVER)]
+    pub(crate) image: Option<Image>,
+    /// The most memory it may use, half of which is reserved: 512Mi
+    #[arg(long, value_name = "SIZE", help_heading = SERVER)]
+    pub(crate) memory: Option<Size>,
+    /// The most of the processors it may use, half of which is reserved: 500m
+    #[arg(long, value_name = "CORES", help_heading = SERVER)]
+    pub(crate) cpu: Option<Cores>,
+    /// The size of its volume, which can grow where the storage class lets it: 10Gi
+    #[arg(long, value_name = "SIZE", help_heading = SERVER)]
+    pub(crate) storage: Option<Size>,
+    /// The storage class of its volume: the cluster's default
+    #[arg(long, value_name = "NAME", help_heading = SERVER)]
+    pub(crate) storage_class: Option<String>,
+    /// How its volume is mounted: ReadWriteOnce
+    #[arg(long, value_enum, value_name = "MODE", help_heading = SERVER)]
+    pub(crate) access_mode: Option<Access>,
+    /// Sessions at once: 100
+    #[arg(long, value_name = "N", help_heading = SERVER)]
+    pub(crate) max_connections: Option<u16>,
+    /// Whether sessions have to be encrypted, with a certificate made for the server: off
+    #[arg(long, value_enum, value_name = "ON|OFF", num_args = 0..=1, default_missing_value = "on", require_equals = true)]
+    #[arg(help_heading = SERVER)]
+    pub(crate) tls: Option<Switch>,
+    /// A namespace whose pods may reach it besides those of its own; repeat it, or separate by commas. The list given replaces
+    /// the deployed one, and `none` is the empty list
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = SERVER)]
+    pub(crate) allow_namespace: Option<Vec<String>>,
+    /// Make the namespace if there is none
+    #[arg(long)]
+    pub(crate) create_namespace: bool,
+    /// Take over a Deployment `postgres` that somebody else made, with its claim, image and data directory
+    #[arg(long)]
+    pub(crate) adopt: bool,
+    /// On a server that was taken over: let a login into databases of its own only
+    #[arg(long)]
+    pub(crate) secure_server: bool,
+    /// Print the objects as YAML, for kubectl apply --server-side or a GitOps repository, and do nothing
+    #[arg(long, conflicts_with_all = ["dry_run", "stop", "adopt", "create_namespace"])]
+    pub(crate) print: bool,
+    /// Stop the embedded server of `local`; its data stay
     #[arg(long)]
     pub(crate) stop: bool,
     #[command(flatten)]
     pub(crate) dry_run: DryRun,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    #[value(name = "ReadWriteOnce")]
+    Once,
+    #[value(name = "ReadWriteOncePod")]
+    OncePod,
+    #[value(name = "ReadWriteMany")]
+    Many,
 }
 
 #[derive(Group, Debug)]

@@ -3,6 +3,8 @@
 pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod deploy;
+mod deploy_kubernetes;
+mod deploy_local;
 pub(crate) mod drop;
 pub(crate) mod env;
 pub(crate) mod list;

@@ -84,6 +84,13 @@ impl Console {
         }
     }
 
+    /// What is done, a line or several that are escaped already; silent with --quiet.
+    pub(crate) fn done(&self, lines: &str) {
+        if self.volume != Volume::Quiet {
+            self.write(lines);
+        }
+    }
+
     /// Remembers what is waited for, in case it takes too long.
     pub(crate) fn awaits(&self, what: &str) {
         *self.turn_mut() = Turn::Ours { awaited: what.to_owned() };

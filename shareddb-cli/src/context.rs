@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shareddb_core::{Environment, Environments, LocalServer, LocalState, Provisioner, Result, Server};
 
@@ -17,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) console: Arc<Console>,
     pub(crate) output: Output,
     pub(crate) timeout: Duration,
+    /// When the command began; its time runs from then.
+    pub(crate) started: Instant,
     place: Place,
 }
 
@@ -36,6 +38,7 @@ impl Context {
             console: Arc::new(Console::new(&globals)),
             output: Output::new(&globals),
             timeout: globals.timeout,
+            started: Instant::now(),
             place: Place {
                 environment: globals.env,
                 namespace: globals.namespace,

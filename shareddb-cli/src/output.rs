@@ -72,6 +72,14 @@ impl Output {
         self.raw(&text)
     }
 
+    /// Something as YAML, whatever form was asked for.
+    ///
+    /// # Errors
+    /// When it cannot be written so.
+    pub(crate) fn yaml(&self, value: &impl Serialize) -> Result<String> {
+        serde_saphyr::to_string(value).map_err(unwritable)
+    }
+
     /// Prints text as it is.
     ///
     /// # Errors

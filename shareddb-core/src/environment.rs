@@ -140,6 +140,42 @@ impl Environment {
         }
     }
 
+    /// The namespace in which the server is deployed, and the domain of its cluster.
+    ///
+    /// # Errors
+    /// As [`Self::namespace_name`], and those of [`crate::Cluster::namespace`].
+    #[cfg(feature = "kubernetes")]
+    pub(crate) async fn ground(&self) -> Result<(crate::kubernetes::Namespace, String)> {
+        let remote = self.deployable()?;
+        Ok((remote.reach().await?, remote.cluster_domain.clone()))
+    }
+
+    /// The name of the namespace in which the server is deployed.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the server is not one that is deployed to a namespace.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn namespace_name(&self) -> Result<&NamespaceName> {
+        self.deployable()?.namespace.as_ref().ok_or_else(|| {
+            Error::invalid_input("namespace_missing", "it is not said in which namespace the server is")
+                .with_hint("say it: -n NAME, or namespace = \"NAME\" in shareddb.toml")
+        })
+    }
+
+    #[cfg(feature = "kubernetes")]
+    fn deployable(&self) -> Result<&Remote> {
+        match &self.place {
+            Place::Remote(remote) if remote.is_deployable() => Ok(remote),
+            _ => Err(Error::invalid_input(
+                "not_deployable",
+                format!("the server of environment {} is not one that is deployed to a namespace", self.name),
+            )
+            .with_hint(
+                "one without admin_url and admin_password_* in shareddb.toml is; others are made by other means",
+            )),
+        }
+    }
+
     /// The place of Secrets. Nothing is asked of it yet.
     ///
     /// # Errors

@@ -22,7 +22,9 @@ use tower::util::MapResponseLayer;
 use crate::error::{API_ANSWER_MAX, ApiRequest, Error, Result};
 use crate::names::NamespaceName;
 
+pub(crate) mod apply;
 mod backend;
+pub(crate) mod object;
 mod role;
 mod tunnel;
 

@@ -2,8 +2,11 @@
 
 mod adoption;
 mod app;
+mod change;
 mod connection;
 mod credentials;
+#[cfg(feature = "kubernetes")]
+mod deploy;
 mod environment;
 mod error;
 mod file;
@@ -22,7 +25,13 @@ mod server;
 
 pub use adoption::{Adopt, Adopted, Before, Grant};
 pub use app::{App, AppSpec, Slot};
+pub use change::Change;
 pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};
+#[cfg(feature = "kubernetes")]
+pub use deploy::{
+    AccessMode, ClaimState, Cores, DeployEvent, Deployer, FieldChange, Image, ObjectChange, PodState, Ready,
+    ServerPlan, ServerSpec, ServerState, ServiceState, Size,
+};
 pub use environment::{Environment, Environments};
 pub use error::{Error, Fault, Result};
 #[cfg(feature = "kubernetes")]
@@ -35,8 +44,8 @@ pub use names::{
     SettingName,
 };
 pub use provision::{
-    Adoption, AppStatus, AppSummary, Budget, Change, Closer, Event, Gap, ObjectKind, ObjectName, Outcome,
-    PasswordSource, Plan, Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall, WallState,
+    Adoption, AppStatus, AppSummary, Budget, Closer, Event, Gap, ObjectKind, ObjectName, Outcome, PasswordSource, Plan,
+    Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall, WallState,
 };
 #[cfg(feature = "kubernetes")]
 pub use secrets::KubernetesStore;

@@ -18,6 +18,7 @@ mod reach;
 mod report;
 mod role_steps;
 mod script;
+mod secure;
 mod status;
 mod step;
 mod walls;
@@ -37,7 +38,7 @@ pub use plan::Plan;
 pub use proof::Proof;
 pub use report::{Outcome, Report};
 pub use status::{AppStatus, AppSummary, Problem, ServerStatus, Status};
-pub use step::{Change, PasswordSource, Step};
+pub use step::{PasswordSource, Step};
 pub use walls::{Wall, WallState};
 
 use std::time::Duration;

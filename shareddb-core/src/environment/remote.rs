@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+#[cfg(feature = "kubernetes")]
+use super::entry::ADMIN_SECRET;
 use super::way::Route;
 #[cfg(feature = "kubernetes")]
 use super::way::{resolves, through, tunnel};
-use crate::connection::{ConnectionConfig, RootCertificate};
+use crate::connection::{ConnectionConfig, RootCertificate, SslMode};
 use crate::credentials;
 use crate::error::{Error, Result};
 use crate::file::{self, blocking};
@@ -31,6 +33,10 @@ const DATABASE: &str = "postgres";
 /// Where the password stands in a Secret: in ours, in those for the official image, in those of a common chart.
 const PASSWORD_KEYS: [&str; 3] = ["password", "POSTGRES_PASSWORD", "postgres-password"];
 const USER_KEYS: [&str; 2] = ["username", "POSTGRES_USER"];
+/// Who made the server, and who vouches for its certificate: as a deploy writes them.
+const PROVIDER_KEY: &str = "provider";
+const PROVIDER: &str = "shareddb";
+const AUTHORITY_KEY: &str = "ca.crt";
 
 /// What the file and the flags say. Nothing is read or asked yet.
 #[derive(Clone, Debug)]
@@ -85,6 +91,13 @@ impl Remote {
             || self.admin.is_none()
     }
 
+    /// Whether the server is the namespace's own, with the admin's password where a deploy keeps it.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn is_deployable(&self) -> bool {
+        let keeps = matches!(&self.password, Password::Secret { name, key: None } if name.as_str() == ADMIN_SECRET);
+        self.admin.is_none() && keeps
+    }
+
     /// The server is that of another namespace now, unless a URL says which it is.
     #[cfg(feature = "kubernetes")]
     pub(super) fn lose_way(&mut self) {
@@ -105,7 +118,8 @@ impl Remote {
 
     pub(super) async fn connect(&self, environment: &EnvironmentName) -> Result<Server> {
         let surroundings = self.surroundings().await?;
-        let (admin, (host, port)) = (self.login(surroundings.cluster.as_ref()).await?, self.published());
+        let Login { config: admin, ours } = self.login(surroundings.cluster.as_ref()).await?;
+        let (host, port) = self.published();
         let way = admin.hostaddr().map(|address| format!(" by way of {}", SocketAddr::new(address, admin.port())));
         let place = format!("{}{host}:{port}", surroundings.place);
         #[cfg(feature = "kubernetes")]
@@ -113,16 +127,18 @@ impl Remote {
             let tunnel = tunnel(namespace, self.service_port(), environment).await?;
             let server = Server::new(environment.clone(), through(&tunnel, admin), surroundings.secrets);
             let server = server.with_tunnel(tunnel).with_place(format!("{place} by way of a tunnel"));
+            let server = if ours { server.ours() } else { server };
             return Ok(server.with_published(host, port).with_hint("server_unreachable", self.way()));
         }
         let server = Server::new(environment.clone(), admin, surroundings.secrets).with_published(host, port);
+        let server = if ours { server.ours() } else { server };
         let place = format!("{place}{}", way.unwrap_or_default());
         Ok(server.with_place(place).with_hint("server_unreachable", self.way()))
     }
 
     /// How the admin logs in where the server's name means something, or as the file says. Asks for the password only.
     pub(super) async fn stored_admin(&self) -> Result<ConnectionConfig> {
-        self.login(self.surroundings().await?.cluster.as_ref()).await
+        self.login(self.surroundings().await?.cluster.as_ref()).await.map(|login| login.config)
     }
 
     /// Whether the server is the namespace's Service and no way leads there but one through the API.
@@ -172,7 +188,7 @@ impl Remote {
     }
 
     #[cfg(feature = "kubernetes")]
-    async fn reach(&self) -> Result<Namespace> {
+    pub(super) async fn reach(&self) -> Result<Namespace> {
         match &self.namespace {
             Some(namespace) => self.cluster.namespace(namespace).await,
             None => Err(Error::invalid_input("namespace_missing", "it is not said in which namespace the Secrets are")
@@ -194,7 +210,7 @@ impl Remote {
     }
 
     /// How the admin logs in from here.
-    async fn login(&self, cluster: Option<&Arc<dyn SecretStore>>) -> Result<ConnectionConfig> {
+    async fn login(&self, cluster: Option<&Arc<dyn SecretStore>>) -> Result<Login> {
         let (host, port) = self.published();
         let mut config = self.admin.clone().unwrap_or_else(|| ConnectionConfig::new(host, port, DATABASE, ADMIN));
         if let Some(database) = &self.maintenance_database {
@@ -213,16 +229,12 @@ impl Remote {
         self.with_password(config, cluster).await
     }
 
-    async fn with_password(
-        &self,
-        config: ConnectionConfig,
-        cluster: Option<&Arc<dyn SecretStore>>,
-    ) -> Result<ConnectionConfig> {
+    async fn with_password(&self, config: ConnectionConfig, cluster: Option<&Arc<dyn SecretStore>>) -> Result<Login> {
         let missing = |message: String| Error::not_found("admin_password_missing", message);
         match &self.password {
-            Password::Unset => Ok(config),
-            Password::File(path) => from_file(path).await.map(|password| config.with_password(password)),
-            Password::Variable { value: Some(value), .. } => Ok(config.with_password(value.clone())),
+            Password::Unset => Ok(config.into()),
+            Password::File(path) => from_file(path).await.map(|password| config.with_password(password).into()),
+            Password::Variable { value: Some(value), .. } => Ok(config.with_password(value.clone()).into()),
             Password::Variable { name, value: None } => {
                 Err(missing(format!("the variable {name}, which holds the admin's password, is not set"))
                     .with_hint(format!("set {name}; shareddb.toml names it as admin_password_env")))
@@ -232,7 +244,8 @@ impl Remote {
                 let place = cluster.describe(name);
                 let Some(secret) = cluster.load(name).await? else {
                     return Err(missing(format!("there is no {place}, which holds the admin's password")).with_hint(
-                        "are context and namespace right? another Secret is named in shareddb.toml: admin_password_secret = \"NAME/KEY\"",
+                        "`shareddb deploy` makes the server with it; if it is there, are context and namespace right? another Secret is named in \
+                         shareddb.toml: admin_password_secret = \"NAME/KEY\"",
                     ));
                 };
                 // A URL names the admin already.
@@ -240,9 +253,24 @@ impl Remote {
                 let config = user
                     .into_iter()
                     .fold(config, |config, user| config.with_user(credentials::trimmed(user.expose_secret())));
-                Ok(config.with_password(of_secret(&secret.data, key.as_deref(), &place)?))
+                let config = config.with_password(of_secret(&secret.data, key.as_deref(), &place)?);
+                Ok(self.deployed(config, &secret.data))
             }
         }
+    }
+
+    /// What the Secret says of a server that was deployed with it.
+    fn deployed(&self, config: ConnectionConfig, data: &SecretData) -> Login {
+        // A URL says itself how its server is reached, and that it is somebody else's.
+        if self.admin.is_some() {
+            return config.into();
+        }
+        let ours = data.get(PROVIDER_KEY).is_some_and(|provider| provider.expose_secret() == PROVIDER);
+        let config = match data.get(AUTHORITY_KEY) {
+            Some(root) => config.with_tls(SslMode::VerifyFull, Some(RootCertificate::pem(root.expose_secret()))),
+            None => config,
+        };
+        Login { config, ours }
     }
 
     /// What to do when the server does not answer.
@@ -256,6 +284,19 @@ impl Remote {
             _ => "does the server run, and is there a way to it from here? hostaddr in shareddb.toml says where it is"
                 .to_owned(),
         }
+    }
+}
+
+/// How the admin logs in.
+struct Login {
+    config: ConnectionConfig,
+    /// Whether the server was made for shareddb.
+    ours: bool,
+}
+
+impl From<ConnectionConfig> for Login {
+    fn from(config: ConnectionConfig) -> Self {
+        Self { config, ours: false }
     }
 }
 

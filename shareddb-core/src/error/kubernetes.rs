@@ -119,6 +119,34 @@ impl Error {
         }
     }
 
+    /// Classifies what speaks against a change of an object: fields of somebody else, fields that cannot change, an object
+    /// that is no longer as it was.
+    pub(crate) fn from_rejection(request: ApiRequest<'_>, label: &str, status: &Status) -> Self {
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        let owned: Vec<(&str, &str)> = causes
+            .filter(|cause| cause.reason == "FieldManagerConflict")
+            .map(|cause| (cause.field.as_str(), owner(&cause.message)))
+            .collect();
+        if !owned.is_empty() {
+            let fields: Vec<String> =
+                owned.iter().map(|(field, owner)| format!("{field} belongs to {owner}")).collect();
+            let message = format!("{label} is somebody else's in part: {}", fields.join(", "));
+            return Self::conflict("field_owned", message).with_hint(
+                "nothing of that object was changed; undo there what that program or person has set, or set it to what a dry \
+                 run shows, and run this again",
+            );
+        }
+        let message = format!("{label} cannot be changed: {}", said(status).unwrap_or_default());
+        if status.code == 422 && status.message.contains("immutable") {
+            return Self::refused("field_fixed", message)
+                .with_hint("that is fixed when the object is made; leave the option out that would change it");
+        }
+        match status.code {
+            422 => Self::invalid_input("api_invalid", message),
+            _ => Self::from_status(request, &format!("cannot change {label}"), status),
+        }
+    }
+
     /// Classifies what is wrong with a kubeconfig. Its text is not repeated: it holds credentials.
     pub(crate) fn from_kubeconfig(place: &str, source: KubeconfigError) -> Self {
         match source {
@@ -169,6 +197,11 @@ fn refused_rule(message: &str) -> Option<String> {
 
 fn rule(group: &str, resource: &str, verb: &str) -> String {
     format!(r#"{{"apiGroups":["{group}"],"resources":["{resource}"],"verbs":["{verb}"]}}"#)
+}
+
+/// Who owns a field: `conflict with "kubectl-edit" using apps/v1`.
+fn owner(message: &str) -> &str {
+    message.split('"').nth(1).unwrap_or("another program")
 }
 
 /// One word of a shell, for a command that somebody is to type.

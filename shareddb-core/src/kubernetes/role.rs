@@ -9,6 +9,10 @@ pub(crate) enum Task {
     Secrets,
     /// Reaching a Service from outside.
     Tunnel,
+    /// Looking at a deployed server.
+    Look,
+    /// Deploying a server and waiting for it, with what a look at it takes.
+    Deploy,
 }
 
 /// A right to do these things to these resources.
@@ -19,6 +23,27 @@ pub(crate) struct Rule {
     pub(crate) resources: &'static [&'static str],
     pub(crate) verbs: &'static [&'static str],
 }
+
+const LOOK: &[Rule] = &[
+    Rule { group: "apps", resources: &["deployments"], verbs: &["get"] },
+    Rule { group: "", resources: &["services", "persistentvolumeclaims"], verbs: &["get"] },
+    Rule { group: "", resources: &["pods", "events"], verbs: &["list"] },
+    Rule { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: &["list"] },
+];
+
+const DEPLOY: &[Rule] = &[
+    Rule {
+        group: "",
+        resources: &["serviceaccounts", "configmaps", "persistentvolumeclaims", "services"],
+        verbs: &["get", "create", "patch"],
+    },
+    Rule { group: "", resources: &["secrets"], verbs: &["get", "create", "patch", "update"] },
+    Rule { group: "apps", resources: &["deployments"], verbs: &["get", "create", "patch"] },
+    Rule { group: "networking.k8s.io", resources: &["networkpolicies"], verbs: &["get", "create", "patch"] },
+    Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: &["get", "create", "patch"] },
+    Rule { group: "", resources: &["pods", "events"], verbs: &["list"] },
+    Rule { group: "", resources: &["pods/log"], verbs: &["get"] },
+];
 
 impl Task {
     /// Everything that it asks for, and nothing else.
@@ -33,6 +58,8 @@ impl Task {
                 // The request is a GET; API servers from 1.35 on want to see it allowed as what it amounts to.
                 Rule { group: "", resources: &["pods/portforward"], verbs: &["get", "create"] },
             ],
+            Self::Look => LOOK,
+            Self::Deploy => DEPLOY,
         }
     }
 
@@ -52,6 +79,8 @@ impl Task {
         match self {
             Self::Secrets => "shareddb-secrets",
             Self::Tunnel => "shareddb-tunnel",
+            Self::Look => "shareddb-look",
+            Self::Deploy => "shareddb-deploy",
         }
     }
 }
@@ -60,7 +89,7 @@ impl Task {
 mod tests {
     use super::*;
 
-    const TASKS: [Task; 2] = [Task::Secrets, Task::Tunnel];
+    const TASKS: [Task; 4] = [Task::Secrets, Task::Tunnel, Task::Look, Task::Deploy];
 
     #[test]
     fn a_role_is_one_line_and_has_every_rule() {

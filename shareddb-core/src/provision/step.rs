@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::app::Slot;
+use crate::change::Change;
 use crate::mark::Progress;
 use crate::names::{DatabaseName, HIDDEN, RoleName, SchemaName, SecretName, shown_value};
 use crate::postgres::facts::RoleShape;
@@ -108,32 +109,6 @@ pub enum PasswordSource {
     Secret,
     /// It is made when the step is done.
     New,
-}
-
-/// What kind of change a step is, as lists of changes mark it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Change {
-    /// Something comes to be.
-    Add,
-    /// Something becomes different.
-    Change,
-    /// Something goes.
-    Remove,
-    /// Something is tried out.
-    Check,
-}
-
-impl Change {
-    /// The mark in front of a line.
-    pub fn symbol(self) -> char {
-        match self {
-            Self::Add => '+',
-            Self::Change => '~',
-            Self::Remove => '-',
-            Self::Check => '?',
-        }
-    }
 }
 
 /// Steps of one phase are done in one transaction where PostgreSQL allows it.

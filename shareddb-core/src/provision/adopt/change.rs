@@ -4,10 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::change::Change;
 use crate::names::{DatabaseName, RoleName};
 use crate::postgres::legacy::ObjectName;
 use crate::postgres::sql::escaped;
-use crate::provision::step::{Change, Phase, Step};
+use crate::provision::step::{Phase, Step};
 
 /// One change of an adoption. All up to the records are done in one transaction, the swap: before it nothing has happened,
 /// after it the app works as before, with its old sessions and new ones.

@@ -1,0 +1,305 @@
+//! What the server is to be, or why not.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+
+use crate::deploy::heritage;
+use crate::deploy::image::Image;
+use crate::deploy::manifests::{ADMIN_SECRET, CLAIM, DEPLOYMENT};
+use crate::deploy::observed::{AdminSecret, Observed, asked, read_record};
+use crate::deploy::spec::{RECORD_VERSION, ServerRecord, ServerSpec};
+use crate::error::{Error, Result};
+
+/// Decides.
+///
+/// # Errors
+/// `Refused` when it would lose data or take what is somebody else's, `InvalidInput` when no server could run that way.
+pub(crate) fn decide(spec: &ServerSpec, observed: &Observed) -> Result<ServerRecord> {
+    let kept = kept(spec, observed)?;
+    let mut record = match (&kept, &observed.claim) {
+        (Some(kept), Some(claim)) => grown(kept.clone(), claim),
+        (Some(kept), None) => kept.clone(),
+        (None, _) => ServerRecord::guide()?,
+    };
+    if let Some(kept) = &kept {
+        check_image(&kept.image, spec.image.as_ref().unwrap_or(&kept.image))?;
+    }
+    let standing = record.clone();
+    record = record.changed(spec)?;
+    if let Some(claim) = &observed.claim {
+        check_claim(&record, &standing, claim, spec)?;
+        check_admin(&record, observed)?;
+    } else if observed.deployment.is_some() {
+        let claim = record.adopted.as_ref().map_or(CLAIM, |adopted| &adopted.claim);
+        return Err(Error::refused(
+            "claim_lost",
+            format!("deployment/{DEPLOYMENT} is there, and its claim {claim} is not: its data are lost"),
+        )
+        .with_hint(format!(
+            "bring the claim back from what keeps your volumes. To begin with nothing instead: kubectl delete \
+                 deployment/{DEPLOYMENT} secret/{ADMIN_SECRET}, and run this again"
+        )));
+    }
+    Ok(record)
+}
+
+/// What is recorded of the server, or found of it where it is taken over. `None` when there is no server yet.
+fn kept(spec: &ServerSpec, observed: &Observed) -> Result<Option<ServerRecord>> {
+    if let Some(text) = observed.record() {
+        return match read_record(text) {
+            Some(record) if record.version <= RECORD_VERSION => Ok(Some(record)),
+            _ => Err(Error::refused("record_unknown", format!("the record on deployment/{DEPLOYMENT} cannot be read"))
+                .with_hint("a newer shareddb has deployed this server: use that one")),
+        };
+    }
+    match (&observed.deployment, &observed.claim) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Error::refused(
+            "claim_foreign",
+            format!("there is a claim {CLAIM} that shareddb has not made, so that nobody knows which server wrote its data"),
+        )
+        .with_hint(format!(
+            "if nothing in it is needed: kubectl delete pvc {CLAIM}; else bring its server back, and take that over: --adopt"
+        ))),
+        (Some(deployment), _) => match &observed.found {
+            Some(found) => taken_over(spec, found).map(Some),
+            None => {
+                let claims = heritage::claims(deployment).join(", ");
+                let claims = if claims.is_empty() { "no claim".to_owned() } else { format!("claim {claims}") };
+                let message = format!("there is a deployment/{DEPLOYMENT} that shareddb has not made, with {claims}");
+                Err(Error::refused("deployment_foreign", message).with_hint(
+                    "take it over, with its claim, image and data directory: --adopt; what would change: --adopt --dry-run",
+                ))
+            }
+        },
+    }
+}
+
+fn taken_over(spec: &ServerSpec, found: &heritage::Found) -> Result<ServerRecord> {
+    let image = found.image.as_ref().or(spec.image.as_ref()).ok_or_else(|| {
+        Error::refused(
+            "adopt_unclear",
+            format!("the image of deployment/{DEPLOYMENT} does not say its version of PostgreSQL"),
+        )
+        .with_hint("say which it is (kubectl exec deployment/postgres -- postgres --version): --image postgres:15")
+    })?;
+    let record = ServerRecord::guide()?;
+    Ok(ServerRecord { image: image.clone(), adopted: Some(found.heritage.clone()), ..record })
+}
+
+/// A claim that somebody has made larger stays so.
+fn grown(record: ServerRecord, claim: &PersistentVolumeClaim) -> ServerRecord {
+    let asked = asked(claim).unwrap_or(record.storage);
+    // Of a server that is taken over, nothing else says how large it is.
+    let storage = if record.adopted.is_some() { asked } else { record.storage.max(asked) };
+    ServerRecord { storage, ..record }
+}
+
+fn check_image(kept: &Image, wanted: &Image) -> Result<()> {
+    if kept.major() != wanted.major() {
+        let (from, to) = (kept.major(), wanted.major());
+        return Err(Error::refused("major_fixed", format!("the data are of PostgreSQL {from}, which {wanted} does not read"))
+            .with_hint(format!(
+                "for PostgreSQL {to}, deploy a second environment and move the apps there; within {from}, any minor version will do"
+            )));
+    }
+    if kept.flavour() != wanted.flavour() {
+        let (from, to) = (kept.flavour(), wanted.flavour());
+        let message = format!(
+            "the data were written on {from}, and {wanted} stands on {to}: they sort text differently, which breaks indexes"
+        );
+        return Err(Error::refused("flavour_fixed", message)
+            .with_hint(format!("name an image of PostgreSQL that stands on {from}")));
+    }
+    Ok(())
+}
+
+fn check_claim(
+    record: &ServerRecord,
+    standing: &ServerRecord,
+    claim: &PersistentVolumeClaim,
+    spec: &ServerSpec,
+) -> Result<()> {
+    let name = claim.metadata.name.as_deref().unwrap_or(CLAIM);
+    if claim.metadata.deletion_timestamp.is_some() {
+        return Err(Error::refused(
+            "claim_terminating",
+            format!("claim {name} is being deleted, and goes with its last pod"),
+        )
+        .with_hint("back the data up now: once the pod ends, they are gone"));
+    }
+    if record.storage < standing.storage {
+        return Err(Error::refused(
+            "storage_shrinks",
+            format!("claim {name} has {}, and no volume becomes smaller, as to {}", standing.storage, record.storage),
+        )
+        .with_hint(format!("leave --storage out, or name {} or more", standing.storage)));
+    }
+    let fixed = |what: &str, is: &str, wanted: &str| {
+        Error::refused("claim_fixed", format!("the {what} of claim {name} is {is}, and cannot become {wanted}")).with_hint(
+            "that is fixed when a claim is made: leave the option out, or deploy a second environment and move the apps there",
+        )
+    };
+    let details = claim.spec.as_ref();
+    if let Some(wanted) = &spec.storage_class {
+        let is = details.and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default();
+        if is != wanted {
+            return Err(fixed("storage class", if is.is_empty() { "that of no class" } else { is }, wanted));
+        }
+    }
+    if let Some(wanted) = spec.access_mode {
+        let is = details.and_then(|spec| spec.access_modes.clone()).unwrap_or_default();
+        if !is.iter().any(|mode| mode == wanted.as_str()) {
+            return Err(fixed("access mode", &is.join(", "), wanted.as_str()));
+        }
+    }
+    Ok(())
+}
+
+/// The password is in the data, and nobody knows it any more.
+fn check_admin(record: &ServerRecord, observed: &Observed) -> Result<()> {
+    let finds_it = observed.found.as_ref().is_some_and(|found| found.password.is_some());
+    let what = match observed.admin {
+        AdminSecret::Complete => return Ok(()),
+        AdminSecret::Absent if finds_it => return Ok(()),
+        AdminSecret::Absent => "there is no",
+        AdminSecret::Incomplete => "there is no password in",
+    };
+    let admin = record.admin();
+    Err(Error::refused(
+        "admin_secret_missing",
+        format!("the server has data, and {what} secret/{ADMIN_SECRET} with its admin's password; a new one would not open it"),
+    )
+    .with_hint(format!(
+        "put it back: kubectl create secret generic {ADMIN_SECRET} --from-literal=username={admin} --from-file=password=FILE. If \
+         nobody has it, set one in the pod first: kubectl exec -it deployment/{DEPLOYMENT} -- psql -U {admin} -d postgres -c \
+         '\\password'"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::apps::v1::Deployment;
+    use serde_json::{Value, json};
+
+    use crate::deploy::manifests::{RECORD, manifests, recorded};
+    use crate::names::NamespaceName;
+
+    fn namespace() -> NamespaceName {
+        "stage".parse().unwrap()
+    }
+
+    /// What there is after a deploy of this server.
+    fn deployed(record: &ServerRecord) -> Observed {
+        let objects = manifests(record, &namespace(), None);
+        let of = |kind: &str| -> Value {
+            objects.iter().find(|object| object.kind.name == kind).map(|object| object.content.clone()).unwrap()
+        };
+        Observed {
+            deployment: serde_json::from_value(of("Deployment")).unwrap(),
+            claim: serde_json::from_value(of("PersistentVolumeClaim")).unwrap(),
+            admin: AdminSecret::Complete,
+            ..Observed::default()
+        }
+    }
+
+    fn foreign() -> Deployment {
+        serde_json::from_value(json!({
+            "metadata": {"name": "postgres"},
+            "spec": {"selector": {"matchLabels": {"app": "postgres"}}, "template": {"spec": {
+                "containers": [{"name": "postgres", "image": "postgres:16",
+                    "env": [{"name": "POSTGRES_PASSWORD", "value": "x"}],
+                    "volumeMounts": [{"name": "d", "mountPath": "/var/lib/postgresql/data"}]}],
+                "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "mine"}}]
+            }}}
+        }))
+        .unwrap()
+    }
+
+    fn guide() -> ServerRecord {
+        ServerRecord::guide().unwrap()
+    }
+
+    #[test]
+    fn nothing_there_is_the_guides_server() {
+        assert_eq!(decide(&ServerSpec::default(), &Observed::default()).unwrap(), guide());
+    }
+
+    #[test]
+    fn what_is_deployed_stays_unless_said_otherwise() {
+        let spec = ServerSpec { storage: "20Gi".parse().ok(), connections: Some(50), ..ServerSpec::default() };
+        let record = decide(&spec, &deployed(&guide())).unwrap();
+        assert_eq!(decide(&ServerSpec::default(), &deployed(&record)).unwrap(), record);
+        // The Deployment was deleted by hand: its claim remembers.
+        let observed = Observed { deployment: None, ..deployed(&record) };
+        assert_eq!(decide(&ServerSpec::default(), &observed).unwrap(), record);
+    }
+
+    #[test]
+    fn a_claim_that_somebody_made_larger_stays_so() {
+        let mut observed = deployed(&guide());
+        let requests = json!({"storage": "30Gi"});
+        let claim = observed.claim.as_mut().unwrap();
+        claim.spec.as_mut().unwrap().resources.as_mut().unwrap().requests = serde_json::from_value(requests).unwrap();
+        assert_eq!(decide(&ServerSpec::default(), &observed).unwrap().storage.to_string(), "30Gi");
+        let spec = ServerSpec { storage: "20Gi".parse().ok(), ..ServerSpec::default() };
+        assert_eq!(decide(&spec, &observed).unwrap_err().code(), "storage_shrinks");
+    }
+
+    #[test]
+    fn what_would_lose_data_is_refused() {
+        let refused = |spec: ServerSpec, observed: Observed| {
+            let error = decide(&spec, &observed).unwrap_err();
+            assert!(matches!(error, Error::Refused(_)) && error.hint().is_some(), "{error:?}");
+            error.code()
+        };
+        let image = |text: &str| ServerSpec { image: text.parse().ok(), ..ServerSpec::default() };
+        assert_eq!(refused(image("postgres:16-alpine"), deployed(&guide())), "major_fixed");
+        assert_eq!(refused(image("postgres:15"), deployed(&guide())), "flavour_fixed");
+        assert!(decide(&image("mirror.example/postgres:15.9-alpine"), &deployed(&guide())).is_ok());
+        let storage = ServerSpec { storage: "5Gi".parse().ok(), ..ServerSpec::default() };
+        assert_eq!(refused(storage, deployed(&guide())), "storage_shrinks");
+        let class = ServerSpec { storage_class: Some("fast".into()), ..ServerSpec::default() };
+        assert_eq!(refused(class, deployed(&guide())), "claim_fixed");
+        let mode = ServerSpec {
+            access_mode: Some(crate::deploy::spec::AccessMode::ReadWriteOncePod),
+            ..ServerSpec::default()
+        };
+        assert_eq!(refused(mode, deployed(&guide())), "claim_fixed");
+        let without = |admin| Observed { admin, ..deployed(&guide()) };
+        assert_eq!(refused(ServerSpec::default(), without(AdminSecret::Absent)), "admin_secret_missing");
+        assert_eq!(refused(ServerSpec::default(), without(AdminSecret::Incomplete)), "admin_secret_missing");
+        assert_eq!(refused(ServerSpec::default(), Observed { claim: None, ..deployed(&guide()) }), "claim_lost");
+    }
+
+    #[test]
+    fn what_somebody_else_made_is_refused_or_taken_over() {
+        let observed = || Observed { deployment: Some(foreign()), ..Observed::default() };
+        let error = decide(&ServerSpec::default(), &observed()).unwrap_err();
+        assert_eq!(error.code(), "deployment_foreign");
+        assert!(error.to_string().contains("claim mine"), "{error}");
+
+        let claim = json!({"metadata": {"name": "mine"}, "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "3Gi"}}}});
+        let found = heritage::found(&foreign()).unwrap();
+        let claim: PersistentVolumeClaim = serde_json::from_value(claim).unwrap();
+        let observed = Observed { claim: Some(claim), found: Some(found), ..observed() };
+        let spec = ServerSpec { adopt: true, ..ServerSpec::default() };
+        let record = decide(&spec, &observed).unwrap();
+        assert_eq!((record.image.as_str(), record.storage.to_string()), ("postgres:16", "3Gi".to_owned()));
+        assert!(!record.is_ours());
+        let spec = ServerSpec { image: "postgres:17".parse().ok(), ..spec };
+        assert_eq!(decide(&spec, &observed).unwrap_err().code(), "major_fixed");
+    }
+
+    #[test]
+    fn a_record_from_the_future_is_not_guessed_at() {
+        let mut observed = deployed(&guide());
+        let annotations = observed.deployment.as_mut().unwrap().metadata.annotations.as_mut().unwrap();
+        annotations.insert(RECORD.into(), recorded(&guide()).replace("\"version\":1", "\"version\":2"));
+        assert_eq!(decide(&ServerSpec::default(), &observed).unwrap_err().code(), "record_unknown");
+        let claim_only = Observed { deployment: None, ..deployed(&guide()) };
+        let mut claim_only = claim_only;
+        claim_only.claim.as_mut().unwrap().metadata.annotations = None;
+        assert_eq!(decide(&ServerSpec::default(), &claim_only).unwrap_err().code(), "claim_foreign");
+    }
+}

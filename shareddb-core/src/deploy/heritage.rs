@@ -1,0 +1,333 @@
+//! A Deployment that somebody else made: what stays of it when it is taken over.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
+use serde_json::{Value, json};
+
+use crate::deploy::image::Image;
+use crate::deploy::manifests::DEPLOYMENT;
+use crate::deploy::spec::{ADMIN, Heritage};
+use crate::error::{Error, Result};
+use crate::kubernetes::apply::{Handover, MANAGER};
+
+/// Everything that an image of PostgreSQL declares as a volume lies here.
+const VOLUMES: &str = "/var/lib/postgresql";
+/// Who fills in a Deployment's status, and what goes with it.
+const CONTROLLER: &str = "kube-controller-manager";
+
+/// What was found in a Deployment of somebody else.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) heritage: Heritage,
+    /// `None` when its reference says no version.
+    pub(crate) image: Option<Image>,
+    /// The name and the password of the admin, if it says so.
+    pub(crate) user: Option<Source>,
+    /// Where its data are, if it says so.
+    pub(crate) data: Option<Source>,
+    pub(crate) password: Option<Source>,
+    /// Who has written it.
+    pub(crate) managers: Vec<String>,
+}
+
+/// Where a container's variable comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    Literal(String),
+    Secret { name: String, key: String },
+    ConfigMap { name: String, key: String },
+}
+
+/// A literal can be a password.
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Literal(_) => write!(f, "Literal(…)"),
+            Self::Secret { name, key } => write!(f, "Secret({name}/{key})"),
+            Self::ConfigMap { name, key } => write!(f, "ConfigMap({name}/{key})"),
+        }
+    }
+}
+
+/// The claims that a Deployment's pods use.
+pub(crate) fn claims(deployment: &Deployment) -> Vec<&str> {
+    let volumes = pod(deployment).and_then(|pod| pod.volumes.as_ref()).into_iter().flatten();
+    volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str())).collect()
+}
+
+/// Looks for what stays.
+///
+/// # Errors
+/// `Refused` when it is not clear where its data are.
+pub(crate) fn found(deployment: &Deployment) -> Result<Found> {
+    let unclear = |reason: &str| {
+        Error::refused("adopt_unclear", format!("deployment/{DEPLOYMENT} cannot be taken over: {reason}")).with_hint(
+            "move its apps with a dump each, or make it one whose data are on a claim at /var/lib/postgresql/data",
+        )
+    };
+    let pod = pod(deployment).ok_or_else(|| unclear("it has no pods"))?;
+    let mounted = pod.containers.iter().find_map(|container| {
+        let mounts = container.volume_mounts.iter().flatten();
+        let mount = mounts.into_iter().find(|mount| mount.mount_path.starts_with(VOLUMES))?;
+        Some((container, mount))
+    });
+    let Some((container, mount)) = mounted else {
+        return Err(unclear("no container has its data at /var/lib/postgresql"));
+    };
+    let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name);
+    let Some(claim) = volume.and_then(|volume| volume.persistent_volume_claim.as_ref()) else {
+        return Err(unclear("its data are not on a claim, and go with the pod or the node"));
+    };
+    if pod.containers.len() > 1 {
+        return Err(unclear("its pods have more than one container"));
+    }
+    if mount.sub_path_expr.is_some() {
+        return Err(unclear("where its data are depends on variables of the pod"));
+    }
+    let image: Option<Image> = container.image.as_deref().and_then(|image| image.parse().ok());
+    // What the image says where nobody says anything.
+    let data_directory = match &image {
+        Some(image) if image.major() >= 18 => image.data_directory(),
+        _ => format!("{VOLUMES}/data"),
+    };
+    let selector = deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default();
+    let labels = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.clone()).and_then(|meta| meta.labels);
+    let heritage = Heritage {
+        claim: claim.claim_name.clone(),
+        container: container.name.clone(),
+        volume: mount.name.clone(),
+        mount: mount.mount_path.clone(),
+        sub_path: mount.sub_path.clone(),
+        data_directory,
+        selector,
+        labels: labels.unwrap_or_default(),
+        user: user(pod, container),
+        admin: ADMIN.to_owned(),
+        open: true,
+    };
+    let password = variable(container, "POSTGRES_PASSWORD");
+    let (user, data) = (variable(container, "POSTGRES_USER"), variable(container, "PGDATA"));
+    Ok(Found { heritage, image, user, data, password, managers: managers(deployment) })
+}
+
+impl Found {
+    /// The same, with what its variables come to.
+    ///
+    /// # Errors
+    /// As [`found`].
+    pub(crate) fn with(mut self, user: Option<String>, data: Option<String>) -> Result<Self> {
+        let given = |text: &String| !text.is_empty();
+        let heritage = &mut self.heritage;
+        heritage.admin = user.filter(given).unwrap_or_else(|| ADMIN.to_owned());
+        if let Some(data) = data.filter(given) {
+            heritage.data_directory = data;
+        }
+        match within(&heritage.data_directory, &heritage.mount) {
+            true => Ok(self),
+            false => Err(unclear("its data directory is not on its claim")),
+        }
+    }
+}
+
+fn unclear(reason: &str) -> Error {
+    Error::refused("adopt_unclear", format!("deployment/{DEPLOYMENT} cannot be taken over: {reason}")).with_hint(
+        "move its apps with a dump each, or make it one whose data are on a claim at /var/lib/postgresql/data",
+    )
+}
+
+/// What makes every field of the Deployment ours, so that those which we do not want go, and a later change of somebody else is
+/// a conflict. Strategy and its parameters change in one: the API refuses the parameters of another strategy.
+pub(crate) fn handover(deployment: &Value) -> Handover {
+    let entries = deployment["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    let (theirs, kept): (Vec<Value>, Vec<Value>) = entries.into_iter().partition(is_of_a_person);
+    let mut fields = json!({});
+    for entry in &theirs {
+        merge(&mut fields, &entry["fieldsV1"]);
+    }
+    let ours = json!({
+        "manager": MANAGER,
+        "operation": "Apply",
+        "apiVersion": "apps/v1",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": fields,
+    });
+    let managed: Vec<Value> = kept.into_iter().filter(|entry| !is_ours(entry)).chain([ours]).collect();
+    let patch = json!({
+        "metadata": {
+            "resourceVersion": deployment["metadata"]["resourceVersion"],
+            "managedFields": managed,
+        },
+        "spec": { "strategy": { "type": "Recreate", "rollingUpdate": null } },
+    });
+    Handover { patch }
+}
+
+fn is_ours(entry: &Value) -> bool {
+    entry["manager"] == MANAGER && entry["operation"] == "Apply"
+}
+
+/// Whether an entry is about what somebody wants, and not about what a controller reports.
+fn is_of_a_person(entry: &Value) -> bool {
+    entry.get("subresource").is_none() && entry["manager"] != CONTROLLER
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    let (Some(into), Some(from)) = (into.as_object_mut(), from.as_object()) else { return };
+    for (key, value) in from {
+        merge(into.entry(key.clone()).or_insert_with(|| json!({})), value);
+    }
+}
+
+fn managers(deployment: &Deployment) -> Vec<String> {
+    let entries = deployment.metadata.managed_fields.iter().flatten();
+    let people = entries.filter(|entry| entry.subresource.is_none() && entry.manager.as_deref() != Some(CONTROLLER));
+    let mut names: Vec<String> =
+        people.filter_map(|entry| entry.manager.clone()).filter(|name| name != MANAGER).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn pod(deployment: &Deployment) -> Option<&PodSpec> {
+    deployment.spec.as_ref()?.template.spec.as_ref()
+}
+
+/// Whoever the files on the claim belong to, where that is not the image's own user.
+fn user(pod: &PodSpec, container: &Container) -> Option<i64> {
+    let own = container.security_context.as_ref().and_then(|context| context.run_as_user);
+    own.or_else(|| pod.security_context.as_ref()?.run_as_user).filter(|user| *user != 0)
+}
+
+fn within(path: &str, folder: &str) -> bool {
+    let folder = folder.trim_end_matches('/');
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A variable of a container. One of its own hides those that come in a whole set; of several sets the last counts.
+fn variable(container: &Container, name: &str) -> Option<Source> {
+    if let Some(variable) = container.env.iter().flatten().rev().find(|variable| variable.name == name) {
+        return source(variable);
+    }
+    container.env_from.iter().flatten().rev().find_map(|set| {
+        let key = name.strip_prefix(set.prefix.as_deref().unwrap_or_default())?.to_owned();
+        match (&set.secret_ref, &set.config_map_ref) {
+            (Some(secret), _) => Some(Source::Secret { name: secret.name.clone(), key }),
+            (None, Some(map)) => Some(Source::ConfigMap { name: map.name.clone(), key }),
+            (None, None) => None,
+        }
+    })
+}
+
+fn source(variable: &EnvVar) -> Option<Source> {
+    let from = variable.value_from.as_ref();
+    if let Some(secret) = from.and_then(|from| from.secret_key_ref.as_ref()) {
+        return Some(Source::Secret { name: secret.name.clone(), key: secret.key.clone() });
+    }
+    if let Some(map) = from.and_then(|from| from.config_map_key_ref.as_ref()) {
+        return Some(Source::ConfigMap { name: map.name.clone(), key: map.key.clone() });
+    }
+    variable.value.clone().map(Source::Literal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As people write it.
+    fn deployment() -> Value {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "postgres", "namespace": "stage"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "postgres"}},
+                "template": {
+                    "metadata": {"labels": {"app": "postgres", "tier": "db"}},
+                    "spec": {
+                        "containers": [{
+                            "name": "db", "image": "postgres:15-alpine",
+                            "env": [
+                                {"name": "POSTGRES_USER", "value": "root"},
+                                {"name": "POSTGRES_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "pg", "key": "pw"}}}
+                            ],
+                            "volumeMounts": [{"name": "storage", "mountPath": "/var/lib/postgresql/data"}]
+                        }],
+                        "volumes": [{"name": "storage", "persistentVolumeClaim": {"claimName": "pg-claim"}}]
+                    }
+                }
+            }
+        })
+    }
+
+    fn found_in(value: Value) -> Result<Found> {
+        found(&serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn claim_image_and_data_directory_stay() {
+        let found = found_in(deployment()).unwrap();
+        let heritage = &found.heritage;
+        assert_eq!((heritage.claim.as_str(), heritage.container.as_str()), ("pg-claim", "db"));
+        assert_eq!(heritage.data_directory, "/var/lib/postgresql/data");
+        assert_eq!(heritage.labels["tier"], "db");
+        assert_eq!(found.image.unwrap().as_str(), "postgres:15-alpine");
+        assert_eq!(found.user, Some(Source::Literal("root".into())));
+        assert_eq!(found.password, Some(Source::Secret { name: "pg".into(), key: "pw".into() }));
+    }
+
+    #[test]
+    fn a_data_directory_of_its_own_stays() {
+        let mut value = deployment();
+        let container = &mut value["spec"]["template"]["spec"]["containers"][0];
+        container["env"].as_array_mut().unwrap().push(json!({"name": "PGDATA", "value": "/var/lib/postgresql/data/x"}));
+        container["volumeMounts"][0]["subPath"] = "sub".into();
+        let found = found_in(value).unwrap();
+        assert_eq!(found.data, Some(Source::Literal("/var/lib/postgresql/data/x".into())));
+        let heritage = found.with(Some("root".into()), Some("/var/lib/postgresql/data/x".into())).unwrap().heritage;
+        assert_eq!((heritage.admin.as_str(), heritage.data_directory.as_str()), ("root", "/var/lib/postgresql/data/x"));
+        assert_eq!(heritage.sub_path.as_deref(), Some("sub"));
+    }
+
+    #[test]
+    fn variables_of_a_whole_set_are_found() {
+        let mut value = deployment();
+        let container = &mut value["spec"]["template"]["spec"]["containers"][0];
+        container["env"] = json!([]);
+        container["envFrom"] = json!([{"secretRef": {"name": "all"}}]);
+        let found = found_in(value).unwrap();
+        assert_eq!(found.password, Some(Source::Secret { name: "all".into(), key: "POSTGRES_PASSWORD".into() }));
+    }
+
+    #[test]
+    fn what_is_not_clear_is_refused() {
+        let pod = "/spec/template/spec";
+        let change = |path: &str, to: Value| {
+            let mut value = deployment();
+            *value.pointer_mut(&format!("{pod}{path}")).unwrap() = to;
+            found_in(value).unwrap_err().to_string()
+        };
+        assert!(change("/volumes/0", json!({"name": "storage", "emptyDir": {}})).contains("not on a claim"));
+        assert!(change("/containers/0/volumeMounts/0/mountPath", json!("/bitnami")).contains("/var/lib/postgresql"));
+        let mut two = deployment().pointer(&format!("{pod}/containers")).unwrap().clone();
+        two.as_array_mut().unwrap().push(json!({"name": "exporter"}));
+        assert!(change("/containers", two).contains("more than one container"));
+        let found = found_in(deployment()).unwrap();
+        let error = found.with(None, Some("/var/lib/postgresql/database".into())).unwrap_err();
+        assert!(error.to_string().contains("not on its claim"), "{error}");
+    }
+
+    #[test]
+    fn every_field_changes_hands() {
+        let mut value = deployment();
+        value["metadata"]["managedFields"] = json!([
+            {"manager": "kubectl-client-side-apply", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+            {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}},
+            {"manager": CONTROLLER, "operation": "Update", "subresource": "status", "fieldsV1": {"f:status": {}}},
+        ]);
+        let managed = handover(&value).patch["metadata"]["managedFields"].clone();
+        assert_eq!(managed.as_array().unwrap().len(), 2);
+        assert_eq!(managed[0]["manager"], CONTROLLER);
+        assert_eq!(managed[1]["fieldsV1"], json!({"f:spec": {"f:replicas": {}, "f:paused": {}}}));
+        let found = found_in(value).unwrap();
+        assert_eq!(found.managers, ["kubectl-client-side-apply", "kubectl-edit"]);
+    }
+}

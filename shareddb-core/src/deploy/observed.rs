@@ -1,0 +1,56 @@
+//! What there is of a server in its namespace.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use serde_json::Value;
+
+use crate::deploy::certificates::Pair;
+use crate::deploy::heritage::Found;
+use crate::deploy::manifests::RECORD;
+use crate::deploy::quantity::Size;
+use crate::deploy::spec::ServerRecord;
+
+/// What was read, before anything is decided.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    pub(crate) deployment: Option<Deployment>,
+    pub(crate) claim: Option<PersistentVolumeClaim>,
+    /// What a Deployment of somebody else says, where it is to be taken over.
+    pub(crate) found: Option<Found>,
+    pub(crate) admin: AdminSecret,
+    pub(crate) authority: Option<Pair>,
+    pub(crate) certificate: Option<Pair>,
+    /// Every object that may be applied, as it is; by the name that kubectl has for it.
+    pub(crate) objects: BTreeMap<String, Value>,
+}
+
+/// The Secret with the admin's password, or what is left of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AdminSecret {
+    #[default]
+    Absent,
+    /// There is one, which lacks the password.
+    Incomplete,
+    Complete,
+}
+
+impl Observed {
+    /// The record of the server, where one was kept: with the Deployment, else with the claim.
+    pub(crate) fn record(&self) -> Option<&String> {
+        let deployment = self.deployment.as_ref().and_then(|deployment| deployment.metadata.annotations.as_ref());
+        let claim = self.claim.as_ref().and_then(|claim| claim.metadata.annotations.as_ref());
+        [deployment, claim].into_iter().flatten().find_map(|annotations| annotations.get(RECORD))
+    }
+}
+
+/// A record as it was kept; `None` when it is of a form that is not known here.
+pub(crate) fn read_record(text: &str) -> Option<ServerRecord> {
+    serde_json::from_str(text).ok()
+}
+
+/// How much a claim asks for.
+pub(crate) fn asked(claim: &PersistentVolumeClaim) -> Option<Size> {
+    claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.parse().ok()
+}

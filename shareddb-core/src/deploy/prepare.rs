@@ -1,0 +1,207 @@
+//! From what a server is to be to what has to be sent for it, with the API server's own word on each object.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+
+use crate::change::Change;
+use crate::deploy::certificates::{Certificates, Pair};
+use crate::deploy::decision::decide;
+use crate::deploy::fields::{self, FieldChange};
+use crate::deploy::manifests::{
+    ADMIN_SECRET, AUTHORITY_SECRET, DEPLOYMENT, SERVICE, admin_secret_made, authority_secret, manifests,
+};
+use crate::deploy::observed::{AdminSecret, Observed, read_record};
+use crate::deploy::plan::{Action, ObjectChange, ServerPlan, What};
+use crate::deploy::spec::{ServerRecord, ServerSpec};
+use crate::deploy::{Ground, look};
+use crate::error::{Error, Result};
+use crate::kubernetes::apply::Mode;
+use crate::kubernetes::object::Object;
+use crate::password;
+
+/// A plan in the making.
+struct Draft<'a> {
+    ground: &'a Ground,
+    observed: Observed,
+    plan: ServerPlan,
+    /// Whether the namespace is about to be made, so that nothing in it can be asked about.
+    namespace_absent: bool,
+}
+
+/// Observes, decides, and has the API server answer for each object what it would become.
+pub(crate) async fn prepare(ground: &Ground, spec: &ServerSpec) -> Result<ServerPlan> {
+    let namespace_absent = spec.create_namespace && ground.objects.make(Mode::DryRun).await?;
+    let observed = if namespace_absent { Observed::default() } else { look::observe(&ground.objects, spec).await? };
+    let record = decide(spec, &observed)?;
+    let certificates = certificates(ground, &record, &observed)?;
+    let wanted = manifests(&record, ground.objects.namespace(), certificates.as_ref());
+    let plan = ServerPlan {
+        environment: ground.environment.clone(),
+        objects: Vec::new(),
+        notices: Vec::new(),
+        actions: Vec::new(),
+    };
+    let mut draft = Draft { ground, observed, plan, namespace_absent };
+    draft.namespace();
+    if !namespace_absent {
+        look::rest(&ground.objects, &wanted, &mut draft.observed).await?;
+    }
+    draft.admin(&record).await?;
+    draft.authority(certificates.as_ref()).await?;
+    draft.rest(wanted).await?;
+    draft.notices(&record);
+    Ok(draft.plan)
+}
+
+fn certificates(ground: &Ground, record: &ServerRecord, observed: &Observed) -> Result<Option<Certificates>> {
+    if !record.tls {
+        return Ok(None);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Certificates::settled(observed.authority.as_ref(), observed.certificate.as_ref(), &ground.names(), now).map(Some)
+}
+
+impl Draft<'_> {
+    fn line(&mut self, object: String, op: Option<Change>, fields: Vec<FieldChange>) -> usize {
+        self.plan.objects.push(ObjectChange { object, op, fields });
+        self.plan.objects.len() - 1
+    }
+
+    fn act(&mut self, what: What, line: Option<usize>) {
+        self.plan.actions.push(Action { what, line });
+    }
+
+    fn namespace(&mut self) {
+        if self.namespace_absent {
+            let line =
+                self.line(format!("namespace/{}", self.ground.objects.namespace()), Some(Change::Add), Vec::new());
+            self.act(What::MakeNamespace, Some(line));
+        }
+    }
+
+    /// The admin's password: made once. What two deploys make at once, the first one has made.
+    async fn admin(&mut self, record: &ServerRecord) -> Result<()> {
+        if self.observed.admin != AdminSecret::Absent {
+            return Ok(());
+        }
+        let found = self.observed.found.as_ref().and_then(|found| found.password.clone());
+        let password = match &found {
+            Some(source) => look::value(&self.ground.objects, source).await?.ok_or_else(|| {
+                Error::refused(
+                    "adopt_unclear",
+                    format!("the password of deployment/{DEPLOYMENT} is not where it says: {source:?}"),
+                )
+                .with_hint(format!(
+                    "make the Secret with it: kubectl create secret generic {ADMIN_SECRET} --from-literal=username={} \
+                         --from-file=password=FILE",
+                    record.admin()
+                ))
+            })?,
+            None => password::generate()?.expose_secret().to_owned(),
+        };
+        let object = Object::of(ADMIN_SECRET, &admin_secret_made(record, self.ground.objects.namespace(), &password));
+        self.create(object).await
+    }
+
+    async fn create(&mut self, object: Object) -> Result<()> {
+        if !self.namespace_absent {
+            self.ground.objects.create(&object, Mode::DryRun).await?;
+        }
+        let line = self.line(object.label(), Some(Change::Add), Vec::new());
+        self.act(What::Create(object), Some(line));
+        Ok(())
+    }
+
+    /// Who vouches for the server: made once, and renewed under its key.
+    async fn authority(&mut self, certificates: Option<&Certificates>) -> Result<()> {
+        let Some(pair) = certificates.and_then(|certificates| certificates.new_authority.as_ref()) else {
+            return Ok(());
+        };
+        let mut object = Object::of(AUTHORITY_SECRET, &authority(self.ground, pair));
+        let Some(found) = self.observed.objects.get(&object.label()) else { return self.create(object).await };
+        object.content["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"].clone();
+        let answer = self.ground.objects.replace(&object, Mode::DryRun).await?;
+        let fields = fields::changes(found, &answer, true);
+        let line = self.line(object.label(), Some(Change::Change), fields);
+        self.act(What::Replace(object), Some(line));
+        Ok(())
+    }
+
+    async fn rest(&mut self, wanted: Vec<Object>) -> Result<()> {
+        let admin_absent = self.observed.admin == AdminSecret::Absent;
+        let taken_over = self.observed.found.is_some().then(|| format!("deployment/{DEPLOYMENT}"));
+        let answers = wanted.iter().map(|object| async {
+            let label = object.label();
+            // Its password comes first, and then this.
+            let unasked = self.namespace_absent || admin_absent && object.name == ADMIN_SECRET;
+            let mode = if taken_over.as_ref() == Some(&label) { Mode::TakeOver } else { Mode::DryRun };
+            if unasked { Ok(None) } else { self.ground.objects.apply(object, mode).await.map(Some) }
+        });
+        let answers: Vec<Option<Value>> = futures_util::future::try_join_all(answers).await?;
+        for (object, answer) in wanted.into_iter().zip(answers) {
+            if admin_absent && object.name == ADMIN_SECRET {
+                self.act(What::Apply(object), None);
+                continue;
+            }
+            let label = object.label();
+            let before = self.observed.objects.get(&label).cloned();
+            let fields = match (&before, &answer) {
+                (Some(before), Some(answer)) => fields::changes(before, answer, object.kind.name == "Secret"),
+                _ => Vec::new(),
+            };
+            let op = match &before {
+                None => Some(Change::Add),
+                Some(_) if fields.is_empty() && taken_over.as_ref() != Some(&label) => None,
+                Some(_) => Some(Change::Change),
+            };
+            let what = match before.filter(|_| taken_over.as_ref() == Some(&label)) {
+                Some(before) => What::TakeOver(object, before),
+                None => What::Apply(object),
+            };
+            let line = self.line(label, op, fields);
+            self.act(what, Some(line));
+        }
+        Ok(())
+    }
+
+    fn notices(&mut self, record: &ServerRecord) {
+        if let Some(found) = &self.observed.found {
+            let managers = found.managers.join(", ");
+            self.plan.notices.push(format!(
+                "deployment/{DEPLOYMENT} was written by {managers}: whatever applies it again (a GitOps repository, a script) has \
+                 to let go of it. What it has besides (variables, probes, other volumes) goes; claim {}, image and data directory stay",
+                found.heritage.claim
+            ));
+        }
+        if !record.is_ours() {
+            self.plan.notices.push(
+                "logins that were made by hand may enter every database that lets them in, as before; when all apps are adopted, \
+                 --secure-server ends that"
+                    .to_owned(),
+            );
+        }
+        let kept = self.observed.record().and_then(|text| read_record(text));
+        if let Some(kept) = kept.filter(|kept| kept.tls != record.tls) {
+            let (from, what) = if kept.tls { ("whose Secret asks for TLS", "off") } else { ("without TLS", "on") };
+            self.plan.notices.push(format!(
+                "TLS is switched {what}: apps {from} cannot log in until `shareddb create APP` has given each its new Secret"
+            ));
+        }
+        if self.plan.restarts() {
+            self.plan.notices.push(format!("the server behind {SERVICE} is started anew: all sessions end"));
+        }
+    }
+}
+
+fn authority(ground: &Ground, pair: &Pair) -> Secret {
+    let mut secret = authority_secret(ground.objects.namespace());
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let data = secret.data.get_or_insert_default();
+    data.insert("tls.crt".to_owned(), bytes(&pair.certificate));
+    data.insert("tls.key".to_owned(), bytes(pair.key.expose_secret()));
+    secret
+}
