@@ -19,6 +19,8 @@ mod cluster;
 mod corners;
 mod crash;
 mod create;
+mod deploy;
+mod deploy_refusals;
 mod drift;
 mod environments;
 mod examples;
