@@ -21,6 +21,7 @@ use crate::deploy::{Ground, look};
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::Mode;
 use crate::kubernetes::object::Object;
+use crate::names::NamespaceName;
 use crate::password;
 
 /// A plan in the making.
@@ -49,12 +50,27 @@ pub(crate) async fn prepare(ground: &Ground, spec: &ServerSpec) -> Result<Server
     draft.namespace();
     if !namespace_absent {
         look::rest(&ground.objects, &wanted, &mut draft.observed).await?;
+        check_lasting(&draft.observed, ground.objects.namespace())?;
     }
     draft.admin(&record).await?;
     draft.authority(certificates.as_ref()).await?;
     draft.rest(wanted).await?;
     draft.notices(&record);
     Ok(draft.plan)
+}
+
+/// What is being deleted can still be changed, and is gone a moment later.
+fn check_lasting(observed: &Observed, namespace: &NamespaceName) -> Result<()> {
+    let going = observed.objects.iter().find(|(_, object)| !object["metadata"]["deletionTimestamp"].is_null());
+    match going {
+        None => Ok(()),
+        Some((label, _)) => {
+            Err(Error::conflict("object_terminating", format!("{label} is being deleted")).with_hint(format!(
+                "once it is gone, run this again: kubectl wait --for=delete {label} -n {namespace} --timeout=5m; what holds it up \
+                 stands in its metadata.finalizers"
+            )))
+        }
+    }
 }
 
 fn certificates(ground: &Ground, record: &ServerRecord, observed: &Observed) -> Result<Option<Certificates>> {
