@@ -173,7 +173,7 @@ async fn a_crash_loop_comes_with_the_last_lines_of_the_log() {
     });
     assert!(deployer.deploy(&ServerSpec::default()).await.unwrap().is_empty());
     let mended = async {
-        heard.notified().await;
+        tokio::time::timeout(PATIENCE, heard.notified()).await.expect("it is told");
         cluster.recover(&site.namespace).await;
     };
     let (result, ()) = tokio::join!(deployer.wait(PATIENCE), mended);

@@ -74,7 +74,7 @@ async fn a_namespace_is_made_when_that_is_asked_for() {
     let site = Site { namespace, ..Site::of(cluster).await };
     let error = site.deployer().await.deploy(&ServerSpec::default()).await.unwrap_err();
     assert!(matches!(error, Error::NotFound(_)), "{error:?}");
-    assert_told(&error, "namespace_not_found", &["create namespace", "--create-namespace"]);
+    assert_told(&error, "namespace_not_found", &["--create-namespace", "-n"]);
     let told = site.run("deploy").await.expect_code(4);
     assert!(told.stderr.contains(&site.namespace), "{}", told.stderr);
 
