@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -41,6 +42,11 @@ pub use state::{ClaimState, PodState, ServerState, ServiceState};
 
 /// How often a server that starts is looked at.
 const PULSE: Duration = Duration::from_millis(300);
+/// How long a trouble is there before waiting ends: it may be that of a pod which is about to go.
+const MOMENT: Duration = Duration::from_secs(1);
+/// The same where the server is as it was before: whoever deploys it again has mended something, maybe, and the cluster tries again
+/// after a while.
+const SECOND_CHANCE: Duration = Duration::from_secs(30);
 /// How often a deploy begins again because another one was quicker.
 const ROUNDS: usize = 3;
 /// Somebody else was quicker, and what was seen of the namespace is no longer so.
@@ -51,6 +57,8 @@ pub struct Deployer {
     environment: Environment,
     ground: Ground,
     listener: Arc<Listener>,
+    /// Whether its Deployment was changed by this.
+    renewed: AtomicBool,
 }
 
 type Listener = dyn Fn(DeployEvent<'_>) + Send + Sync;
@@ -106,7 +114,7 @@ impl Deployer {
         let (namespace, cluster_domain) = environment.ground().await?;
         let objects = Objects::new(namespace, Task::Deploy);
         let ground = Ground { environment: environment.name().clone(), objects, cluster_domain };
-        Ok(Self { environment: environment.clone(), ground, listener: Arc::new(|_| {}) })
+        Ok(Self { environment: environment.clone(), ground, listener: Arc::new(|_| {}), renewed: AtomicBool::new(false) })
     }
 
     /// The objects of this environment's server, for those who make it by other means, such as a GitOps repository: each as a
@@ -172,6 +180,9 @@ impl Deployer {
         for (what, line) in plan.pending() {
             self.act(what).await?;
             if let Some(line) = line {
+                if line.object.starts_with("deployment/") {
+                    self.renewed.store(true, Ordering::Relaxed);
+                }
                 (self.listener)(DeployEvent::Applied(line));
             }
         }
@@ -208,12 +219,16 @@ impl Deployer {
     pub async fn wait(&self, patience: Duration) -> Result<Ready> {
         let deadline = Instant::now() + patience;
         let mut told = String::new();
+        let grace = if self.renewed.load(Ordering::Relaxed) { MOMENT } else { SECOND_CHANCE };
+        let mut held = None;
         loop {
             let stage = rollout::stage(&look::sight(&self.ground.objects).await?);
             let late = Instant::now() >= deadline;
+            held = held_since(&stage, held);
+            let lasts = held.is_some_and(|(_, since)| since.elapsed() >= grace);
             match stage {
                 Stage::Available => break,
-                Stage::Stuck(trouble) if trouble.lasting || late => return Err(self.stuck(trouble).await),
+                Stage::Stuck(trouble) if late || trouble.lasting && lasts => return Err(self.stuck(trouble).await),
                 Stage::Stuck(trouble) => self.tell(&mut told, trouble.message, |text| DeployEvent::Trouble(text)),
                 Stage::Coming(what) if late => {
                     return Err(Error::timeout(
@@ -283,6 +298,16 @@ impl Deployer {
     /// Those of reading these.
     pub async fn state(&self) -> Result<ServerState> {
         state::state(&self.ground.objects.for_task(Task::Look)).await
+    }
+}
+
+/// By which trouble a server is held up, and since when.
+fn held_since(stage: &Stage, before: Option<(&'static str, Instant)>) -> Option<(&'static str, Instant)> {
+    match stage {
+        Stage::Stuck(trouble) => {
+            before.filter(|(code, _)| *code == trouble.code).or_else(|| Some((trouble.code, Instant::now())))
+        }
+        Stage::Available | Stage::Coming(_) => None,
     }
 }
 

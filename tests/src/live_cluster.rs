@@ -120,16 +120,21 @@ impl LiveCluster {
 
     /// Has every pod of a namespace show something, those that come later too.
     pub async fn show(&self, namespace: &str, picture: &Picture) {
-        let order = picture.order().to_string();
-        self.annotate(namespace, PICTURE, Some(&order)).await;
-        self.settle(namespace, "pods", &small_pod(), PICTURE, Some(&order)).await;
-        self.annotate_pods(namespace, Some(&order)).await;
+        let order = self.show_new(namespace, Some(picture)).await;
+        self.annotate_pods(namespace, order.as_deref()).await;
+    }
+
+    /// Has those pods of a namespace that come later show something, or run. Gives the order.
+    pub async fn show_new(&self, namespace: &str, picture: Option<&Picture>) -> Option<String> {
+        let order = picture.map(|picture| picture.order().to_string());
+        self.annotate(namespace, PICTURE, order.as_deref()).await;
+        self.settle(namespace, "pods", &small_pod(), PICTURE, order.as_deref()).await;
+        order
     }
 
     /// Has every pod of a namespace run again, those that come later too.
     pub async fn recover(&self, namespace: &str) {
-        self.annotate(namespace, PICTURE, None).await;
-        self.settle(namespace, "pods", &small_pod(), PICTURE, None).await;
+        self.show_new(namespace, None).await;
         self.annotate_pods(namespace, None).await;
     }
 

@@ -134,6 +134,18 @@ fn check_claim(
         )
         .with_hint(format!("leave --storage out, or name {} or more", standing.storage)));
     }
+    let is_bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+    if record.storage > standing.storage && !is_bound {
+        let (is, wanted) = (standing.storage, record.storage);
+        return Err(Error::refused(
+            "storage_fixed",
+            format!("claim {name} of {is} cannot become {wanted} now: it has no volume yet, and until then it is fixed"),
+        )
+        .with_hint(format!(
+            "leave --storage out until the server runs. If it never has: kubectl delete deployment/{DEPLOYMENT} pvc/{name} \
+             secret/{ADMIN_SECRET}, and run this again"
+        )));
+    }
     let fixed = |what: &str, is: &str, wanted: &str| {
         Error::refused("claim_fixed", format!("the {what} of claim {name} is {is}, and cannot become {wanted}")).with_hint(
             "that is fixed when a claim is made: leave the option out, or deploy a second environment and move the apps there",
@@ -160,7 +172,7 @@ fn check_admin(record: &ServerRecord, observed: &Observed) -> Result<()> {
     let finds_it = observed.found.as_ref().is_some_and(|found| found.password.is_some());
     let what = match observed.admin {
         AdminSecret::Complete => return Ok(()),
-        AdminSecret::Absent if finds_it => return Ok(()),
+        AdminSecret::Absent if finds_it || observed.is_untouched() => return Ok(()),
         AdminSecret::Absent => "there is no",
         AdminSecret::Incomplete => "there is no password in",
     };

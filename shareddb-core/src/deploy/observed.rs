@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::deploy::certificates::Pair;
@@ -11,6 +12,7 @@ use crate::deploy::heritage::Found;
 use crate::deploy::manifests::RECORD;
 use crate::deploy::quantity::Size;
 use crate::deploy::spec::ServerRecord;
+use crate::kubernetes::apply::MANAGER;
 
 /// What was read, before anything is decided.
 #[derive(Debug, Default)]
@@ -43,6 +45,30 @@ impl Observed {
         let claim = self.claim.as_ref().and_then(|claim| claim.metadata.annotations.as_ref());
         [deployment, claim].into_iter().flatten().find_map(|annotations| annotations.get(RECORD))
     }
+
+    /// Whether the server was applied by another program, such as kubectl with what was printed, and has never run: then it
+    /// has no data, and no password of it is lost.
+    pub(crate) fn is_untouched(&self) -> bool {
+        let (Some(deployment), Some(claim), None) = (&self.deployment, &self.claim, &self.found) else { return false };
+        !is_ours(&deployment.metadata) && !is_ours(&claim.metadata) && has_never_run(deployment)
+    }
+}
+
+/// Whether we have ever written it.
+fn is_ours(metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(MANAGER))
+}
+
+/// As far as the Deployment tells: it is as it was made, and its pod was never ready.
+fn has_never_run(deployment: &Deployment) -> bool {
+    let revision = deployment.metadata.annotations.as_ref().and_then(|notes| notes.get("deployment.kubernetes.io/revision"));
+    let conditions = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ran = conditions.map(|condition| match condition.type_.as_str() {
+        "Available" => condition.status == "True",
+        "Progressing" => condition.reason.as_deref() == Some("NewReplicaSetAvailable"),
+        _ => false,
+    });
+    revision.is_none_or(|revision| revision == "1") && !ran.any(|ran| ran)
 }
 
 /// A record as it was kept; `None` when it is of a form that is not known here.

@@ -21,6 +21,7 @@ use crate::deploy::{Ground, look};
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::Mode;
 use crate::kubernetes::object::Object;
+use crate::names::NamespaceName;
 use crate::password;
 
 /// A plan in the making.
@@ -49,12 +50,27 @@ pub(crate) async fn prepare(ground: &Ground, spec: &ServerSpec) -> Result<Server
     draft.namespace();
     if !namespace_absent {
         look::rest(&ground.objects, &wanted, &mut draft.observed).await?;
+        check_lasting(&draft.observed, ground.objects.namespace())?;
     }
     draft.admin(&record).await?;
     draft.authority(certificates.as_ref()).await?;
     draft.rest(wanted).await?;
     draft.notices(&record);
     Ok(draft.plan)
+}
+
+/// What is being deleted can still be changed, and is gone a moment later.
+fn check_lasting(observed: &Observed, namespace: &NamespaceName) -> Result<()> {
+    let going = observed.objects.iter().find(|(_, object)| !object["metadata"]["deletionTimestamp"].is_null());
+    match going {
+        None => Ok(()),
+        Some((label, _)) => {
+            Err(Error::conflict("object_terminating", format!("{label} is being deleted")).with_hint(format!(
+                "once it is gone, run this again: kubectl wait --for=delete {label} -n {namespace} --timeout=5m; what holds it up \
+                 stands in its metadata.finalizers"
+            )))
+        }
+    }
 }
 
 fn certificates(ground: &Ground, record: &ServerRecord, observed: &Observed) -> Result<Option<Certificates>> {
@@ -136,15 +152,13 @@ impl Draft<'_> {
         let taken_over = self.observed.found.is_some().then(|| format!("deployment/{DEPLOYMENT}"));
         let answers = wanted.iter().map(|object| async {
             let label = object.label();
-            // Its password comes first, and then this.
-            let unasked = self.namespace_absent || admin_absent && object.name == ADMIN_SECRET;
             let mode = if taken_over.as_ref() == Some(&label) { Mode::TakeOver } else { Mode::DryRun };
-            if unasked { Ok(None) } else { self.ground.objects.apply(object, mode).await.map(Some) }
+            if self.namespace_absent { Ok(None) } else { self.ground.objects.apply(object, mode).await.map(Some) }
         });
         let answers: Vec<Option<Value>> = futures_util::future::try_join_all(answers).await?;
         for (object, answer) in wanted.into_iter().zip(answers) {
             if admin_absent && object.name == ADMIN_SECRET {
-                self.act(What::Apply(object), None);
+                self.follow_password(object);
                 continue;
             }
             let label = object.label();
@@ -166,6 +180,13 @@ impl Draft<'_> {
             self.act(what, Some(line));
         }
         Ok(())
+    }
+
+    /// What is not secret in the admin's Secret comes right after what is: made by others, every other object may be as it is to be.
+    fn follow_password(&mut self, object: Object) {
+        let is_made = |action: &Action| matches!(&action.what, What::Create(made) if made.name == ADMIN_SECRET);
+        let after = self.plan.actions.iter().position(is_made).map_or(self.plan.actions.len(), |at| at + 1);
+        self.plan.actions.insert(after, Action { what: What::Apply(object), line: None });
     }
 
     fn notices(&mut self, record: &ServerRecord) {

@@ -59,6 +59,10 @@ pub(crate) fn stage(sight: &Sight) -> Stage {
     if is_available(deployment, &sight.pods) {
         return Stage::Available;
     }
+    // What is to be seen is about an older Deployment.
+    if !is_observed(deployment) {
+        return Stage::Coming("the cluster to take notice of the Deployment".to_owned());
+    }
     if let Some(trouble) = not_made(deployment) {
         return Stage::Stuck(trouble);
     }
@@ -67,7 +71,11 @@ pub(crate) fn stage(sight: &Sight) -> Stage {
         let old = sight.pods.first().and_then(|pod| pod.metadata.name.as_deref());
         return Stage::Coming(old.map_or_else(|| "its pod".to_owned(), |old| format!("the end of the old pod {old}")));
     };
+    let is_old = deployment.status.as_ref().is_none_or(|status| status.updated_replicas.unwrap_or(0) == 0);
     match trouble_of(pod, sight) {
+        Some(_) if is_old => {
+            Stage::Coming(format!("the end of the old pod {}", pod.metadata.name.as_deref().unwrap_or_default()))
+        }
         Some(trouble) => Stage::Stuck(trouble),
         None => Stage::Coming(progress(pod)),
     }
@@ -76,10 +84,14 @@ pub(crate) fn stage(sight: &Sight) -> Stage {
 /// Whether the pod that is wanted now, and no other, is ready.
 fn is_available(deployment: &Deployment, pods: &[Pod]) -> bool {
     let Some(status) = &deployment.status else { return false };
-    let is_current = status.observed_generation >= deployment.metadata.generation;
     let ready =
         status.updated_replicas == Some(1) && status.available_replicas == Some(1) && status.replicas == Some(1);
-    is_current && ready && pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none())
+    is_observed(deployment) && ready && pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none())
+}
+
+/// Whether the status is about the Deployment as it is.
+fn is_observed(deployment: &Deployment) -> bool {
+    deployment.status.as_ref().is_some_and(|status| status.observed_generation >= deployment.metadata.generation)
 }
 
 /// The API refuses the pod: a quota, or a policy of the namespace.
@@ -258,7 +270,7 @@ mod tests {
     }
 
     fn coming(pods: Vec<Pod>) -> Sight {
-        Sight { deployment: deployment(json!({"observedGeneration": 2})), pods, ..Sight::default() }
+        Sight { deployment: deployment(json!({"observedGeneration": 2, "updatedReplicas": 1})), pods, ..Sight::default() }
     }
 
     #[test]
@@ -267,6 +279,13 @@ mod tests {
         let sight = |generation| Sight { deployment: deployment(status(generation)), ..Sight::default() };
         assert_eq!(stage(&sight(2)), Stage::Available);
         assert!(matches!(stage(&sight(1)), Stage::Coming(_)), "the status is about an older Deployment");
+    }
+
+    #[test]
+    fn an_old_pod_is_not_taken_for_the_new_one() {
+        let of = |status: Value| stage(&Sight { deployment: deployment(status), ..coming(waiting("ImagePullBackOff")) });
+        assert!(matches!(of(json!({"observedGeneration": 1, "updatedReplicas": 1})), Stage::Coming(_)));
+        assert_eq!(of(json!({"observedGeneration": 2})), Stage::Coming("the end of the old pod p".into()));
     }
 
     #[test]
@@ -308,7 +327,7 @@ mod tests {
     #[test]
     fn a_pod_that_is_not_admitted_is_told_by_the_deployment() {
         let refused = |said: &str| {
-            let status = json!({"conditions": [{"type": "ReplicaFailure", "status": "True", "message": said}]});
+            let status = json!({"observedGeneration": 2, "conditions": [{"type": "ReplicaFailure", "status": "True", "message": said}]});
             trouble(&Sight { deployment: deployment(status), ..Sight::default() }).code
         };
         assert_eq!(refused("pods \"p\" is forbidden: exceeded quota: q"), "quota_exceeded");

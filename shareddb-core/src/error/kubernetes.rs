@@ -101,7 +101,7 @@ impl Error {
             ));
         }
         match (status.code, status.reason.as_str()) {
-            (403, _) => Self::refused("api_refused", message),
+            (403, _) => Self::from_admission(namespace, message, status),
             (401, _) => Self::permission_denied("api_login_rejected", message).with_hint(format!(
                 "the login of context {context} is not accepted, or no longer: log in to the cluster again"
             )),
@@ -117,6 +117,29 @@ impl Error {
                 .with_hint("the API server is overloaded or starting: run it again in a moment"),
             _ => Self::failed("api_error", message),
         }
+    }
+
+    /// Classifies what the cluster does not admit, though the right to ask for it is there.
+    fn from_admission(namespace: &str, message: String, status: &Status) -> Self {
+        let mut causes = status.details.iter().flat_map(|details| &details.causes);
+        if causes.any(|cause| cause.reason == "NamespaceTerminating") {
+            return Self::conflict("object_terminating", message).with_hint(format!(
+                "once it is gone, make it again: kubectl wait --for=delete namespace/{namespace} --timeout=5m"
+            ));
+        }
+        if status.message.contains("exceeded quota") {
+            return Self::refused("quota_exceeded", message).with_hint(format!(
+                "what is used up: kubectl describe quota -n {namespace}; ask for less (--memory, --cpu, --storage), or have it raised"
+            ));
+        }
+        if status.message.contains("pvc can be resized") {
+            return Self::refused("storage_fixed", format!("its storage class does not let a volume grow: {message}")).with_hint(
+                "leave --storage out. Whoever administers the cluster can allow it, if the volumes can: allowVolumeExpansion of \
+                 the StorageClass",
+            );
+        }
+        Self::refused("api_refused", message)
+            .with_hint("a policy of the cluster or the namespace says no: whoever administers it knows which")
     }
 
     /// Classifies what speaks against a change of an object: fields of somebody else, fields that cannot change, an object
