@@ -151,8 +151,7 @@ impl Deployer {
     /// `NotFound` when there is no namespace, `PermissionDenied` with the rule that is missing.
     pub async fn plan(&self, spec: &ServerSpec) -> Result<ServerPlan> {
         prepare::prepare(&self.ground, spec).await.map_err(|error| match error.code() {
-            "namespace_not_found" => Error::not_found("namespace_not_found", error.to_string())
-                .with_hint("make it by this: --create-namespace; or name another: -n"),
+            "namespace_not_found" => error.with_hint("make it with --create-namespace, or name another: -n"),
             _ => error,
         })
     }

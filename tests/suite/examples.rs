@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use shareddb_tests::command::{program, run};
-use shareddb_tests::{Output, TestServer};
+use shareddb_tests::{Cluster, Output, TestServer};
 
 fn example(name: &str, argument: &str) -> Output {
     run(Command::new(program(&format!("examples/{name}"))).arg(argument)).expect_code(0)
@@ -21,4 +21,16 @@ async fn each_example_runs() {
     assert!(example("plan_then_apply", &local).stdout.contains("has changed since the plan was made"));
     assert!(example("follow_events", &local).stdout.contains("invoices created"));
     assert!(example("follow_events", &local).stdout.contains("invoices unchanged"));
+}
+
+#[tokio::test]
+async fn a_deploy_can_be_looked_at_first() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("preview").await;
+    let mut command = Command::new(program("examples/deploy_preview"));
+    command.env("KUBECONFIG", cluster.kubeconfig());
+    assert!(run(&mut command).expect_code(0).stdout.contains("\"Deployment\" \"postgres\"\n"));
+    let asked = run(command.arg(namespace)).expect_code(0);
+    assert!(asked.stdout.contains("+ deployment/postgres\n"), "{asked:?}");
+    assert!(asked.stdout.contains("would do that"), "{asked:?}");
 }

@@ -86,17 +86,18 @@ impl Error {
     }
 
     fn from_status(request: ApiRequest<'_>, what: &str, status: &Status) -> Self {
-        let ApiRequest { namespace, context, role, .. } = request;
+        let ApiRequest { verb, resource, namespace, context, role } = request;
         let word = shell_word(context);
         let message = match said(status) {
             Some(said) => format!("{what}: {said}"),
             None => format!("{what}: status {}", status.code),
         };
         if status.is_forbidden() && is_a_missing_right(status) {
-            let rule = missing_rule(&status.message).map(|rule| format!("the rule {rule} is missing: "));
+            let group = status.details.as_ref().map_or("", |details| details.group.as_str());
+            let rule = refused_rule(&status.message).unwrap_or_else(|| rule(group, resource, verb));
             return Self::permission_denied("api_forbidden", message).with_hint(format!(
-                "{}whoever administers the namespace has to bind this Role to you (kubectl apply -f -): {role}",
-                rule.unwrap_or_default()
+                "the rule {rule} is missing: whoever administers the namespace has to bind this Role to you \
+                 (kubectl apply -f -): {role}"
             ));
         }
         match (status.code, status.reason.as_str()) {
@@ -209,12 +210,16 @@ pub(crate) fn cut_by(source: &(dyn StdError + 'static)) -> Option<String> {
 }
 
 /// The rule that would allow what RBAC has refused, as it stands in a Role. The API server names it between quotes.
-fn missing_rule(message: &str) -> Option<String> {
+fn refused_rule(message: &str) -> Option<String> {
     let (_, request) = message.split_once(" cannot ")?;
     let (verb, rest) = request.split_once(" resource \"")?;
     let (resource, rest) = rest.split_once("\" in API group \"")?;
     let (group, _) = rest.split_once('"')?;
-    Some(format!(r#"{{"apiGroups":["{group}"],"resources":["{resource}"],"verbs":["{verb}"]}}"#))
+    Some(rule(group, resource, verb))
+}
+
+fn rule(group: &str, resource: &str, verb: &str) -> String {
+    format!(r#"{{"apiGroups":["{group}"],"resources":["{resource}"],"verbs":["{verb}"]}}"#)
 }
 
 /// Who owns a field: `conflict with "kubectl-edit" using apps/v1`.
@@ -228,9 +233,11 @@ pub(crate) fn shell_word(text: &str) -> String {
     if bare { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// RBAC says `forbidden` of what nobody allowed; admission plugins say so of what they refuse, and no Role cures that.
+/// RBAC says `forbidden` of what nobody allowed; admission plugins say so of what they refuse, and no Role cures that. Of a
+/// stream that may be asked for and not be made the API server gives no reason at all.
 fn is_a_missing_right(status: &Status) -> bool {
-    status.message.contains(" cannot ") && status.message.contains(" resource ")
+    let message = status.message.trim_end();
+    message.contains(" cannot ") && message.contains(" resource ") || message.ends_with(" is forbidden:")
 }
 
 fn is_about_namespace(status: &Status) -> bool {
@@ -246,11 +253,11 @@ mod tests {
         let message = "pods \"p-1\" is forbidden: User \"u\" cannot create resource \"pods/portforward\" in API group \"\" in \
                        the namespace \"stage\"";
         let rule = r#"{"apiGroups":[""],"resources":["pods/portforward"],"verbs":["create"]}"#;
-        assert_eq!(missing_rule(message).unwrap(), rule);
+        assert_eq!(refused_rule(message).unwrap(), rule);
         let message =
             "User \"u\" cannot patch resource \"deployments\" in API group \"apps\" in the namespace \"stage\"";
-        assert!(missing_rule(message).unwrap().starts_with(r#"{"apiGroups":["apps"],"resources":["deployments"]"#));
-        assert_eq!(missing_rule("exceeded quota: cannot create more"), None);
+        assert!(refused_rule(message).unwrap().starts_with(r#"{"apiGroups":["apps"],"resources":["deployments"]"#));
+        assert_eq!(refused_rule("exceeded quota: cannot create more"), None);
     }
 
     #[test]

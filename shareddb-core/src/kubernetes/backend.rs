@@ -109,11 +109,11 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn service(spec: Value) -> Service {
+    fn service(spec: &Value) -> Service {
         serde_json::from_value(json!({"metadata": {"name": "s"}, "spec": spec})).unwrap()
     }
 
-    fn pod(name: &str, born: u32, status: Value) -> Pod {
+    fn pod(name: &str, born: u32, status: &Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"name": name, "creationTimestamp": format!("2026-01-02T03:04:{born:02}Z")},
             "spec": {"containers": [{"name": "c", "ports": [{"name": "sql", "containerPort": 5433}]}]},
@@ -126,47 +126,47 @@ mod tests {
         json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})
     }
 
-    fn aim(target: Value) -> Aim {
+    fn aim(target: &Value) -> Aim {
         let port = json!({"port": 5432, "targetPort": target});
-        Aim::of(&service(json!({"selector": {"app": "postgres", "tier": "db"}, "ports": [port]})), 5432).unwrap()
+        Aim::of(&service(&json!({"selector": {"app": "postgres", "tier": "db"}, "ports": [port]})), 5432).unwrap()
     }
 
     #[test]
     fn a_service_leads_to_a_port_by_number_or_name() {
-        assert_eq!(aim(json!(7000)).selector, "app=postgres,tier=db");
-        let pods = [pod("old", 1, ready()), pod("young", 3, ready()), pod("middle", 2, ready())];
-        assert_eq!(aim(json!(7000)).choose(&pods), Ok(Backend { pod: "young".into(), port: 7000 }));
-        assert_eq!(aim(json!("sql")).choose(&pods), Ok(Backend { pod: "young".into(), port: 5433 }));
-        assert_eq!(aim(Value::Null).choose(&pods), Ok(Backend { pod: "young".into(), port: 5432 }));
-        assert_eq!(aim(json!("other")).choose(&pods).unwrap_err(), "pod/young has no port \"other\"");
+        assert_eq!(aim(&json!(7000)).selector, "app=postgres,tier=db");
+        let pods = [pod("old", 1, &ready()), pod("young", 3, &ready()), pod("middle", 2, &ready())];
+        assert_eq!(aim(&json!(7000)).choose(&pods), Ok(Backend { pod: "young".into(), port: 7000 }));
+        assert_eq!(aim(&json!("sql")).choose(&pods), Ok(Backend { pod: "young".into(), port: 5433 }));
+        assert_eq!(aim(&Value::Null).choose(&pods), Ok(Backend { pod: "young".into(), port: 5432 }));
+        assert_eq!(aim(&json!("other")).choose(&pods).unwrap_err(), "pod/young has no port \"other\"");
     }
 
     #[test]
     fn a_service_that_leads_nowhere_says_why() {
-        let reason = |spec| Aim::of(&service(spec), 5432).unwrap_err();
-        assert_eq!(reason(json!({"ports": [{"port": 5432}]})), "it selects no pods");
+        let reason = |spec: &Value| Aim::of(&service(spec), 5432).unwrap_err();
+        assert_eq!(reason(&json!({"ports": [{"port": 5432}]})), "it selects no pods");
         let elsewhere = json!({"selector": {"a": "b"}, "ports": [{"port": 80}, {"port": 81}]});
-        assert_eq!(reason(elsewhere), "it has no port 5432, only 80, 81");
+        assert_eq!(reason(&elsewhere), "it has no port 5432, only 80, 81");
     }
 
     #[test]
     fn pods_that_do_not_serve_are_told() {
-        let told = |pods: &[Pod]| aim(json!(1)).choose(pods).unwrap_err();
+        let told = |pods: &[Pod]| aim(&json!(1)).choose(pods).unwrap_err();
         assert_eq!(told(&[]), "there is no pod with the labels app=postgres,tier=db");
-        let mut going = pod("going", 1, ready());
+        let mut going = pod("going", 1, &ready());
         going.metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
         assert_eq!(told(&[going]), "pod/going is being deleted");
-        assert_eq!(told(&[pod("p", 1, json!({"phase": "Running"}))]), "pod/p is Running, but not ready");
-        assert_eq!(told(&[pod("p", 1, json!({"phase": "Pending"}))]), "pod/p is Pending");
+        assert_eq!(told(&[pod("p", 1, &json!({"phase": "Running"}))]), "pod/p is Running, but not ready");
+        assert_eq!(told(&[pod("p", 1, &json!({"phase": "Pending"}))]), "pod/p is Pending");
         let container = json!({"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": "ImagePullBackOff"}}});
         let pulling = json!({"phase": "Pending", "containerStatuses": [container]});
-        assert_eq!(told(&[pod("p", 1, pulling)]), "pod/p is Pending (ImagePullBackOff)");
+        assert_eq!(told(&[pod("p", 1, &pulling)]), "pod/p is Pending (ImagePullBackOff)");
         let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"});
         let homeless = json!({"phase": "Pending", "conditions": [condition]});
-        assert_eq!(told(&[pod("p", 1, homeless)]), "pod/p is Pending (Unschedulable)");
-        assert_eq!(told(&[pod("p", 1, json!({"phase": "Failed", "reason": "Evicted"}))]), "pod/p is Failed (Evicted)");
-        let pods = ["a", "b", "c", "d"].map(|name| pod(name, 1, json!({"phase": "Pending"})));
+        assert_eq!(told(&[pod("p", 1, &homeless)]), "pod/p is Pending (Unschedulable)");
+        assert_eq!(told(&[pod("p", 1, &json!({"phase": "Failed", "reason": "Evicted"}))]), "pod/p is Failed (Evicted)");
+        let pods = ["a", "b", "c", "d"].map(|name| pod(name, 1, &json!({"phase": "Pending"})));
         assert_eq!(told(&pods), "pod/a is Pending, pod/b is Pending, pod/c is Pending");
     }
 }
