@@ -38,7 +38,8 @@ async fn main() {
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(9);
     let home = temporary_home();
     let bench = Bench { live: LiveCluster::start().await, server: TestServer::in_home(temporary_home()).await, home };
-    let [mut library, mut command, mut by_kubectl, mut second, mut second_command, mut kubectl_again] = [const { Vec::new() }; 6];
+    let [mut library, mut command, mut by_kubectl, mut second, mut second_command, mut kubectl_again] =
+        [const { Vec::new() }; 6];
     for _ in 0..rounds {
         // From nothing, by the library.
         let namespace = bench.namespace().await;

@@ -72,7 +72,9 @@ async fn a_rule_that_is_missing_is_named() {
                 let kubeconfig = site.cluster.restricted(&site.namespace, &fewer).await;
                 let error = deployer(&kubeconfig, &site.namespace).await.plan(&ServerSpec::default()).await;
                 let error = error.err().unwrap_or_else(|| panic!("nobody asks to {verb} {resource}"));
-                let missing = format!(r#"the rule {{"apiGroups":["{group}"],"resources":["{resource}"],"verbs":["{verb}"]}} is missing"#);
+                let missing = format!(
+                    r#"the rule {{"apiGroups":["{group}"],"resources":["{resource}"],"verbs":["{verb}"]}} is missing"#
+                );
                 assert!(error.hint().unwrap().contains(&missing), "{missing}: {error:?}");
                 assert_eq!(asked_for(&error).rules.unwrap().len(), rules.len());
                 named += 1;
