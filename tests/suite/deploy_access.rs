@@ -42,7 +42,13 @@ async fn the_role_is_enough_to_deploy_and_to_look() {
     let nobody = deployer(&stranger(&site).await, &site.namespace).await;
     let role = asked_for(&nobody.state().await.unwrap_err());
     assert_eq!(role.metadata.name.as_deref(), Some("shareddb-look"));
-    let looks = site.cluster.restricted(&site.namespace, &role.rules.unwrap()).await;
+    let mut rules = role.rules.unwrap();
+    let looks = site.cluster.restricted(&site.namespace, &rules).await;
+    // Whether its certificate ends soon stands in a Secret.
+    let role = asked_for(&deployer(&looks, &site.namespace).await.state().await.unwrap_err());
+    assert_eq!(role.metadata.name.as_deref(), Some("shareddb-secrets"));
+    rules.extend(role.rules.unwrap());
+    let looks = site.cluster.restricted(&site.namespace, &rules).await;
     assert!(deployer(&looks, &site.namespace).await.state().await.unwrap().deployed);
     let error = deployer(&looks, &site.namespace).await.deploy(&ServerSpec::default()).await.unwrap_err();
     asked_for(&error);

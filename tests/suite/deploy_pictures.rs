@@ -320,5 +320,5 @@ async fn nobody_waits_for_ever() {
     );
     cluster.recover(&site.namespace).await;
     let done = site.run("deploy").await.expect_code(0);
-    assert_eq!(done.stdout, "server/stage unchanged\n");
+    assert_eq!(done.stdout, "server/stage unchanged\n", "{}", done.stderr);
 }
