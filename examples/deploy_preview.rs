@@ -28,6 +28,9 @@ async fn main() -> Result<(), Failure> {
             println!("    {field}");
         }
     }
-    println!("{}", if plan.is_empty() { "nothing to do" } else { "`deploy` would do that, and `wait` until it serves" });
+    println!(
+        "{}",
+        if plan.is_empty() { "nothing to do" } else { "`deploy` would do that, and `wait` until it serves" }
+    );
     Ok(())
 }

@@ -114,7 +114,12 @@ impl Deployer {
         let (namespace, cluster_domain) = environment.ground().await?;
         let objects = Objects::new(namespace, Task::Deploy);
         let ground = Ground { environment: environment.name().clone(), objects, cluster_domain };
-        Ok(Self { environment: environment.clone(), ground, listener: Arc::new(|_| {}), renewed: AtomicBool::new(false) })
+        Ok(Self {
+            environment: environment.clone(),
+            ground,
+            listener: Arc::new(|_| {}),
+            renewed: AtomicBool::new(false),
+        })
     }
 
     /// The objects of this environment's server, for those who make it by other means, such as a GitOps repository: each as a
@@ -229,7 +234,7 @@ impl Deployer {
             match stage {
                 Stage::Available => break,
                 Stage::Stuck(trouble) if late || trouble.lasting && lasts => return Err(self.stuck(trouble).await),
-                Stage::Stuck(trouble) => self.tell(&mut told, trouble.message, |text| DeployEvent::Trouble(text)),
+                Stage::Stuck(trouble) => self.tell(&mut told, trouble.message, DeployEvent::Trouble),
                 Stage::Coming(what) if late => {
                     return Err(Error::timeout(
                         "server_not_ready",
@@ -240,11 +245,11 @@ impl Deployer {
                         self.ground.objects.namespace()
                     )));
                 }
-                Stage::Coming(what) => self.tell(&mut told, what, |text| DeployEvent::Awaiting(text)),
+                Stage::Coming(what) => self.tell(&mut told, what, DeployEvent::Awaiting),
             }
             sleep(PULSE).await;
         }
-        self.tell(&mut told, "a login as its admin".to_owned(), |text| DeployEvent::Awaiting(text));
+        self.tell(&mut told, "a login as its admin".to_owned(), DeployEvent::Awaiting);
         self.login(deadline).await
     }
 

@@ -112,8 +112,13 @@ impl<'a> Site<'a> {
 
     /// `deployment/postgres`, `deployment/postgres/status`, or `deployment` for all.
     fn path(&self, object: &str) -> String {
-        let (kind, name) = object.split_once('/').map_or((object, String::new()), |(kind, name)| (kind, format!("/{name}")));
-        let (_, path) = KINDS.iter().chain(&[("resourcequota", "api/v1|resourcequotas")]).find(|(known, _)| *known == kind).unwrap();
+        let (kind, name) =
+            object.split_once('/').map_or((object, String::new()), |(kind, name)| (kind, format!("/{name}")));
+        let (_, path) = KINDS
+            .iter()
+            .chain(&[("resourcequota", "api/v1|resourcequotas")])
+            .find(|(known, _)| *known == kind)
+            .unwrap();
         let (group, plural) = path.split_once('|').unwrap();
         format!("/{group}/namespaces/{}/{plural}{name}", self.namespace)
     }
@@ -207,8 +212,11 @@ async fn a_second_deploy_asks_once_for_each_object_and_changes_none() {
     let site = Site::deployed().await;
     let (before, proxy) = (site.versions().await, ApiProxy::to(site.cluster).await);
     assert_eq!(before.keys().map(String::as_str).collect::<BTreeSet<_>>(), SERVER.into());
-    let plan =
-        deployer(&proxy.kubeconfig(&site.namespace), &site.namespace).await.deploy(&ServerSpec::default()).await.unwrap();
+    let plan = deployer(&proxy.kubeconfig(&site.namespace), &site.namespace)
+        .await
+        .deploy(&ServerSpec::default())
+        .await
+        .unwrap();
     assert!(plan.is_empty(), "{plan:?}");
     assert_eq!(site.versions().await, before);
     let seen = proxy.seen();
@@ -265,7 +273,11 @@ async fn an_option_changes_what_it_is_about() {
         ),
         (
             spec(|spec| spec.connections = Some(200)),
-            vec!["~ configmap/postgres-config data.postgresql.conf: max_connections: 100 → 200".into(), claim.into(), record.into()],
+            vec![
+                "~ configmap/postgres-config data.postgresql.conf: max_connections: 100 → 200".into(),
+                claim.into(),
+                record.into(),
+            ],
         ),
     ];
     for (spec, wanted) in cases {
@@ -280,7 +292,10 @@ async fn an_option_changes_what_it_is_about() {
         assert!(site.deployer().await.plan(&ServerSpec::default()).await.unwrap().is_empty(), "it is kept: {spec:?}");
     }
     let policy = site.read("networkpolicy/postgres").await;
-    assert_eq!(policy["spec"]["ingress"][0]["from"][1]["namespaceSelector"]["matchExpressions"][0]["values"], json!(["shop"]));
+    assert_eq!(
+        policy["spec"]["ingress"][0]["from"][1]["namespaceSelector"]["matchExpressions"][0]["values"],
+        json!(["shop"])
+    );
     let plan = site.deployer().await.deploy(&spec(|spec| spec.memory = "1Gi".parse().ok())).await.unwrap();
     assert!(plan.restarts());
     let found = changed(&plan);

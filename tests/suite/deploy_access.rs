@@ -42,7 +42,13 @@ async fn the_role_is_enough_to_deploy_and_to_look() {
     let nobody = deployer(&stranger(&site).await, &site.namespace).await;
     let role = asked_for(&nobody.state().await.unwrap_err());
     assert_eq!(role.metadata.name.as_deref(), Some("shareddb-look"));
-    let looks = site.cluster.restricted(&site.namespace, &role.rules.unwrap()).await;
+    let mut rules = role.rules.unwrap();
+    let looks = site.cluster.restricted(&site.namespace, &rules).await;
+    // Whether its certificate ends soon stands in a Secret.
+    let role = asked_for(&deployer(&looks, &site.namespace).await.state().await.unwrap_err());
+    assert_eq!(role.metadata.name.as_deref(), Some("shareddb-secrets"));
+    rules.extend(role.rules.unwrap());
+    let looks = site.cluster.restricted(&site.namespace, &rules).await;
     assert!(deployer(&looks, &site.namespace).await.state().await.unwrap().deployed);
     let error = deployer(&looks, &site.namespace).await.deploy(&ServerSpec::default()).await.unwrap_err();
     asked_for(&error);
@@ -72,7 +78,9 @@ async fn a_rule_that_is_missing_is_named() {
                 let kubeconfig = site.cluster.restricted(&site.namespace, &fewer).await;
                 let error = deployer(&kubeconfig, &site.namespace).await.plan(&ServerSpec::default()).await;
                 let error = error.err().unwrap_or_else(|| panic!("nobody asks to {verb} {resource}"));
-                let missing = format!(r#"the rule {{"apiGroups":["{group}"],"resources":["{resource}"],"verbs":["{verb}"]}} is missing"#);
+                let missing = format!(
+                    r#"the rule {{"apiGroups":["{group}"],"resources":["{resource}"],"verbs":["{verb}"]}} is missing"#
+                );
                 assert!(error.hint().unwrap().contains(&missing), "{missing}: {error:?}");
                 assert_eq!(asked_for(&error).rules.unwrap().len(), rules.len());
                 named += 1;

@@ -41,7 +41,10 @@ fn plain(site: &Site<'_>, mut objects: BTreeMap<String, Value>) -> BTreeMap<Stri
         }
         object.as_object_mut().unwrap().remove("status");
     }
-    objects.into_iter().map(|(label, object)| (label, object.to_string().replace(&site.namespace, "NAMESPACE"))).collect()
+    objects
+        .into_iter()
+        .map(|(label, object)| (label, object.to_string().replace(&site.namespace, "NAMESPACE")))
+        .collect()
 }
 
 /// What an undisturbed deploy comes to.
@@ -163,7 +166,10 @@ async fn deploys_at_once_make_one_server_with_one_password() {
                     makers += usize::from(made("secret/postgres-admin"));
                 }
                 Err(error) => {
-                    assert!(error.is_retryable() && error.hint().unwrap().contains("run it again"), "{when}: {error:?}");
+                    assert!(
+                        error.is_retryable() && error.hint().unwrap().contains("run it again"),
+                        "{when}: {error:?}"
+                    );
                     unlucky.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -186,7 +192,8 @@ async fn deploys_at_once_that_want_different_things_end_with_what_one_wants() {
         }
         // Objects of different minds are brought together.
         site.deployer().await.deploy(&ServerSpec::default()).await.unwrap();
-        let limit = &site.read("deployment/postgres").await["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"];
+        let limit =
+            &site.read("deployment/postgres").await["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"];
         let limit = limit["memory"].as_str().unwrap().to_owned();
         assert!(["1Gi", "2Gi"].contains(&limit.as_str()), "{limit}");
         assert!(site.deployer().await.plan(&spec(|spec| spec.memory = limit.parse().ok())).await.unwrap().is_empty());

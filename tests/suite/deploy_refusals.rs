@@ -46,11 +46,21 @@ async fn what_would_lose_data_is_refused() {
     let refused = async |edit: fn(&mut ServerSpec), code: &str, words: &[&str]| {
         assert_refused(&refusal(&site, &spec(edit)).await, code, words);
     };
-    refused(|spec| spec.image = "postgres:16-alpine".parse().ok(), "major_fixed", &["PostgreSQL 15", "second environment"]).await;
+    refused(
+        |spec| spec.image = "postgres:16-alpine".parse().ok(),
+        "major_fixed",
+        &["PostgreSQL 15", "second environment"],
+    )
+    .await;
     refused(|spec| spec.image = "postgres:15".parse().ok(), "flavour_fixed", &["sort text differently"]).await;
     refused(|spec| spec.storage = "5Gi".parse().ok(), "storage_shrinks", &["10Gi", "5Gi"]).await;
     refused(|spec| spec.storage_class = Some("fast".into()), "claim_fixed", &["storage class", "fast"]).await;
-    refused(|spec| spec.access_mode = Some(shareddb_core::AccessMode::ReadWriteOncePod), "claim_fixed", &["access mode"]).await;
+    refused(
+        |spec| spec.access_mode = Some(shareddb_core::AccessMode::ReadWriteOncePod),
+        "claim_fixed",
+        &["access mode"],
+    )
+    .await;
 
     site.call(Method::DELETE, "secret/postgres-admin", "", &Value::Null).await;
     refused(|_| {}, "admin_secret_missing", &["postgres-admin", "kubectl create secret"]).await;
@@ -61,7 +71,12 @@ async fn what_would_lose_data_is_refused() {
     assert!(!site.deployer().await.deploy(&ServerSpec::default()).await.unwrap().is_empty());
 
     // The claim goes, though its pod may still have it.
-    site.patch("persistentvolumeclaim/postgres-data", "somebody", &json!({"metadata": {"finalizers": ["test.example/hold"]}})).await;
+    site.patch(
+        "persistentvolumeclaim/postgres-data",
+        "somebody",
+        &json!({"metadata": {"finalizers": ["test.example/hold"]}}),
+    )
+    .await;
     site.call(Method::DELETE, "persistentvolumeclaim/postgres-data", "", &Value::Null).await;
     refused(|_| {}, "claim_terminating", &["being deleted", "back the data up"]).await;
     site.patch("persistentvolumeclaim/postgres-data", "somebody", &json!({"metadata": {"finalizers": null}})).await;
@@ -120,19 +135,26 @@ async fn a_field_of_somebody_else_is_a_conflict_that_names_him() {
     let told = site.run("deploy").await.expect_code(5);
     assert!(told.stderr.contains("kubectl-scale") && told.stderr.contains(".spec.replicas"), "{}", told.stderr);
     site.patch("deployment/postgres", "kubectl-scale", &json!({"spec": {"replicas": 1}})).await;
-    assert!(site.deployer().await.deploy(&ServerSpec::default()).await.unwrap().is_empty(), "the same value is no conflict");
+    assert!(
+        site.deployer().await.deploy(&ServerSpec::default()).await.unwrap().is_empty(),
+        "the same value is no conflict"
+    );
 
     let image = json!([{"name": "postgres", "image": "postgres:15.3-alpine"}]);
     let edit = json!({"spec": {"template": {"spec": {"containers": image}}}});
-    let request = hyper::Request::patch(format!("/apis/apps/v1/namespaces/{}/deployments/postgres?fieldManager=kubectl-edit", site.namespace))
-        .header("Content-Type", "application/strategic-merge-patch+json")
-        .body(edit.to_string().into_bytes())
-        .unwrap();
+    let request = hyper::Request::patch(format!(
+        "/apis/apps/v1/namespaces/{}/deployments/postgres?fieldManager=kubectl-edit",
+        site.namespace
+    ))
+    .header("Content-Type", "application/strategic-merge-patch+json")
+    .body(edit.to_string().into_bytes())
+    .unwrap();
     site.cluster.client().await.request_text(request).await.unwrap();
     let error = refusal(&site, &ServerSpec::default()).await;
     assert_told(&error, "field_owned", &["image", "kubectl-edit"]);
     // What it would not change in any case is nobody's business.
-    site.patch("deployment/postgres", "kubectl-annotate", &json!({"metadata": {"annotations": {"team": "shop"}}})).await;
+    site.patch("deployment/postgres", "kubectl-annotate", &json!({"metadata": {"annotations": {"team": "shop"}}}))
+        .await;
     let found = spec(|spec| spec.image = "postgres:15.3-alpine".parse().ok());
     site.deployer().await.deploy(&found).await.unwrap();
     assert_eq!(site.read("deployment/postgres").await["metadata"]["annotations"]["team"], "shop");
@@ -164,7 +186,8 @@ async fn storage_class(cluster: &Cluster, grows: Option<bool>) -> String {
 #[tokio::test]
 async fn a_volume_grows_where_its_class_lets_it() {
     let cluster = Cluster::shared().await;
-    let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"]}});
+    let bound =
+        json!({"status": {"phase": "Bound", "capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"]}});
     let site_of = async |grows| {
         let (site, class) = (Site::of(cluster).await, storage_class(cluster, grows).await);
         site.deployer().await.deploy(&spec(|spec| spec.storage_class = Some(class.clone()))).await.unwrap();
@@ -180,7 +203,11 @@ async fn a_volume_grows_where_its_class_lets_it() {
     let claim = site.read("persistentvolumeclaim/postgres-data").await;
     assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "20Gi");
     assert!(site.deployer().await.deploy(&ServerSpec::default()).await.unwrap().is_empty(), "it is kept");
-    assert_refused(&refusal(&site, &spec(|spec| spec.storage = "10Gi".parse().ok())).await, "storage_shrinks", &["20Gi"]);
+    assert_refused(
+        &refusal(&site, &spec(|spec| spec.storage = "10Gi".parse().ok())).await,
+        "storage_shrinks",
+        &["20Gi"],
+    );
 
     for grows in [Some(false), None] {
         let (site, _) = site_of(grows).await;

@@ -157,13 +157,13 @@ mod tests {
     use super::*;
     use crate::deploy::spec::ServerSpec;
 
-    fn record(spec: ServerSpec) -> ServerRecord {
-        ServerRecord::guide().unwrap().changed(&spec).unwrap()
+    fn record(spec: &ServerSpec) -> ServerRecord {
+        ServerRecord::guide().unwrap().changed(spec).unwrap()
     }
 
     #[test]
     fn memory_and_disk_follow_the_spec() {
-        let text = postgresql_conf(&record(ServerSpec::default()));
+        let text = postgresql_conf(&record(&ServerSpec::default()));
         for line in ["max_connections = 100", "shared_buffers = 128MB", "work_mem = 2MB", "max_wal_size = 1024MB"] {
             assert!(text.contains(&format!("\n{line}\n")), "{line}\n{text}");
         }
@@ -173,7 +173,7 @@ mod tests {
             connections: Some(200),
             ..ServerSpec::default()
         };
-        let text = postgresql_conf(&record(spec));
+        let text = postgresql_conf(&record(&spec));
         for line in ["shared_buffers = 1024MB", "work_mem = 10MB", "temp_file_limit = 102MB", "max_wal_size = 102MB"] {
             assert!(text.contains(&format!("\n{line}\n")), "{line}\n{text}");
         }
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn nobody_gets_in_without_a_password() {
         for tls in [false, true] {
-            let text = pg_hba_conf(&record(ServerSpec { tls: Some(tls), ..ServerSpec::default() }));
+            let text = pg_hba_conf(&record(&ServerSpec { tls: Some(tls), ..ServerSpec::default() }));
             let rules: Vec<Vec<&str>> = text
                 .lines()
                 .filter(|line| !line.starts_with('#'))

@@ -207,9 +207,14 @@ mod tests {
         let of = |kind: &str| -> Value {
             objects.iter().find(|object| object.kind.name == kind).map(|object| object.content.clone()).unwrap()
         };
+        let (mut deployment, mut claim) = (of("Deployment"), of("PersistentVolumeClaim"));
+        for object in [&mut deployment, &mut claim] {
+            object["metadata"]["managedFields"] = json!([{"manager": "shareddb", "operation": "Apply"}]);
+        }
+        claim["status"] = json!({"phase": "Bound"});
         Observed {
-            deployment: serde_json::from_value(of("Deployment")).unwrap(),
-            claim: serde_json::from_value(of("PersistentVolumeClaim")).unwrap(),
+            deployment: serde_json::from_value(deployment).unwrap(),
+            claim: serde_json::from_value(claim).unwrap(),
             admin: AdminSecret::Complete,
             ..Observed::default()
         }
@@ -282,6 +287,35 @@ mod tests {
         assert_eq!(refused(ServerSpec::default(), without(AdminSecret::Absent)), "admin_secret_missing");
         assert_eq!(refused(ServerSpec::default(), without(AdminSecret::Incomplete)), "admin_secret_missing");
         assert_eq!(refused(ServerSpec::default(), Observed { claim: None, ..deployed(&guide()) }), "claim_lost");
+    }
+
+    #[test]
+    fn a_server_that_never_ran_has_no_password_to_lose() {
+        let applied = |status: Value, revision: &str| {
+            let mut observed = Observed { admin: AdminSecret::Absent, ..deployed(&guide()) };
+            let deployment = observed.deployment.as_mut().unwrap();
+            deployment.metadata.managed_fields = None;
+            deployment.status = serde_json::from_value(status).unwrap();
+            let annotations = deployment.metadata.annotations.as_mut().unwrap();
+            annotations.insert("deployment.kubernetes.io/revision".into(), revision.into());
+            observed.claim.as_mut().unwrap().metadata.managed_fields = None;
+            decide(&ServerSpec::default(), &observed).is_ok()
+        };
+        let condition = |kind: &str, status: &str, reason: &str| json!({"conditions": [{"type": kind, "status": status, "reason": reason}]});
+        let waits = condition("Available", "False", "MinimumReplicasUnavailable");
+        assert!(applied(json!({}), "1") && applied(waits.clone(), "1"));
+        assert!(!applied(waits, "2"), "an earlier revision may have run");
+        assert!(!applied(condition("Available", "True", "MinimumReplicasAvailable"), "1"));
+        assert!(!applied(condition("Progressing", "True", "NewReplicaSetAvailable"), "1"));
+    }
+
+    #[test]
+    fn a_volume_that_is_not_there_yet_does_not_grow() {
+        let mut observed = deployed(&guide());
+        observed.claim.as_mut().unwrap().status = None;
+        let storage = ServerSpec { storage: "20Gi".parse().ok(), ..ServerSpec::default() };
+        assert_eq!(decide(&storage, &observed).unwrap_err().code(), "storage_fixed");
+        assert!(decide(&storage, &deployed(&guide())).is_ok());
     }
 
     #[test]

@@ -61,7 +61,8 @@ fn is_ours(metadata: &ObjectMeta) -> bool {
 
 /// As far as the Deployment tells: it is as it was made, and its pod was never ready.
 fn has_never_run(deployment: &Deployment) -> bool {
-    let revision = deployment.metadata.annotations.as_ref().and_then(|notes| notes.get("deployment.kubernetes.io/revision"));
+    let revision =
+        deployment.metadata.annotations.as_ref().and_then(|notes| notes.get("deployment.kubernetes.io/revision"));
     let conditions = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ran = conditions.map(|condition| match condition.type_.as_str() {
         "Available" => condition.status == "True",

@@ -242,7 +242,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn deployment(status: Value) -> Option<Deployment> {
+    fn deployment(status: &Value) -> Option<Deployment> {
         serde_json::from_value(json!({
             "metadata": {"name": "postgres", "generation": 2},
             "spec": {"selector": {}, "template": {}}, "status": status
@@ -250,12 +250,12 @@ mod tests {
         .unwrap()
     }
 
-    fn pod(status: Value) -> Vec<Pod> {
+    fn pod(status: &Value) -> Vec<Pod> {
         vec![serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap()]
     }
 
     fn waiting(reason: &str) -> Vec<Pod> {
-        pod(json!({"phase": "Pending", "containerStatuses": [{
+        pod(&json!({"phase": "Pending", "containerStatuses": [{
             "name": "postgres", "image": "postgres:15-alpine", "imageID": "", "ready": false, "restartCount": 3,
             "state": {"waiting": {"reason": reason, "message": "said"}},
             "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}
@@ -270,20 +270,25 @@ mod tests {
     }
 
     fn coming(pods: Vec<Pod>) -> Sight {
-        Sight { deployment: deployment(json!({"observedGeneration": 2, "updatedReplicas": 1})), pods, ..Sight::default() }
+        Sight {
+            deployment: deployment(&json!({"observedGeneration": 2, "updatedReplicas": 1})),
+            pods,
+            ..Sight::default()
+        }
     }
 
     #[test]
     fn available_is_the_pod_that_is_wanted_now() {
         let status = |generation: i64| json!({"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
-        let sight = |generation| Sight { deployment: deployment(status(generation)), ..Sight::default() };
+        let sight = |generation| Sight { deployment: deployment(&status(generation)), ..Sight::default() };
         assert_eq!(stage(&sight(2)), Stage::Available);
         assert!(matches!(stage(&sight(1)), Stage::Coming(_)), "the status is about an older Deployment");
     }
 
     #[test]
     fn an_old_pod_is_not_taken_for_the_new_one() {
-        let of = |status: Value| stage(&Sight { deployment: deployment(status), ..coming(waiting("ImagePullBackOff")) });
+        let of =
+            |status: Value| stage(&Sight { deployment: deployment(&status), ..coming(waiting("ImagePullBackOff")) });
         assert!(matches!(of(json!({"observedGeneration": 1, "updatedReplicas": 1})), Stage::Coming(_)));
         assert_eq!(of(json!({"observedGeneration": 2})), Stage::Coming("the end of the old pod p".into()));
     }
@@ -306,7 +311,7 @@ mod tests {
     #[test]
     fn a_pod_without_a_node_may_wait_for_its_volume() {
         let pods = |said: &str| {
-            pod(json!({"phase": "Pending", "conditions": [
+            pod(&json!({"phase": "Pending", "conditions": [
                 {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said}
             ]}))
         };
@@ -328,7 +333,7 @@ mod tests {
     fn a_pod_that_is_not_admitted_is_told_by_the_deployment() {
         let refused = |said: &str| {
             let status = json!({"observedGeneration": 2, "conditions": [{"type": "ReplicaFailure", "status": "True", "message": said}]});
-            trouble(&Sight { deployment: deployment(status), ..Sight::default() }).code
+            trouble(&Sight { deployment: deployment(&status), ..Sight::default() }).code
         };
         assert_eq!(refused("pods \"p\" is forbidden: exceeded quota: q"), "quota_exceeded");
         assert_eq!(refused("pods \"p\" is forbidden: violates PodSecurity"), "pod_refused");
