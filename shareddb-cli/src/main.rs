@@ -5,6 +5,7 @@ mod color;
 mod commands;
 mod console;
 mod context;
+mod deployment;
 mod failure;
 mod guard;
 mod health;

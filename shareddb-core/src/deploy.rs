@@ -142,7 +142,10 @@ impl Deployer {
     /// `Refused` when it would lose data or take what is somebody else's, `Conflict` when fields belong to somebody else,
     /// `NotFound` when there is no namespace, `PermissionDenied` with the rule that is missing.
     pub async fn plan(&self, spec: &ServerSpec) -> Result<ServerPlan> {
-        prepare::prepare(&self.ground, spec).await
+        prepare::prepare(&self.ground, spec).await.map_err(|error| match error.code() {
+            "namespace_not_found" => error.with_hint("make it with --create-namespace, or name another: -n"),
+            _ => error,
+        })
     }
 
     /// Makes the server what it is to be; gives what was changed for that. It does not wait for the server.

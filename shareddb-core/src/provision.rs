@@ -18,6 +18,7 @@ mod reach;
 mod report;
 mod role_steps;
 mod script;
+mod secure;
 mod status;
 mod step;
 mod walls;

@@ -93,8 +93,9 @@ pub(crate) async fn run(args: &Deploy, environment: &Environment, context: &Cont
     plan.notices.iter().for_each(|notice| context.console.note(notice));
     let ready = deployer.wait(context.timeout.saturating_sub(context.started.elapsed() + LAST_WORDS)).await?;
     context.console.progress(&format!("  PostgreSQL {} · {}", ready.version, ready.place));
+    let walls = context.provisioner(environment).await?.secure().await?;
     let is_new = plan.objects.iter().any(|object| is_new_server(object));
-    let outcome = match (plan.is_empty(), is_new) {
+    let outcome = match (plan.is_empty() && walls.is_empty(), is_new) {
         (true, _) => "unchanged",
         (false, true) => "created",
         (false, false) => "configured",

@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{AppName, AppStatus, Result, ServerStatus, Slot, Status as Found, WallState};
+use shareddb_core::{AppName, AppStatus, Error, Result, ServerState, ServerStatus, Slot, Status as Found, WallState};
 
 use super::list::{connections, size};
 use crate::args::Status;
 use crate::color::{Paint, Style};
 use crate::console;
 use crate::context::Context;
+use crate::deployment;
 use crate::health;
 use crate::output::{Text, View};
 use crate::quoting::printable;
@@ -19,6 +20,9 @@ use crate::table::{Cell, NONE, Table, pairs};
 struct Report {
     #[serde(flatten)]
     found: Found,
+    /// The server in its namespace, where it was deployed there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment: Option<ServerState>,
     /// Where the Secret of the one app is.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -29,7 +33,7 @@ impl View for Report {
 
     fn text(&self, style: Text) -> String {
         let Found { environment, server, apps, .. } = &self.found;
-        let mut text = pairs(&head(environment, server), style.paint);
+        let mut text = pairs(&head(environment, server, self.deployment.as_ref()), style.paint);
         match (&self.secret, apps.as_slice()) {
             (Some(secret), [app]) => text += &format!("\n{}", pairs(&details(app, secret), style.paint)),
             (_, []) => text += "\nNo apps.\n",
@@ -45,11 +49,45 @@ impl View for Report {
     }
 }
 
+/// What can be seen of a server that lets nobody in.
+#[derive(Debug, Serialize)]
+struct Outside {
+    environment: String,
+    deployment: ServerState,
+}
+
+impl View for Outside {
+    const KIND: &'static str = "Status";
+
+    fn text(&self, style: Text) -> String {
+        let environment = ("Environment", Cell::from(self.environment.as_str()));
+        pairs(&[vec![environment], deployment::lines(&self.deployment)].concat(), style.paint)
+    }
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
 pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
     let app: Option<AppName> = args.app.as_deref().map(str::parse).transpose()?;
     let environment = context.environment()?;
-    let provisioner = context.provisioner(&environment).await?;
-    let found = provisioner.status(app.as_ref()).await?;
+    let deployment = deployment::look(&environment, context).await?;
+    let asked = async {
+        let provisioner = context.provisioner(&environment).await?;
+        let found = provisioner.status(app.as_ref()).await?;
+        Ok::<_, Error>((provisioner, found))
+    };
+    let (provisioner, found) = match (asked.await, deployment.as_ref()) {
+        (Ok(answer), _) => answer,
+        // Somebody who asks how a server is wants to know it all the more when it does not answer.
+        (Err(error), Some(deployment)) if error.is_retryable() => {
+            let environment = environment.name().to_string();
+            context.output.show(&Outside { environment, deployment: deployment.clone() })?;
+            return Err(error);
+        }
+        (Err(error), _) => return Err(error),
+    };
     let secret = match (&app, found.apps.as_slice()) {
         (Some(_), [app]) => Some(provisioner.server().secrets().describe(&app.summary.app.secret)),
         _ => None,
@@ -57,21 +95,22 @@ pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
     if found.apps.is_empty() {
         context.console.progress("make an app: shareddb create myapp");
     }
-    context.output.show(&Report { found, secret })?;
+    context.output.show(&Report { found, deployment, secret })?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn head<'a>(environment: &str, server: &'a ServerStatus) -> Vec<(&'a str, Cell)> {
+fn head<'a>(environment: &str, server: &'a ServerStatus, deployment: Option<&ServerState>) -> Vec<(&'a str, Cell)> {
     let budget = server.budget;
     let mut head = vec![
         ("Environment", environment.into()),
         ("PostgreSQL", server.version.as_str().into()),
         ("Endpoint", server.endpoint.as_str().into()),
-        (
-            "Connections",
-            format!("{}/{} promised, {} at once", budget.promised, budget.capacity, server.max_connections).into(),
-        ),
     ];
+    head.extend(deployment.into_iter().flat_map(deployment::lines));
+    head.push((
+        "Connections",
+        format!("{}/{} promised, {} at once", budget.promised, budget.capacity, server.max_connections).into(),
+    ));
     for wall in &server.walls {
         let (word, style) = match wall.state {
             WallState::Stands => ("OK", Style::Good),

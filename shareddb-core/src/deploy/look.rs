@@ -6,15 +6,16 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Secret};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use time::{Date, OffsetDateTime};
 
-use crate::deploy::certificates::Pair;
+use crate::deploy::certificates::{self, Pair};
 use crate::deploy::heritage::{self, Found, Source};
 use crate::deploy::manifests::{
-    ADMIN_SECRET, AUTHORITY_SECRET, CERTIFICATE_SECRET, CLAIM, DEPLOYMENT, labels_of, selector,
+    ADMIN_SECRET, AUTHORITY_SECRET, CERTIFICATE_SECRET, CLAIM, DEPLOYMENT, RECORD, labels_of, selector,
 };
 use crate::deploy::observed::{AdminSecret, Observed, read_record};
 use crate::deploy::rollout::{Log, Sight};
-use crate::deploy::spec::ServerSpec;
+use crate::deploy::spec::{ServerRecord, ServerSpec};
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::Objects;
 use crate::kubernetes::object::{Kind, Object};
@@ -63,9 +64,7 @@ pub(crate) async fn rest(objects: &Objects, wanted: &[Object], observed: &mut Ob
 /// What can be seen of a server on its way.
 pub(crate) async fn sight(objects: &Objects) -> Result<Sight> {
     let deployment: Option<Deployment> = typed(objects.read(DEPLOYMENTS, DEPLOYMENT).await?.as_ref())?;
-    let record = deployment.as_ref().and_then(|deployment| {
-        read_record(deployment.metadata.annotations.as_ref()?.get(crate::deploy::manifests::RECORD)?)
-    });
+    let record = deployment.as_ref().and_then(record_of);
     let labels = record.as_ref().map_or_else(|| format!("app={DEPLOYMENT}"), |record| labels_of(&selector(record)));
     let adopted = record.and_then(|record| record.adopted).map(|adopted| adopted.claim);
     let claim_name = adopted.as_deref().unwrap_or(CLAIM);
@@ -80,6 +79,24 @@ pub(crate) async fn sight(objects: &Objects) -> Result<Sight> {
         None => Vec::new(),
     };
     Ok(Sight { deployment, pods: all(pods)?, claim, claim_events: all::<Event>(events)? })
+}
+
+/// The record that a Deployment bears.
+fn record_of(deployment: &Deployment) -> Option<ServerRecord> {
+    read_record(deployment.metadata.annotations.as_ref()?.get(RECORD)?)
+}
+
+/// The record of a server that was looked at.
+pub(crate) fn record(sight: &Sight) -> Option<ServerRecord> {
+    record_of(sight.deployment.as_ref()?)
+}
+
+/// The day on which the server's certificate ends.
+pub(crate) async fn certificate_end(objects: &Objects) -> Result<Option<Date>> {
+    let secret: Option<Secret> = typed(objects.read(SECRETS, CERTIFICATE_SECRET).await?.as_ref())?;
+    let end = pair(secret.as_ref()).and_then(|pair| certificates::end(&pair.certificate));
+    let moment = end.and_then(|end| OffsetDateTime::from_unix_timestamp(i64::try_from(end).ok()?).ok());
+    Ok(moment.map(OffsetDateTime::date))
 }
 
 /// The last lines of a log, as far as it can be had.

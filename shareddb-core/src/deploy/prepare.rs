@@ -14,7 +14,7 @@ use crate::deploy::fields::{self, FieldChange};
 use crate::deploy::manifests::{
     ADMIN_SECRET, AUTHORITY_SECRET, DEPLOYMENT, SERVICE, admin_secret_made, authority_secret, manifests,
 };
-use crate::deploy::observed::{AdminSecret, Observed};
+use crate::deploy::observed::{AdminSecret, Observed, read_record};
 use crate::deploy::plan::{Action, ObjectChange, ServerPlan, What};
 use crate::deploy::spec::{ServerRecord, ServerSpec};
 use crate::deploy::{Ground, look};
@@ -183,6 +183,13 @@ impl Draft<'_> {
                  --secure-server ends that"
                     .to_owned(),
             );
+        }
+        let kept = self.observed.record().and_then(|text| read_record(text));
+        if let Some(kept) = kept.filter(|kept| kept.tls != record.tls) {
+            let (from, what) = if kept.tls { ("whose Secret asks for TLS", "off") } else { ("without TLS", "on") };
+            self.plan.notices.push(format!(
+                "TLS is switched {what}: apps {from} cannot log in until `shareddb create APP` has given each its new Secret"
+            ));
         }
         if self.plan.restarts() {
             self.plan.notices.push(format!("the server behind {SERVICE} is started anew: all sessions end"));

@@ -9,6 +9,7 @@ use crate::deploy::look;
 use crate::deploy::manifests::SERVICE;
 use crate::deploy::rollout::{self, Sight, Stage};
 use crate::error::Result;
+use crate::kubernetes::Task;
 use crate::kubernetes::apply::Objects;
 use crate::kubernetes::object::Kind;
 
@@ -29,6 +30,9 @@ pub struct ServerState {
     pub service: Option<ServiceState>,
     /// The claim of its volume.
     pub claim: Option<ClaimState>,
+    /// The day on which its certificate ends, as `2028-11-25`, where it has one. A deploy in the second half of its life
+    /// renews it.
+    pub certificate_ends: Option<String>,
 }
 
 /// One pod.
@@ -88,6 +92,11 @@ pub(crate) async fn state(objects: &Objects) -> Result<ServerState> {
     let slices = objects.list(Kind::of::<EndpointSlice>(), "kubernetes.io/service-name=postgres-service");
     let (sight, service, slices) =
         try_join3(look::sight(objects), objects.read(Kind::of::<Service>(), SERVICE), slices).await?;
+    let certificate_ends = if look::record(&sight).is_some_and(|record| record.tls) {
+        look::certificate_end(&objects.for_task(Task::Secrets)).await?
+    } else {
+        None
+    };
     let service: Option<Service> = look::typed(service.as_ref())?;
     let slices: Vec<EndpointSlice> = look::all(slices)?;
     let stage = rollout::stage(&sight);
@@ -104,6 +113,7 @@ pub(crate) async fn state(objects: &Objects) -> Result<ServerState> {
         pods: pods.iter().map(pod_state).collect(),
         service: service.map(|service| service_state(&service, &slices)),
         claim: claim.map(claim_state),
+        certificate_ends: certificate_ends.map(|day| day.to_string()),
     })
 }
 

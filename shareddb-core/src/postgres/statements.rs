@@ -403,6 +403,15 @@ pub(crate) fn lock(app: &str, patience: Duration) -> String {
     )
 }
 
+/// Waits for the lock over what all apps share alone, as [`lock`] does.
+pub(crate) fn lock_shared(patience: Duration) -> String {
+    let milliseconds = patience.as_millis().clamp(1, i32::MAX as u128);
+    format!(
+        "SELECT set_config('lock_timeout', '{milliseconds}ms', false), pg_advisory_lock({LOCK_SPACE}, {SHARED_KEY}), \
+         set_config('lock_timeout', '{LOCK_TIMEOUT}', false)"
+    )
+}
+
 /// Gives back the lock over what all apps share.
 pub(crate) fn unlock_shared() -> String {
     format!("SELECT pg_advisory_unlock({LOCK_SPACE}, {SHARED_KEY})")

@@ -15,6 +15,17 @@ pub(crate) struct Script<'a> {
     pub(in crate::provision) superuser: bool,
 }
 
+/// The statements of a step about what all apps share; others have none here.
+pub(crate) fn shared(step: &Step, server: &ServerFacts) -> Vec<String> {
+    match step {
+        Step::CreateMaintenanceGroup => vec![sql::create_maintenance_group()],
+        Step::CloseToPublic { database } => {
+            vec![sql::close_to_public(database, server.third_grantors(database)).join("; ")]
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl<'a> Script<'a> {
     /// As the admin runs it.
     pub(crate) fn of_admin(app: &'a App, server: &'a ServerFacts) -> Self {
@@ -30,10 +41,7 @@ impl<'a> Script<'a> {
     pub(crate) fn statements(&self, step: &Step) -> Vec<String> {
         let admin = self.server.admin.as_str();
         match step {
-            Step::CreateMaintenanceGroup => vec![sql::create_maintenance_group()],
-            Step::CloseToPublic { database } => {
-                vec![sql::close_to_public(database, self.server.third_grantors(database)).join("; ")]
-            }
+            Step::CreateMaintenanceGroup | Step::CloseToPublic { .. } => shared(step, self.server),
             Step::CreateOwner { role, shape, progress } => {
                 vec![sql::create_role(role.as_str(), shape), self.mark_owner(role, *progress)]
             }

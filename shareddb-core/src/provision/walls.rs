@@ -51,12 +51,17 @@ impl WallState {
 /// from anybody unasked; making the group of maintenance logins takes nothing.
 pub(crate) fn steps(spec: &AppSpec, observed: &Observed) -> (Vec<Step>, Vec<Gap>) {
     let server = &observed.server;
-    let closing: BTreeSet<&str> =
-        if server.ours || spec.secure_server { closable(server).collect() } else { BTreeSet::new() };
+    let closes = server.ours || spec.secure_server;
+    let closing: BTreeSet<&str> = if closes { closable(server).collect() } else { BTreeSet::new() };
+    (shared_steps(server, closes), gaps(server, &closing, &recorded(observed)))
+}
+
+/// The steps alone. `closes`: whether what is open to PUBLIC is to be closed.
+pub(crate) fn shared_steps(server: &ServerFacts, closes: bool) -> Vec<Step> {
     let group = (!server.maintenance_group).then_some(Step::CreateMaintenanceGroup);
-    let close = closing.iter().map(|database| Step::CloseToPublic { database: (*database).to_owned() });
-    let steps = group.into_iter().chain(close).collect();
-    (steps, gaps(server, &closing, &recorded(observed)))
+    let close = closable(server).filter(|_| closes);
+    let close = close.map(|database| Step::CloseToPublic { database: database.to_owned() });
+    group.into_iter().chain(close).collect()
 }
 
 /// The server's own databases that stay open to everybody when these steps are done.
