@@ -3,7 +3,9 @@
 //!
 //! A pod is not ready before its server is about to start, and its server ends with it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::cluster::free_port;
 use crate::container::{Container, data_folder};
 use crate::live_cluster::LiveCluster;
 use crate::majors::Account;
@@ -90,6 +91,17 @@ impl Drop for Entrypoint {
         self.kubelet.abort();
         stop(&self.running);
     }
+}
+
+/// A port that nobody listens on, and that no other server of this program is going to. The system hands none of these out.
+fn free_port() -> u16 {
+    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut taken = TAKEN.lock().expect("nobody panics with it");
+    let is_free = |port: &u16| !taken.contains(port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let begin = 10_000 + u16::try_from(std::process::id() % 9_000).expect("a remainder");
+    let port = (begin..20_000).chain(10_000..begin).find(is_free).expect("a free port");
+    taken.insert(port);
+    port
 }
 
 fn sockets(home: &Path) -> PathBuf {
