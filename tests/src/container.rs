@@ -45,8 +45,11 @@ impl Container {
         }
         let mut variables = ground.variables(container).await?;
         let major = major(container.image.as_deref().expect("a container has an image"));
-        let image_data =
-            if major < 18 { "/var/lib/postgresql/data".to_owned() } else { format!("/var/lib/postgresql/{major}/docker") };
+        let image_data = if major < 18 {
+            "/var/lib/postgresql/data".to_owned()
+        } else {
+            format!("/var/lib/postgresql/{major}/docker")
+        };
         let data = variables.remove("PGDATA").unwrap_or_else(|| ground.moved(&image_data));
         let args = container.args.clone().unwrap_or_else(|| vec!["postgres".to_owned()]);
         let mut args: Vec<String> = args.iter().map(|arg| ground.moved(arg)).collect();
@@ -101,7 +104,8 @@ impl<'a> Ground<'a> {
     /// A text with every path to what is mounted as it is on this machine.
     fn moved(&self, text: &str) -> String {
         let root = self.home.join("root").display().to_string();
-        let text = self.places.iter().fold(text.to_owned(), |text, place| text.replace(place, &format!("{root}{place}")));
+        let text =
+            self.places.iter().fold(text.to_owned(), |text, place| text.replace(place, &format!("{root}{place}")));
         match Account::of_servers() {
             Account(Some(_)) => text,
             // The account is called `postgres` in a pod.

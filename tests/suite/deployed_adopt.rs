@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use hyper::StatusCode;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
 use serde_json::json;
 use shareddb_core::ConnectionConfig;
+use shareddb_tests::api_proxy::{ApiProxy, Fault};
 use shareddb_tests::command::Output;
 use shareddb_tests::refusal::{self, CONNECTED};
 use shareddb_tests::server::{session, sql, value};
@@ -144,7 +147,13 @@ async fn is_taken_over(manifest: Manifest) {
     let spec = site.deployment().await.spec.unwrap().template.spec.unwrap();
     let container = &spec.containers[0];
     assert_eq!(container.image.as_deref(), Some(manifest.image));
-    let claims: Vec<String> = spec.volumes.iter().flatten().filter_map(|volume| volume.persistent_volume_claim.clone()).map(|claim| claim.claim_name).collect();
+    let claims: Vec<String> = spec
+        .volumes
+        .iter()
+        .flatten()
+        .filter_map(|volume| volume.persistent_volume_claim.clone())
+        .map(|claim| claim.claim_name)
+        .collect();
     assert_eq!(claims, [manifest.claim]);
     let data = container.env.iter().flatten().find(|variable| variable.name == "PGDATA").unwrap();
     assert_eq!(data.value.as_deref(), Some(manifest.data));
@@ -156,7 +165,7 @@ async fn is_taken_over(manifest: Manifest) {
 
     // An app of its own, one that is adopted, and one that is not.
     site.says("create new", "app/new created\n").await;
-    site.run("create shop --adopt").await.expect_code(0);
+    site.run("create shop --adopt --yes").await.expect_code(0);
     found.assert_works("shop", "after it was adopted").await;
     found.assert_works("blog", "after another was adopted").await;
 
@@ -181,4 +190,43 @@ async fn a_careful_manifest_is_taken_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_with_sets_of_variables_is_taken_over() {
     is_taken_over(SETS).await;
+}
+
+/// Whether every field that somebody wanted is shareddb's.
+fn is_handed_over(deployment: &Deployment) -> bool {
+    let mut entries = deployment.metadata.managed_fields.iter().flatten().filter(|entry| entry.subresource.is_none());
+    entries.all(|entry| matches!(entry.manager.as_deref(), Some("shareddb" | "kube-controller-manager")))
+}
+
+fn is_recorded(deployment: &Deployment) -> bool {
+    deployment.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key("shareddb/server"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_that_ends_halfway_is_finished_by_the_next() {
+    let found = Found::new(PLAIN).await;
+    let proxy = ApiProxy::to(found.site.live.cluster()).await;
+    let file = proxy.kubeconfig(&found.site.namespace);
+    found.site.run_by(&file, "deploy --adopt --dry-run").await.expect_code(0);
+    let first_write = proxy.seen().len();
+    let (mut ends, mut was_halfway) = (0, false);
+    for number in first_write.. {
+        proxy.arm_from(number, Fault::Answer(StatusCode::FORBIDDEN));
+        let ended = found.site.run_by(&file, "deploy --adopt").await;
+        assert_ne!(ended.code, Some(0), "request {number}");
+        proxy.disarm();
+        let deployment = found.site.deployment().await;
+        if is_recorded(&deployment) {
+            break;
+        }
+        found.assert_works("shop", &format!("until request {number}")).await;
+        ends += 1;
+        was_halfway |= is_handed_over(&deployment);
+    }
+    assert!(ends > 5 && was_halfway, "{ends}, {was_halfway}");
+    found.deploy("--adopt").await;
+    for app in ["shop", "blog"] {
+        found.assert_works(app, "at last").await;
+    }
+    found.assert_unchanged("at last").await;
 }

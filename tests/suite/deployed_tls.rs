@@ -28,13 +28,15 @@ async fn assert_encrypted(site: &Site<'_>, server: &Entrypoint, name: &str) {
     assert_eq!(app.host(), format!("postgres-service.{}.svc.cluster.local", site.namespace));
     let app = app.with_hostaddr("127.0.0.1".parse().unwrap()).with_port(server.port());
     let session = app.connect().await.unwrap();
+    // Of whom a session is, its login can see, and the role that it works as cannot.
+    session.batch_execute("SET ROLE NONE").await.unwrap();
     let encrypted = "SELECT ssl::text || ' ' || version FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     assert!(value(&session, encrypted).await.starts_with("true TLSv1."));
 
     let password = text(&site.secret(&format!("{name}-db-secret")).await, "DB_PASSWORD");
     let other_name = ConnectionConfig::new("127.0.0.1", server.port(), app.database(), app.user())
         .with_password(password.as_str().into())
-        .with_tls(SslMode::VerifyFull, Some(RootCertificate::pem(&authority)));
+        .with_tls(SslMode::VerifyFull, Some(RootCertificate::pem(authority.as_str())));
     assert_ne!(refusal::login(&other_name).await, CONNECTED, "another name than the certificate's");
     let plain = app.with_tls(SslMode::Disable, None);
     assert_eq!(refusal::login(&plain).await, REJECTED, "without TLS");
@@ -48,8 +50,12 @@ async fn sessions_are_encrypted_and_the_name_is_checked() {
     assert_eq!(output.code, Some(0), "{}\n{}", output.stderr, server.log());
     site.says("create web", "app/web created\n").await;
     assert_encrypted(&site, &server, "web").await;
-    site.says("psql web -- -Atc select(ssl)from(pg_stat_ssl)where(pid=pg_backend_pid())", "t\n").await;
-    assert_eq!(site.query("SELECT count(*) FROM pg_hba_file_rules WHERE type = 'host' AND auth_method <> 'reject'").await, "0");
+    assert_eq!(site.in_app("web", "SELECT 1").await, "1");
+    assert_eq!(site.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await, "t");
+    assert_eq!(
+        site.query("SELECT count(*) FROM pg_hba_file_rules WHERE type = 'host' AND auth_method <> 'reject'").await,
+        "0"
+    );
 
     let before = [site.secret("postgres-tls").await, site.secret("postgres-ca").await];
     site.says("deploy", &site.server("unchanged")).await;

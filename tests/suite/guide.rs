@@ -105,8 +105,7 @@ async fn every_kubectl_line_of_the_guide_finds_what_it_names() {
     let line = "kubectl exec -it deployment/postgres -n production -- psql -U postgres";
     let session = shell.at_a_terminal(line, typed).await;
     assert!(session.contains("answer") && session.contains("42"), "{session}");
-    let databases =
-        shell.shows(r#"kubectl exec deployment/postgres -n production -- psql -U postgres -c "\l""#).await;
+    let databases = shell.shows(r#"kubectl exec deployment/postgres -n production -- psql -U postgres -c "\l""#).await;
     assert!(databases.contains("myapp_db"), "{databases}");
     let line = r#"kubectl exec -it deployment/postgres -n production -- psql -U postgres -c "\l""#;
     let databases = shell.at_a_terminal(line, "").await;
@@ -144,12 +143,15 @@ async fn every_kubectl_line_of_the_guide_finds_what_it_names() {
 
 async fn backup_and_restore(production: &Site<'_>, shell: &Shell) {
     production.in_app("myapp", "CREATE TABLE kept AS SELECT 42 AS x").await;
-    shell.shows("kubectl exec deployment/postgres -n production -- pg_dump -U postgres myapp_db > myapp_backup.sql").await;
+    shell
+        .shows("kubectl exec deployment/postgres -n production -- pg_dump -U postgres myapp_db > myapp_backup.sql")
+        .await;
     let dump = fs::read_to_string(shell.folder.join("myapp_backup.sql")).unwrap();
     assert!(dump.contains("CREATE TABLE myapp.kept"), "{dump}");
     production.in_app("myapp", "DROP TABLE kept").await;
     // What stands in for the kubelet here never ends the input of a command.
-    let line = "timeout 10 kubectl exec -i deployment/postgres -n production -- psql -U postgres myapp_db < myapp_backup.sql";
+    let line =
+        "timeout 10 kubectl exec -i deployment/postgres -n production -- psql -U postgres myapp_db < myapp_backup.sql";
     let restored = shell.line(line).await.stdout;
     assert!(restored.contains("COPY 1"), "{restored}");
     assert_eq!(production.in_app("myapp", "TABLE kept").await, "42");

@@ -9,6 +9,7 @@ use crate::deploy::manifests::DEPLOYMENT;
 use crate::deploy::spec::{ADMIN, Heritage};
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::{Handover, MANAGER};
+use crate::kubernetes::object::Object;
 
 /// Everything that an image of PostgreSQL declares as a volume lies here.
 const VOLUMES: &str = "/var/lib/postgresql";
@@ -160,6 +161,14 @@ pub(crate) fn handover(deployment: &Value) -> Handover {
         "spec": { "strategy": { "type": "Recreate", "rollingUpdate": null } },
     });
     Handover { patch }
+}
+
+/// The Deployment as a dry run asks for it, before the handover has removed the parameters of another strategy. Whoever has
+/// named none got them from the API, so that nobody owns them, and nobody lets go of them.
+pub(crate) fn asked(deployment: &Object) -> Object {
+    let mut asked = deployment.clone();
+    asked.content["spec"]["strategy"]["rollingUpdate"] = Value::Null;
+    asked
 }
 
 fn is_ours(entry: &Value) -> bool {

@@ -11,6 +11,7 @@ use crate::change::Change;
 use crate::deploy::certificates::{Certificates, Pair};
 use crate::deploy::decision::decide;
 use crate::deploy::fields::{self, FieldChange};
+use crate::deploy::heritage;
 use crate::deploy::manifests::{
     ADMIN_SECRET, AUTHORITY_SECRET, DEPLOYMENT, SERVICE, admin_secret_made, authority_secret, manifests,
 };
@@ -139,7 +140,11 @@ impl Draft<'_> {
             // Its password comes first, and then this.
             let unasked = self.namespace_absent || admin_absent && object.name == ADMIN_SECRET;
             let mode = if taken_over.as_ref() == Some(&label) { Mode::TakeOver } else { Mode::DryRun };
-            if unasked { Ok(None) } else { self.ground.objects.apply(object, mode).await.map(Some) }
+            if unasked {
+                return Ok(None);
+            }
+            let asked = if mode == Mode::TakeOver { heritage::asked(object) } else { object.clone() };
+            self.ground.objects.apply(&asked, mode).await.map(Some)
         });
         let answers: Vec<Option<Value>> = futures_util::future::try_join_all(answers).await?;
         for (object, answer) in wanted.into_iter().zip(answers) {
