@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::command::run;
 use crate::container::{Container, data_folder};
 use crate::live_cluster::LiveCluster;
 use crate::majors::Account;
@@ -117,6 +118,12 @@ fn stop(running: &Mutex<Option<Child>>) {
     child.wait().expect("it is our child");
 }
 
+async fn is_ready(port: u16) -> bool {
+    let mut probe = Command::new("pg_isready");
+    probe.args(["--quiet", "--host=127.0.0.1", &format!("--port={port}")]);
+    spawn_blocking(move || run(&mut probe).code == Some(0)).await.expect("it does not panic")
+}
+
 /// The node of one namespace.
 struct Node {
     client: Client,
@@ -178,9 +185,8 @@ impl Node {
 
     async fn tell_ready(&self, pods: &Api<Pod>, pod: &Pod) -> bool {
         let patch = Patch::Merge(json!({ "metadata": { "annotations": { PICTURE: null } } }));
-        let answers = self.home.join("root/var/run/postgresql").join(format!(".s.PGSQL.{}", self.port));
-        // Like the probe, but for the entrypoint's own server: nobody logs in before a password is asked for.
-        while !answers.exists() && self.is_alive() {
+        // As the probe does it: over TCP, where the entrypoint's own server does not listen.
+        while !is_ready(self.port).await && self.is_alive() {
             tokio::time::sleep(PULSE).await;
         }
         pods.patch(&pod.name_any(), &PatchParams::default(), &patch).await.is_ok()

@@ -50,13 +50,6 @@ async fn sessions_are_encrypted_and_the_name_is_checked() {
     assert_eq!(output.code, Some(0), "{}\n{}", output.stderr, server.log());
     site.says("create web", "app/web created\n").await;
     assert_encrypted(&site, &server, "web").await;
-    assert_eq!(site.in_app("web", "SELECT 1").await, "1");
-    assert_eq!(site.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await, "t");
-    assert_eq!(
-        site.query("SELECT count(*) FROM pg_hba_file_rules WHERE type = 'host' AND auth_method <> 'reject'").await,
-        "0"
-    );
-
     let before = [site.secret("postgres-tls").await, site.secret("postgres-ca").await];
     site.says("deploy", &site.server("unchanged")).await;
     site.says("deploy --tls=on", &site.server("unchanged")).await;
@@ -66,7 +59,7 @@ async fn sessions_are_encrypted_and_the_name_is_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_comes_later_and_goes_again() {
+async fn tls_comes_later() {
     let site = Site::new(LiveCluster::shared().await, "production").await;
     let server = Entrypoint::serve(site.live, &site.namespace).await;
     site.run("deploy").await.expect_code(0);
@@ -79,7 +72,30 @@ async fn tls_comes_later_and_goes_again() {
     site.says("create web", "app/web unchanged\n").await;
     // It stays on unless said otherwise.
     site.says("deploy", &site.server("unchanged")).await;
-    site.says("deploy --tls=off", &site.server("configured")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_knows_the_authority() {
+    let site = Site::new(LiveCluster::shared().await, "stage").await;
+    let _server = Entrypoint::serve(site.live, &site.namespace).await;
+    site.run("deploy --tls=on").await.expect_code(0);
     site.run("create web").await.expect_code(0);
-    assert_eq!(refusal::login(&site.app("web", &server).await).await, CONNECTED);
+    assert_eq!(site.in_app("web", "SELECT 1").await, "1");
+    assert_eq!(site.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await, "t");
+    assert_eq!(
+        site.query("SELECT count(*) FROM pg_hba_file_rules WHERE type = 'host' AND auth_method <> 'reject'").await,
+        "0"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_goes_again() {
+    let site = Site::new(LiveCluster::shared().await, "stage").await;
+    let server = Entrypoint::serve(site.live, &site.namespace).await;
+    site.run("deploy --tls=on").await.expect_code(0);
+    site.run("create web").await.expect_code(0);
+    site.says("deploy --tls=off", &site.server("configured")).await;
+    let repaired = site.run("create web").await.expect_code(0);
+    let login = refusal::login(&site.app("web", &server).await).await;
+    assert_eq!(login, CONNECTED, "{}{}", repaired.stdout, repaired.stderr);
 }

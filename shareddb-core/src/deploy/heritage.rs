@@ -163,12 +163,13 @@ pub(crate) fn handover(deployment: &Value) -> Handover {
     Handover { patch }
 }
 
-/// The Deployment as a dry run asks for it, before the handover has removed the parameters of another strategy. Whoever has
-/// named none got them from the API, so that nobody owns them, and nobody lets go of them.
-pub(crate) fn asked(deployment: &Object) -> Object {
-    let mut asked = deployment.clone();
-    asked.content["spec"]["strategy"]["rollingUpdate"] = Value::Null;
-    asked
+/// What a dry run asks in the place of the handover and the apply after it, of which it could not do the second without the
+/// first. Lists come out whole as they are to be, without what others had in them.
+pub(crate) fn rehearsal(wanted: &Object, before: &Value) -> Handover {
+    let mut patch = wanted.content.clone();
+    patch["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+    patch["spec"]["strategy"]["rollingUpdate"] = Value::Null;
+    Handover { patch }
 }
 
 fn is_ours(entry: &Value) -> bool {

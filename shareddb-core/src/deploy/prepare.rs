@@ -139,12 +139,16 @@ impl Draft<'_> {
             let label = object.label();
             // Its password comes first, and then this.
             let unasked = self.namespace_absent || admin_absent && object.name == ADMIN_SECRET;
-            let mode = if taken_over.as_ref() == Some(&label) { Mode::TakeOver } else { Mode::DryRun };
             if unasked {
                 return Ok(None);
             }
-            let asked = if mode == Mode::TakeOver { heritage::asked(object) } else { object.clone() };
-            self.ground.objects.apply(&asked, mode).await.map(Some)
+            match self.observed.objects.get(&label).filter(|_| taken_over.as_ref() == Some(&label)) {
+                Some(before) => {
+                    let rehearsal = heritage::rehearsal(object, before);
+                    self.ground.objects.merge(object.kind, &object.name, &rehearsal, Mode::DryRun).await.map(Some)
+                }
+                None => self.ground.objects.apply(object, Mode::DryRun).await.map(Some),
+            }
         });
         let answers: Vec<Option<Value>> = futures_util::future::try_join_all(answers).await?;
         for (object, answer) in wanted.into_iter().zip(answers) {
