@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Pod, PodSpec, Secret, Volume, VolumeMount};
 use kube::api::Api;
 use kube::{Client, ResourceExt as _};
 
 use crate::archive;
+use crate::command::run;
 use crate::majors::Account;
 
 /// What is this machine's own, whatever is mounted there in a pod.
@@ -57,6 +59,11 @@ impl Container {
             let sockets = ground.inside(OF_THE_IMAGE[0]);
             ground.folder(&sockets, 0o777);
             args.extend(["-c".to_owned(), format!("unix_socket_directories={}", sockets.display())]);
+        }
+        if let Account(None) = Account::of_servers() {
+            let (file, name) = (home.join("ident"), run(Command::new("id").arg("-un")).expect_code(0).stdout);
+            fs::write(&file, format!("account {} postgres\n", name.trim_end())).expect("the home is ours");
+            args.extend(["-c".to_owned(), format!("ident_file={}", file.display())]);
         }
         Some(Self { programs: programs(major).await, args, variables, data: data.into() })
     }
@@ -109,7 +116,7 @@ impl<'a> Ground<'a> {
         match Account::of_servers() {
             Account(Some(_)) => text,
             // The account is called `postgres` in a pod.
-            Account(None) => text.replace(" peer\n", " trust\n"),
+            Account(None) => text.replace(" peer\n", " peer map=account\n"),
         }
     }
 
