@@ -147,10 +147,10 @@ impl<'a> Ground<'a> {
             let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
             let data = maps.get_opt(&map.name).await.ok()??.data.unwrap_or_default();
             let files = data.into_iter().map(|(key, text)| (key, self.moved(&text).into_bytes())).collect();
-            self.files(&path, files, map.items.as_deref(), map.default_mode)?;
+            self.files(&path, &files, map.items.as_deref(), map.default_mode)?;
         } else if let Some(secret) = &volume.secret {
             let data = self.secret(secret.secret_name.as_deref()?).await?;
-            self.files(&path, data, secret.items.as_deref(), secret.default_mode)?;
+            self.files(&path, &data, secret.items.as_deref(), secret.default_mode)?;
         } else if let Some(claim) = &volume.persistent_volume_claim {
             let folder = data_folder(self.home, &claim.claim_name);
             fs::create_dir_all(&folder).expect("the home is ours");
@@ -170,7 +170,7 @@ impl<'a> Ground<'a> {
     fn files(
         &self,
         folder: &Path,
-        data: BTreeMap<String, Vec<u8>>,
+        data: &BTreeMap<String, Vec<u8>>,
         items: Option<&[KeyToPath]>,
         mode: Option<i32>,
     ) -> Option<()> {
