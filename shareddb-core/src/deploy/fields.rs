@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 pub struct FieldChange {
     /// Where it is: `spec.template.spec.containers[postgres].image`.
     pub path: String,
-    /// What it was; `None` when it is new. Values of Secrets do not show.
+    /// What it was; `None` when it is new. Values of Secrets and of variables do not show.
     pub before: Option<String>,
     /// What it becomes; `None` when it goes.
     pub after: Option<String>,
@@ -34,7 +34,17 @@ pub(crate) fn changes(before: &Value, after: &Value, secret: bool) -> Vec<FieldC
             change.after = change.after.as_ref().map(|_| HIDDEN.to_owned());
         }
     }
+    for change in found.iter_mut().filter(|change| may_hold_a_password(&change.path)) {
+        change.before = change.before.as_ref().map(|_| HIDDEN.to_owned());
+    }
     found
+}
+
+/// People write passwords into variables of containers, and kubectl keeps a copy of what they wrote. What comes is ours, and
+/// has none.
+fn may_hold_a_password(path: &str) -> bool {
+    let ends_whole = path.ends_with(']') && path.rsplit_once('[').is_some_and(|(list, _)| list.ends_with("ontainers"));
+    path.contains(".env") || path.ends_with("last-applied-configuration") || path.ends_with("ontainers") || ends_whole
 }
 
 /// Without what changes by itself.

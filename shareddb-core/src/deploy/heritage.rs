@@ -9,6 +9,7 @@ use crate::deploy::manifests::DEPLOYMENT;
 use crate::deploy::spec::{ADMIN, Heritage};
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::{Handover, MANAGER};
+use crate::kubernetes::object::Object;
 
 /// Everything that an image of PostgreSQL declares as a volume lies here.
 const VOLUMES: &str = "/var/lib/postgresql";
@@ -159,6 +160,15 @@ pub(crate) fn handover(deployment: &Value) -> Handover {
         },
         "spec": { "strategy": { "type": "Recreate", "rollingUpdate": null } },
     });
+    Handover { patch }
+}
+
+/// What a dry run asks in the place of the handover and the apply after it, of which it could not do the second without the
+/// first. Lists come out whole as they are to be, without what others had in them.
+pub(crate) fn rehearsal(wanted: &Object, before: &Value) -> Handover {
+    let mut patch = wanted.content.clone();
+    patch["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+    patch["spec"]["strategy"]["rollingUpdate"] = Value::Null;
     Handover { patch }
 }
 

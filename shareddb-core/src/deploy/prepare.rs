@@ -11,6 +11,7 @@ use crate::change::Change;
 use crate::deploy::certificates::{Certificates, Pair};
 use crate::deploy::decision::decide;
 use crate::deploy::fields::{self, FieldChange};
+use crate::deploy::heritage;
 use crate::deploy::manifests::{
     ADMIN_SECRET, AUTHORITY_SECRET, DEPLOYMENT, SERVICE, admin_secret_made, authority_secret, manifests,
 };
@@ -152,8 +153,16 @@ impl Draft<'_> {
         let taken_over = self.observed.found.is_some().then(|| format!("deployment/{DEPLOYMENT}"));
         let answers = wanted.iter().map(|object| async {
             let label = object.label();
-            let mode = if taken_over.as_ref() == Some(&label) { Mode::TakeOver } else { Mode::DryRun };
-            if self.namespace_absent { Ok(None) } else { self.ground.objects.apply(object, mode).await.map(Some) }
+            if self.namespace_absent {
+                return Ok(None);
+            }
+            match self.observed.objects.get(&label).filter(|_| taken_over.as_ref() == Some(&label)) {
+                Some(before) => {
+                    let rehearsal = heritage::rehearsal(object, before);
+                    self.ground.objects.merge(object.kind, &object.name, &rehearsal, Mode::DryRun).await.map(Some)
+                }
+                None => self.ground.objects.apply(object, Mode::DryRun).await.map(Some),
+            }
         });
         let answers: Vec<Option<Value>> = futures_util::future::try_join_all(answers).await?;
         for (object, answer) in wanted.into_iter().zip(answers) {

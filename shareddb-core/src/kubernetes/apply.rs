@@ -25,8 +25,6 @@ pub(crate) enum Mode {
     Real,
     /// The server answers as if it did.
     DryRun,
-    /// The server answers as if it did, and as if every field were ours.
-    TakeOver,
 }
 
 /// A merge patch that counts only as long as the object is as it was.
@@ -108,7 +106,7 @@ impl Objects {
     pub(crate) async fn apply(&self, object: &Object, mode: Mode) -> Result<Value> {
         let params = PatchParams {
             dry_run: mode != Mode::Real,
-            force: mode == Mode::TakeOver,
+            force: false,
             field_manager: Some(MANAGER.to_owned()),
             field_validation: Some(ValidationDirective::Strict),
         };
