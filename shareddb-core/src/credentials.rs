@@ -39,7 +39,7 @@ pub(crate) fn write(app: &App, config: &ConnectionConfig) -> Result<SecretData> 
         ("pg_service.conf", service),
     ];
     if config.ssl_mode() != SslMode::Disable {
-        entries.push(("DB_SSLMODE", plain(config.ssl_mode().as_str())));
+        entries.push((SSL_MODE, plain(config.ssl_mode().as_str())));
     }
     if let Some(root) = config.root_certificate() {
         entries.push(("ca.crt", SecretString::from(root.text()?)));
@@ -94,7 +94,10 @@ pub(crate) fn read(app: &App, data: &SecretData) -> Stored {
 }
 
 fn with_tls(app: &App, data: &SecretData, config: ConnectionConfig) -> ConnectionConfig {
-    let Some(Ok(mode)) = data.get("DB_SSLMODE").map(|mode| mode.expose_secret().parse()) else { return config };
+    let Some(Ok(mode)) = data.get(SSL_MODE).map(|mode| mode.expose_secret().parse()) else { return config };
+    if mode == SslMode::Disable {
+        return config;
+    }
     let root = data.get("ca.crt").map(|pem| RootCertificate::pem(pem.expose_secret()));
     config.with_tls(mode, root.map(|root| mounted(root, &app.name)))
 }
@@ -127,16 +130,18 @@ fn by_keys(app: &App, data: &SecretData) -> Option<ConnectionConfig> {
     Some(with_tls(app, data, config))
 }
 
-/// Those of the expected keys that a Secret lacks, or that say something else in it; more keys do not matter.
+/// Those of the expected keys that a Secret lacks, or that say something else in it; more keys do not matter. No key leaves a
+/// Secret, so one that asks for TLS which there is no more comes to say that.
 pub(crate) fn missing(app: &App, data: &SecretData, expected: &SecretData) -> SecretData {
     let agrees = |key: &String, value: &SecretString| {
         data.get(key).is_some_and(|stored| agrees(app.adopted.is_some(), key, stored, value))
     };
-    expected
-        .iter()
-        .filter(|(key, value)| !agrees(key, value))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
+    let off = SecretString::from(SslMode::Disable.as_str());
+    let own = |key: &str| app.adopted.as_ref().is_some_and(|adopted| adopted.kept_keys.contains(key));
+    let asks = data.get(SSL_MODE).is_some_and(|mode| mode.expose_secret() != off.expose_secret());
+    let ended = (asks && !expected.contains_key(SSL_MODE) && !own(SSL_MODE)).then(|| (SSL_MODE.to_owned(), off));
+    let lacking = expected.iter().filter(|(key, value)| !agrees(key, value));
+    lacking.map(|(key, value)| (key.clone(), value.clone())).chain(ended).collect()
 }
 
 /// Whether a key says what is expected. What somebody else wrote may say it in other words.
@@ -149,6 +154,7 @@ fn agrees(by_hand: bool, key: &str, stored: &SecretString, expected: &SecretStri
     stored == expected || by_hand && (trimmed(stored) == expected || URL_KEYS.contains(&key) && same_place())
 }
 
+const SSL_MODE: &str = "DB_SSLMODE";
 const URL_KEYS: [&str; 2] = ["DATABASE_URL", "uri"];
 
 fn identity(config: &ConnectionConfig) -> (&str, u16, &str, &str, Option<&str>) {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -57,8 +56,6 @@ pub struct Deployer {
     environment: Environment,
     ground: Ground,
     listener: Arc<Listener>,
-    /// Whether its Deployment was changed by this.
-    renewed: AtomicBool,
 }
 
 type Listener = dyn Fn(DeployEvent<'_>) + Send + Sync;
@@ -114,12 +111,7 @@ impl Deployer {
         let (namespace, cluster_domain) = environment.ground().await?;
         let objects = Objects::new(namespace, Task::Deploy);
         let ground = Ground { environment: environment.name().clone(), objects, cluster_domain };
-        Ok(Self {
-            environment: environment.clone(),
-            ground,
-            listener: Arc::new(|_| {}),
-            renewed: AtomicBool::new(false),
-        })
+        Ok(Self { environment: environment.clone(), ground, listener: Arc::new(|_| {}) })
     }
 
     /// The objects of this environment's server, for those who make it by other means, such as a GitOps repository: each as a
@@ -185,9 +177,6 @@ impl Deployer {
         for (what, line) in plan.pending() {
             self.act(what).await?;
             if let Some(line) = line {
-                if line.object.starts_with("deployment/") {
-                    self.renewed.store(true, Ordering::Relaxed);
-                }
                 (self.listener)(DeployEvent::Applied(line));
             }
         }
@@ -215,16 +204,16 @@ impl Deployer {
         Ok(())
     }
 
-    /// Waits until the server is available and its admin can log in, for at most `patience`.
+    /// Waits until the server is available and its admin can log in, for at most `patience`, after this plan was carried out.
     ///
     /// # Errors
     /// `Unavailable` with what a person would look for when it does not start: an image, a node, a volume, a quota, and the
     /// last lines of its log; `Timeout` when it is still on its way; `PermissionDenied` when the admin's password is not that of the
     /// data.
-    pub async fn wait(&self, patience: Duration) -> Result<Ready> {
+    pub async fn wait(&self, plan: &ServerPlan, patience: Duration) -> Result<Ready> {
         let deadline = Instant::now() + patience;
         let mut told = String::new();
-        let grace = if self.renewed.load(Ordering::Relaxed) { MOMENT } else { SECOND_CHANCE };
+        let grace = if plan.renews() { MOMENT } else { SECOND_CHANCE };
         let mut held = None;
         loop {
             let stage = rollout::stage(&look::sight(&self.ground.objects).await?);

@@ -45,8 +45,8 @@ async fn main() {
         let namespace = bench.namespace().await;
         let start = Instant::now();
         let deployer = Deployer::new(&bench.environment(&namespace)).await.expect("a kubeconfig");
-        deployer.deploy(&ServerSpec::default()).await.expect("a deploy");
-        deployer.wait(PATIENCE).await.expect("it serves");
+        let plan = deployer.deploy(&ServerSpec::default()).await.expect("a deploy");
+        deployer.wait(&plan, PATIENCE).await.expect("it serves");
         library.push(start.elapsed());
 
         // Again, without waiting and as a command that does.

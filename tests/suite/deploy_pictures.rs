@@ -68,9 +68,9 @@ async fn wait(
             notes.lock().unwrap().push((Instant::now(), text.to_owned()));
         }
     });
-    deployer.deploy(spec).await.unwrap();
+    let plan = deployer.deploy(spec).await.unwrap();
     let waiting = async {
-        let result = deployer.wait(patience).await.map(|ready| ready.version);
+        let result = deployer.wait(&plan, patience).await.map(|ready| ready.version);
         (result, Instant::now())
     };
     let watching = async {
@@ -85,8 +85,8 @@ async fn wait(
 /// The next deploy, after the cause is mended.
 async fn comes_up(site: &Site<'_>, spec: &ServerSpec) {
     let deployer = site.deployer().await;
-    deployer.deploy(spec).await.unwrap();
-    deployer.wait(PATIENCE).await.unwrap_or_else(|error| panic!("{error:?}"));
+    let plan = deployer.deploy(spec).await.unwrap();
+    deployer.wait(&plan, PATIENCE).await.unwrap_or_else(|error| panic!("{error:?}"));
 }
 
 async fn pods(site: &Site<'_>) -> Vec<Pod> {
@@ -178,12 +178,13 @@ async fn a_crash_loop_comes_with_the_last_lines_of_the_log() {
             tell.notify_one();
         }
     });
-    assert!(deployer.deploy(&ServerSpec::default()).await.unwrap().is_empty());
+    let plan = deployer.deploy(&ServerSpec::default()).await.unwrap();
+    assert!(plan.is_empty());
     let mended = async {
         tokio::time::timeout(PATIENCE, heard.notified()).await.expect("it is told");
         cluster.recover(&site.namespace).await;
     };
-    let (result, ()) = tokio::join!(deployer.wait(PATIENCE), mended);
+    let (result, ()) = tokio::join!(deployer.wait(&plan, PATIENCE), mended);
     result.unwrap_or_else(|error| panic!("{error:?}"));
 }
 

@@ -91,7 +91,7 @@ pub(crate) async fn run(args: &Deploy, environment: &Environment, context: &Cont
     }
     let plan = deployer.deploy(&spec).await?;
     plan.notices.iter().for_each(|notice| context.console.note(notice));
-    let ready = deployer.wait(context.timeout.saturating_sub(context.started.elapsed() + LAST_WORDS)).await?;
+    let ready = deployer.wait(&plan, context.timeout.saturating_sub(context.started.elapsed() + LAST_WORDS)).await?;
     context.console.progress(&format!("  PostgreSQL {} · {}", ready.version, ready.place));
     let walls = context.provisioner(environment).await?.secure().await?;
     let is_new = plan.objects.iter().any(is_new_server);

@@ -1,7 +1,7 @@
 //! `shareddb psql`.
 
 use std::env;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 
@@ -9,6 +9,7 @@ use secrecy::ExposeSecret as _;
 use shareddb_core::{
     AppName, Binaries, ConnectionConfig, Environment, Error, LocalHome, LocalState, Provisioner, Result,
 };
+use tempfile::NamedTempFile;
 use tokio::process::Command;
 
 use crate::args::Psql;
@@ -25,6 +26,8 @@ pub(crate) async fn run(args: &Psql, context: &Context) -> Result<ExitCode> {
         Some(app) => Provisioner::new(server.clone()).connection(app).await?,
         None => server.admin().clone(),
     };
+    // Kept as long: psql may log in again.
+    let (config, _authority) = with_certificate_file(config)?;
     let mut child = command(args, &environment, &config)?.spawn().map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::unavailable("tool_missing", "there is no psql").with_source(error),
         _ => Error::from_io("cannot run psql", error),
@@ -37,6 +40,18 @@ pub(crate) async fn run(args: &Psql, context: &Context) -> Result<ExitCode> {
         trouble.hint().into_iter().for_each(|hint| context.console.note(hint));
     }
     Ok(exit_code(status))
+}
+
+/// libpq takes a root certificate from a file only.
+fn with_certificate_file(config: ConnectionConfig) -> Result<(ConnectionConfig, Option<NamedTempFile>)> {
+    let Some(root) = config.root_certificate().filter(|root| root.path().is_none()).cloned() else {
+        return Ok((config, None));
+    };
+    let failed = |error| Error::from_io("cannot write the server's root certificate to a file for psql", error);
+    let mut file = NamedTempFile::with_prefix("shareddb-ca-").map_err(failed)?;
+    file.write_all(root.text()?.as_bytes()).map_err(failed)?;
+    let (mode, root) = (config.ssl_mode(), root.with_path(file.path()));
+    Ok((config.with_tls(mode, Some(root)), Some(file)))
 }
 
 /// psql with its connection in the environment, as everybody may read the arguments of a process.

@@ -122,7 +122,7 @@ impl RootCertificate {
     ///
     /// # Errors
     /// Those of reading the file; `InvalidInput` when it is no text.
-    pub(crate) fn text(&self) -> Result<String> {
+    pub fn text(&self) -> Result<String> {
         let pem = match (&self.pem, &self.path) {
             (Some(pem), _) => pem.to_vec(),
             (None, Some(path)) => file::read(path).map_err(|source| {

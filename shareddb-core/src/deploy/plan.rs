@@ -77,6 +77,11 @@ impl ServerPlan {
         self.objects.iter().any(restarts)
     }
 
+    /// Whether the Deployment is made or changed by it.
+    pub(crate) fn renews(&self) -> bool {
+        self.changes().any(|object| object.object.starts_with("deployment/"))
+    }
+
     /// What there is to do.
     pub(crate) fn pending(&self) -> impl Iterator<Item = (&What, Option<&ObjectChange>)> {
         let mut does = false;
