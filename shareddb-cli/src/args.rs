@@ -79,7 +79,7 @@ pub(crate) enum Color {
 /// In the order of use.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Start the environment's server, and make it the first time
+    /// Start the environment's server, make it the first time, and wait until it serves
     #[command(after_help = "Example: shareddb deploy -e production --memory 1Gi")]
     Deploy(Box<Deploy>),
     /// Give an app its database, logins, schema and Secret, or repair them
@@ -132,16 +132,16 @@ pub(crate) struct Deploy {
     /// The size of its volume, which can grow where the storage class lets it: 10Gi
     #[arg(long, value_name = "SIZE", help_heading = SERVER)]
     pub(crate) storage: Option<Size>,
-    /// The storage class of its volume: the cluster's default
+    /// The storage class of its volume, fixed once that is made: the cluster's default
     #[arg(long, value_name = "NAME", help_heading = SERVER)]
     pub(crate) storage_class: Option<String>,
-    /// How its volume is mounted: ReadWriteOnce
+    /// How its volume is mounted, fixed once that is made: ReadWriteOnce
     #[arg(long, value_enum, value_name = "MODE", help_heading = SERVER)]
     pub(crate) access_mode: Option<Access>,
     /// Sessions at once: 100
     #[arg(long, value_name = "N", help_heading = SERVER)]
     pub(crate) max_connections: Option<u16>,
-    /// Whether sessions have to be encrypted, with a certificate made for the server: off
+    /// Whether sessions have to be encrypted, with a certificate made for the server; the first time they need not
     #[arg(long, value_enum, value_name = "ON|OFF", num_args = 0..=1, default_missing_value = "on", require_equals = true)]
     #[arg(help_heading = SERVER)]
     pub(crate) tls: Option<Switch>,
@@ -155,11 +155,12 @@ pub(crate) struct Deploy {
     /// Take over a Deployment `postgres` that somebody else made, with its claim, image and data directory
     #[arg(long)]
     pub(crate) adopt: bool,
-    /// On a server that was taken over: let a login into databases of its own only
+    /// On a server that was taken over: let a login into databases of its own only. Those of apps that are not adopted lose access
     #[arg(long)]
     pub(crate) secure_server: bool,
-    /// Print the objects as YAML, for kubectl apply --server-side or a GitOps repository, and do nothing
-    #[arg(long, conflicts_with_all = ["dry_run", "stop", "adopt", "create_namespace"])]
+    /// Print the objects as YAML, for kubectl apply --server-side or a GitOps repository: of these options, else the guide's. No
+    /// cluster is asked
+    #[arg(long, conflicts_with_all = ["dry_run", "stop", "adopt", "create_namespace", "secure_server"])]
     pub(crate) print: bool,
     /// Stop the embedded server of `local`; its data stay
     #[arg(long)]

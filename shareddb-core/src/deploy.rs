@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::environment::Environment;
-use crate::error::{Error, Result};
-use crate::kubernetes::Task;
+use crate::error::{Error, Result, shell_word};
 use crate::kubernetes::apply::{Handover, Mode, Objects};
+use crate::kubernetes::{IN_CLUSTER, Task};
 use crate::names::EnvironmentName;
 
 mod certificates;
@@ -48,6 +48,8 @@ const MOMENT: Duration = Duration::from_secs(1);
 const SECOND_CHANCE: Duration = Duration::from_secs(30);
 /// How often a deploy begins again because another one was quicker.
 const ROUNDS: usize = 3;
+/// A command of kubectl's in a hint that says not yet where.
+const BARE: &str = "kubectl ";
 /// Somebody else was quicker, and what was seen of the namespace is no longer so.
 const RACE: &str = "concurrent_change";
 
@@ -71,6 +73,8 @@ pub(crate) struct Ground {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum DeployEvent<'a> {
+    /// What is about to be done, with what a person should know before.
+    Planned(&'a ServerPlan),
     /// An object has become what it is to be.
     Applied(&'a ObjectChange),
     /// What is awaited now.
@@ -149,8 +153,17 @@ impl Deployer {
     pub async fn plan(&self, spec: &ServerSpec) -> Result<ServerPlan> {
         prepare::prepare(&self.ground, spec).await.map_err(|error| match error.code() {
             "namespace_not_found" => error.with_hint("make it with --create-namespace, or name another: -n"),
-            _ => error,
+            _ => self.placed(error),
         })
+    }
+
+    /// The commands of a hint act where the error comes from, wherever kubectl would act by itself.
+    fn placed(&self, error: Error) -> Error {
+        let (context, namespace) = (self.ground.objects.context(), self.ground.objects.namespace());
+        let context = if context == IN_CLUSTER { String::new() } else { format!("--context {} ", shell_word(context)) };
+        let bare = error.hint().filter(|hint| !hint.contains("kubectl --context"));
+        let placed = bare.map(|hint| hint.replace(BARE, &format!("kubectl {context}-n {namespace} ")));
+        placed.into_iter().fold(error, Error::with_hint)
     }
 
     /// Makes the server what it is to be; gives what was changed for that. It does not wait for the server.
@@ -160,12 +173,14 @@ impl Deployer {
     pub async fn deploy(&self, spec: &ServerSpec) -> Result<ServerPlan> {
         for _ in 1..ROUNDS {
             let plan = self.plan(spec).await?;
+            (self.listener)(DeployEvent::Planned(&plan));
             match self.apply(&plan).await {
                 Err(error) if error.code() == RACE => {}
                 done => return done.map(|()| plan),
             }
         }
         let plan = self.plan(spec).await?;
+        (self.listener)(DeployEvent::Planned(&plan));
         self.apply(&plan).await.map(|()| plan)
     }
 
@@ -175,7 +190,7 @@ impl Deployer {
     /// `Conflict` with the code `concurrent_change` when something has changed since the plan was made: make another.
     pub async fn apply(&self, plan: &ServerPlan) -> Result<()> {
         for (what, line) in plan.pending() {
-            self.act(what).await?;
+            self.act(what).await.map_err(|error| self.placed(error))?;
             if let Some(line) = line {
                 (self.listener)(DeployEvent::Applied(line));
             }

@@ -171,7 +171,7 @@ impl Environment {
                 format!("the server of environment {} is not one that is deployed to a namespace", self.name),
             )
             .with_hint(
-                "one without admin_url and admin_password_* in shareddb.toml is; others are made by other means",
+                "one without admin_url, host, port and admin_password_* in shareddb.toml is; others are made by other means",
             )),
         }
     }
@@ -237,7 +237,9 @@ impl Environment {
                 "not_embedded",
                 format!("the server of environment {} is not the embedded one", self.name),
             )
-            .with_hint("this version deploys the embedded server only: shareddb deploy -e local")),
+            .with_hint(
+                "one that is a namespace of Kubernetes is deployed by a Deployer, as by the command shareddb deploy",
+            )),
         }
     }
 

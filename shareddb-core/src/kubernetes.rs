@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What the client gives as the reason in an error that it could not read.
 const UNPARSED: &str = "Failed to parse error data";
 /// What a login in a pod is called, where there is no kubeconfig and so no context.
-const IN_CLUSTER: &str = "in-cluster";
+pub(crate) const IN_CLUSTER: &str = "in-cluster";
 
 /// Which cluster, and as whom. A value: nothing is read or connected to.
 ///

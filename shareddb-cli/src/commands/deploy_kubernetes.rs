@@ -90,7 +90,6 @@ pub(crate) async fn run(args: &Deploy, environment: &Environment, context: &Cont
         return Ok(if differs { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS });
     }
     let plan = deployer.deploy(&spec).await?;
-    plan.notices.iter().for_each(|notice| context.console.note(notice));
     let ready = deployer.wait(&plan, context.timeout.saturating_sub(context.started.elapsed() + LAST_WORDS)).await?;
     context.console.progress(&format!("  PostgreSQL {} · {}", ready.version, ready.place));
     let walls = context.provisioner(environment).await?.secure().await?;
@@ -160,6 +159,7 @@ fn print(spec: &ServerSpec, environment: &Environment, context: &Context) -> Res
 
 fn tell(console: &Console, event: DeployEvent<'_>) {
     match event {
+        DeployEvent::Planned(plan) => plan.notices.iter().for_each(|notice| console.note(notice)),
         DeployEvent::Applied(object) => console.done(&line(object, console.paint())),
         DeployEvent::Awaiting(what) => {
             console.awaits(what);

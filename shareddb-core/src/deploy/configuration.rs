@@ -34,6 +34,7 @@ listen_addresses = '*'
 port = 5432
 unix_socket_directories = '{SOCKET_FOLDER}'
 hba_file = '{FOLDER}/pg_hba.conf'
+ident_file = '{FOLDER}/pg_ident.conf'
 {tls}password_encryption = scram-sha-256
 # How long a connection may hold a slot without a login.
 authentication_timeout = 5s
@@ -50,6 +51,8 @@ work_mem = {work}MB
 maintenance_work_mem = {maintenance}MB
 autovacuum_work_mem = {vacuum}MB
 dynamic_shared_memory_type = posix
+# A pod has none unless it asks for them, and ends where the node has some.
+huge_pages = off
 max_worker_processes = 4
 max_parallel_workers = 2
 max_parallel_workers_per_gather = 1
@@ -102,7 +105,7 @@ default_text_search_config = 'pg_catalog.english'
         work = (record.memory.part(2).in_mebibytes() / u64::from(record.connections)).clamp(1, 64),
         maintenance = (record.memory.part(16).in_mebibytes()).clamp(16, 1024),
         vacuum = (record.memory.part(32).in_mebibytes()).clamp(16, 512),
-        wal = tenth(record, 64, 4096),
+        wal = tenth(record, 80, 4096),
         slot = tenth(record, 64, 1024),
         temporary = tenth(record, 64, 8192),
     )
@@ -132,7 +135,7 @@ pub(crate) fn pg_hba_conf(record: &ServerRecord) -> String {
     let admin = quoted(record.admin());
     rule("local", "all", "postgres", "", "peer");
     if record.admin() != ADMIN {
-        rule("local", "all", &admin, "", "scram-sha-256");
+        rule("local", "all", &admin, "", "peer map=admin");
     }
     if record.is_ours() {
         rule(host, "all", &admin, "all", "scram-sha-256");
@@ -143,6 +146,15 @@ pub(crate) fn pg_hba_conf(record: &ServerRecord) -> String {
     }
     rule("host", "all", "all", "all", "reject");
     text
+}
+
+/// `pg_ident.conf`: who the operating system's user `postgres` may be over the socket besides `postgres`.
+pub(crate) fn pg_ident_conf(record: &ServerRecord) -> String {
+    let admin = (record.admin() != ADMIN).then(|| format!("admin    postgres     {}\n", quoted(record.admin())));
+    format!(
+        "# Written by shareddb deploy; changes here are lost.\n# MAP    SYSTEM-USER  PG-USER\n{}",
+        admin.unwrap_or_default()
+    )
 }
 
 /// A name in `pg_hba.conf`, where some words mean more than one role.

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::deploy::heritage;
 use crate::deploy::image::Image;
-use crate::deploy::manifests::{ADMIN_SECRET, CLAIM, DEPLOYMENT};
+use crate::deploy::manifests::{ADMIN_SECRET, CLAIM, CONFIGURATION, DEPLOYMENT};
 use crate::deploy::observed::{AdminSecret, Observed, asked, read_record};
 use crate::deploy::spec::{RECORD_VERSION, ServerRecord, ServerSpec};
 use crate::error::{Error, Result};
@@ -25,18 +25,21 @@ pub(crate) fn decide(spec: &ServerSpec, observed: &Observed) -> Result<ServerRec
     }
     let standing = record.clone();
     record = record.changed(spec)?;
+    if let AdminSecret::Complete { user } = &observed.admin {
+        check_user(&record, user.as_deref())?;
+    }
     if let Some(claim) = &observed.claim {
         check_claim(&record, &standing, claim, spec)?;
         check_admin(&record, observed)?;
-    } else if observed.deployment.is_some() {
+    } else if observed.deployment.is_some() || record.adopted.is_some() {
         let claim = record.adopted.as_ref().map_or(CLAIM, |adopted| &adopted.claim);
         return Err(Error::refused(
             "claim_lost",
-            format!("deployment/{DEPLOYMENT} is there, and its claim {claim} is not: its data are lost"),
+            format!("there was a server with claim {claim}, and there is no such claim: its data are lost"),
         )
         .with_hint(format!(
             "bring the claim back from what keeps your volumes. To begin with nothing instead: kubectl delete \
-                 deployment/{DEPLOYMENT} secret/{ADMIN_SECRET}, and run this again"
+                 --ignore-not-found deployment/{DEPLOYMENT} configmap/{CONFIGURATION} secret/{ADMIN_SECRET}, and run this again"
         )));
     }
     Ok(record)
@@ -52,7 +55,14 @@ fn kept(spec: &ServerSpec, observed: &Observed) -> Result<Option<ServerRecord>> 
         };
     }
     match (&observed.deployment, &observed.claim) {
-        (None, None) => Ok(None),
+        (None, None) if observed.strangers.is_empty() => Ok(None),
+        (None, None) => {
+            let owners = observed.strangers.join(", ");
+            let message = format!("there is another server in the namespace, whose pods the Service would lead to as well: {owners}");
+            Err(Error::refused("server_foreign", message).with_hint(
+                "its pods are labelled app=postgres: name another namespace (-n), or move its apps away and delete it",
+            ))
+        }
         (None, Some(_)) => Err(Error::refused(
             "claim_foreign",
             format!("there is a claim {CLAIM} that shareddb has not made, so that nobody knows which server wrote its data"),
@@ -82,8 +92,15 @@ fn taken_over(spec: &ServerSpec, found: &heritage::Found) -> Result<ServerRecord
         )
         .with_hint("say which it is (kubectl exec deployment/postgres -- postgres --version): --image postgres:15")
     })?;
-    let record = ServerRecord::guide()?;
-    Ok(ServerRecord { image: image.clone(), adopted: Some(found.heritage.clone()), ..record })
+    let guide = ServerRecord::guide()?;
+    Ok(ServerRecord {
+        image: image.clone(),
+        memory: found.size.memory.unwrap_or(guide.memory),
+        cpu: found.size.cpu.unwrap_or(guide.cpu),
+        connections: found.size.connections.unwrap_or(guide.connections),
+        adopted: Some(found.heritage.clone()),
+        ..guide
+    })
 }
 
 /// A claim that somebody has made larger stays so.
@@ -170,8 +187,8 @@ fn check_claim(
 /// The password is in the data, and nobody knows it any more.
 fn check_admin(record: &ServerRecord, observed: &Observed) -> Result<()> {
     let finds_it = observed.found.as_ref().is_some_and(|found| found.password.is_some());
-    let what = match observed.admin {
-        AdminSecret::Complete => return Ok(()),
+    let what = match &observed.admin {
+        AdminSecret::Complete { .. } => return Ok(()),
         AdminSecret::Absent if finds_it || observed.is_untouched() => return Ok(()),
         AdminSecret::Absent => "there is no",
         AdminSecret::Incomplete => "there is no password in",
@@ -186,6 +203,18 @@ fn check_admin(record: &ServerRecord, observed: &Observed) -> Result<()> {
          nobody has it, set one in the pod first: kubectl exec -it deployment/{DEPLOYMENT} -- psql -U {admin} -d postgres -c \
          '\\password'"
     )))
+}
+
+fn check_user(record: &ServerRecord, user: Option<&str>) -> Result<()> {
+    let admin = record.admin();
+    match user.filter(|user| *user != admin) {
+        None => Ok(()),
+        Some(user) => {
+            let message = format!("secret/{ADMIN_SECRET} is about {user:?}, and the admin of the server is {admin:?}");
+            Err(Error::refused("admin_secret_other", message)
+                .with_hint(format!("put {admin:?} and its password into it: keys username and password")))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -215,7 +244,7 @@ mod tests {
         Observed {
             deployment: serde_json::from_value(deployment).unwrap(),
             claim: serde_json::from_value(claim).unwrap(),
-            admin: AdminSecret::Complete,
+            admin: AdminSecret::Complete { user: Some("postgres".to_owned()) },
             ..Observed::default()
         }
     }
@@ -286,6 +315,10 @@ mod tests {
         let without = |admin| Observed { admin, ..deployed(&guide()) };
         assert_eq!(refused(ServerSpec::default(), without(AdminSecret::Absent)), "admin_secret_missing");
         assert_eq!(refused(ServerSpec::default(), without(AdminSecret::Incomplete)), "admin_secret_missing");
+        let other = AdminSecret::Complete { user: Some("root".into()) };
+        assert_eq!(refused(ServerSpec::default(), without(other)), "admin_secret_other");
+        let strangers = Observed { strangers: vec!["statefulset/postgres".into()], ..Observed::default() };
+        assert_eq!(refused(ServerSpec::default(), strangers), "server_foreign");
         assert_eq!(refused(ServerSpec::default(), Observed { claim: None, ..deployed(&guide()) }), "claim_lost");
     }
 
@@ -333,6 +366,30 @@ mod tests {
         let record = decide(&spec, &observed).unwrap();
         assert_eq!((record.image.as_str(), record.storage.to_string()), ("postgres:16", "3Gi".to_owned()));
         assert!(!record.is_ours());
+        // The claim stays as it is written, until somebody says how large it is to be.
+        let asks = |record: &ServerRecord| {
+            let objects = manifests(record, &namespace(), None);
+            let claim = objects.iter().find(|object| object.kind.name == "PersistentVolumeClaim").unwrap();
+            (claim.name.clone(), claim.content["spec"].clone())
+        };
+        assert_eq!(asks(&record), ("mine".to_owned(), json!({})));
+        let larger = ServerSpec { storage: "5Gi".parse().ok(), ..spec.clone() };
+        let bound = |mut claim: PersistentVolumeClaim| {
+            claim.status = serde_json::from_value(json!({"phase": "Bound"})).unwrap();
+            claim
+        };
+        let grown = Observed {
+            deployment: observed.deployment.clone(),
+            claim: observed.claim.clone().map(bound),
+            found: observed.found.clone(),
+            ..Observed::default()
+        };
+        let larger = decide(&larger, &grown).unwrap();
+        assert_eq!(asks(&larger).1, json!({"resources": {"requests": {"storage": "5Gi"}}}));
+        // A server that was taken over and lost its Deployment is known by its settings.
+        let settings = json!({"metadata": {"name": "postgres-config", "annotations": {RECORD: recorded(&record)}}});
+        let lost = Observed { configuration: serde_json::from_value(settings).unwrap(), ..Observed::default() };
+        assert_eq!(decide(&ServerSpec::default(), &lost).unwrap_err().code(), "claim_lost");
         let spec = ServerSpec { image: "postgres:17".parse().ok(), ..spec };
         assert_eq!(decide(&spec, &observed).unwrap_err().code(), "major_fixed");
     }

@@ -1,11 +1,14 @@
 //! A Deployment that somebody else made: what stays of it when it is taken over.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, VolumeMount};
 use serde_json::{Value, json};
 
 use crate::deploy::image::Image;
 use crate::deploy::manifests::DEPLOYMENT;
+use crate::deploy::quantity::{Cores, Size};
 use crate::deploy::spec::{ADMIN, Heritage};
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::{Handover, MANAGER};
@@ -13,6 +16,8 @@ use crate::kubernetes::object::Object;
 
 /// Everything that an image of PostgreSQL declares as a volume lies here.
 const VOLUMES: &str = "/var/lib/postgresql";
+/// The volume that images before 18 declare.
+const OWN_VOLUME: &str = "/var/lib/postgresql/data";
 /// Who fills in a Deployment's status, and what goes with it.
 const CONTROLLER: &str = "kube-controller-manager";
 
@@ -22,6 +27,7 @@ pub(crate) struct Found {
     pub(crate) heritage: Heritage,
     /// `None` when its reference says no version.
     pub(crate) image: Option<Image>,
+    pub(crate) size: Usage,
     /// The name and the password of the admin, if it says so.
     pub(crate) user: Option<Source>,
     /// Where its data are, if it says so.
@@ -29,6 +35,14 @@ pub(crate) struct Found {
     pub(crate) password: Option<Source>,
     /// Who has written it.
     pub(crate) managers: Vec<String>,
+}
+
+/// How large it was, as far as it says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) memory: Option<Size>,
+    pub(crate) cpu: Option<Cores>,
+    pub(crate) connections: Option<u16>,
 }
 
 /// Where a container's variable comes from.
@@ -61,37 +75,37 @@ pub(crate) fn claims(deployment: &Deployment) -> Vec<&str> {
 /// # Errors
 /// `Refused` when it is not clear where its data are.
 pub(crate) fn found(deployment: &Deployment) -> Result<Found> {
-    let unclear = |reason: &str| {
-        Error::refused("adopt_unclear", format!("deployment/{DEPLOYMENT} cannot be taken over: {reason}")).with_hint(
-            "move its apps with a dump each, or make it one whose data are on a claim at /var/lib/postgresql/data",
-        )
-    };
     let pod = pod(deployment).ok_or_else(|| unclear("it has no pods"))?;
-    let mounted = pod.containers.iter().find_map(|container| {
-        let mounts = container.volume_mounts.iter().flatten();
-        let mount = mounts.into_iter().find(|mount| mount.mount_path.starts_with(VOLUMES))?;
-        Some((container, mount))
-    });
-    let Some((container, mount)) = mounted else {
-        return Err(unclear("no container has its data at /var/lib/postgresql"));
+    let [container] = pod.containers.as_slice() else {
+        return Err(unclear("its pods have more than one container"));
+    };
+    let mounts = container.volume_mounts.iter().flatten();
+    let mounts: Vec<&VolumeMount> = mounts.filter(|mount| within(&mount.mount_path, VOLUMES)).collect();
+    let [mount] = mounts.as_slice() else {
+        return Err(unclear("it is not one volume that it has at /var/lib/postgresql"));
     };
     let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name);
     let Some(claim) = volume.and_then(|volume| volume.persistent_volume_claim.as_ref()) else {
         return Err(unclear("its data are not on a claim, and go with the pod or the node"));
     };
-    if pod.containers.len() > 1 {
-        return Err(unclear("its pods have more than one container"));
+    if claims(deployment).len() > 1 {
+        return Err(unclear("it has more than one claim"));
     }
     if mount.sub_path_expr.is_some() {
         return Err(unclear("where its data are depends on variables of the pod"));
     }
+    let selector = deployment.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
+    let Some(labels_selected) =
+        selector.match_labels.filter(|labels| !labels.is_empty() && selector.match_expressions.is_none())
+    else {
+        return Err(unclear("it selects its pods by more than plain labels"));
+    };
     let image: Option<Image> = container.image.as_deref().and_then(|image| image.parse().ok());
     // What the image says where nobody says anything.
     let data_directory = match &image {
         Some(image) if image.major() >= 18 => image.data_directory(),
         _ => format!("{VOLUMES}/data"),
     };
-    let selector = deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default();
     let labels = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.clone()).and_then(|meta| meta.labels);
     let heritage = Heritage {
         claim: claim.claim_name.clone(),
@@ -100,15 +114,23 @@ pub(crate) fn found(deployment: &Deployment) -> Result<Found> {
         mount: mount.mount_path.clone(),
         sub_path: mount.sub_path.clone(),
         data_directory,
-        selector,
+        selector: labels_selected,
         labels: labels.unwrap_or_default(),
         user: user(pod, container),
         admin: ADMIN.to_owned(),
+        keeps_size: true,
+        placement: placement(pod),
         open: true,
+    };
+    let limit = |what: &str| Some(container.resources.as_ref()?.limits.as_ref()?.get(what)?.0.as_str());
+    let size = Usage {
+        memory: limit("memory").and_then(|text| text.parse().ok()),
+        cpu: limit("cpu").and_then(|text| text.parse().ok()),
+        connections: connections(container),
     };
     let password = variable(container, "POSTGRES_PASSWORD");
     let (user, data) = (variable(container, "POSTGRES_USER"), variable(container, "PGDATA"));
-    Ok(Found { heritage, image, user, data, password, managers: managers(deployment) })
+    Ok(Found { heritage, image, size, user, data, password, managers: managers(deployment) })
 }
 
 impl Found {
@@ -123,10 +145,18 @@ impl Found {
         if let Some(data) = data.filter(given) {
             heritage.data_directory = data;
         }
-        match within(&heritage.data_directory, &heritage.mount) {
-            true => Ok(self),
-            false => Err(unclear("its data directory is not on its claim")),
+        if !within(&heritage.data_directory, &heritage.mount) {
+            return Err(unclear("its data directory is not on its claim"));
         }
+        // Images before 18 declare a volume at that place: the runtime lays an empty one over what the claim has there.
+        let own_volume = self.image.as_ref().is_none_or(|image| image.major() < 18);
+        if own_volume && within(&heritage.data_directory, OWN_VOLUME) && !within(&heritage.mount, OWN_VOLUME) {
+            return Err(unclear(
+                "its claim is mounted above /var/lib/postgresql/data, where the image has a volume of its own that goes with the pod: \
+                 its data are there",
+            ));
+        }
+        Ok(self)
     }
 }
 
@@ -211,6 +241,35 @@ fn user(pod: &PodSpec, container: &Container) -> Option<i64> {
 fn within(path: &str, folder: &str) -> bool {
     let folder = folder.trim_end_matches('/');
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Where the pod may run and how its image is had: as before.
+fn placement(pod: &PodSpec) -> BTreeMap<String, Value> {
+    const KEPT: [&str; 8] = [
+        "affinity",
+        "imagePullSecrets",
+        "nodeSelector",
+        "priorityClassName",
+        "runtimeClassName",
+        "schedulerName",
+        "tolerations",
+        "topologySpreadConstraints",
+    ];
+    let pod = serde_json::to_value(pod).unwrap_or_default();
+    // The API writes down the name of the scheduler that everybody has.
+    let kept = KEPT.iter().filter_map(|field| Some(((*field).to_owned(), pod.get(field)?.clone())));
+    kept.filter(|(_, value)| value != "default-scheduler").collect()
+}
+
+/// How many sessions the server was started for, where its arguments say so.
+fn connections(container: &Container) -> Option<u16> {
+    let words = container.command.iter().chain(&container.args).flatten();
+    words
+        .filter_map(|word| {
+            word.trim_start_matches("-c").trim_start_matches("--").trim().strip_prefix("max_connections=")
+        })
+        .filter_map(|number| number.parse().ok())
+        .next_back()
 }
 
 /// A variable of a container. One of its own hides those that come in a whole set; of several sets the last counts.
@@ -298,6 +357,20 @@ mod tests {
     }
 
     #[test]
+    fn its_size_and_its_place_stay() {
+        let mut value = deployment();
+        let pod = &mut value["spec"]["template"]["spec"];
+        pod["tolerations"] = json!([{"key": "db", "operator": "Exists"}]);
+        pod["schedulerName"] = "default-scheduler".into();
+        pod["containers"][0]["resources"] = json!({"limits": {"memory": "4Gi"}});
+        pod["containers"][0]["args"] = json!(["-c", "max_connections=300", "-c", "shared_buffers=1GB"]);
+        let found = found_in(value).unwrap();
+        assert_eq!(found.size.memory, "4Gi".parse().ok());
+        assert_eq!((found.size.cpu, found.size.connections), (None, Some(300)));
+        assert_eq!(found.heritage.placement.into_keys().collect::<Vec<_>>(), ["tolerations"]);
+    }
+
+    #[test]
     fn variables_of_a_whole_set_are_found() {
         let mut value = deployment();
         let container = &mut value["spec"]["template"]["spec"]["containers"][0];
@@ -316,10 +389,25 @@ mod tests {
             found_in(value).unwrap_err().to_string()
         };
         assert!(change("/volumes/0", json!({"name": "storage", "emptyDir": {}})).contains("not on a claim"));
-        assert!(change("/containers/0/volumeMounts/0/mountPath", json!("/bitnami")).contains("/var/lib/postgresql"));
+        for elsewhere in ["/bitnami", "/var/lib/postgresql-wal"] {
+            let said = change("/containers/0/volumeMounts/0/mountPath", json!(elsewhere));
+            assert!(said.contains("at /var/lib/postgresql"), "{said}");
+        }
+        let wal = json!({"name": "wal", "persistentVolumeClaim": {"claimName": "wal"}});
+        let data = json!({"name": "storage", "persistentVolumeClaim": {"claimName": "pg-claim"}});
+        assert!(change("/volumes", json!([data, wal])).contains("more than one claim"));
         let mut two = deployment().pointer(&format!("{pod}/containers")).unwrap().clone();
         two.as_array_mut().unwrap().push(json!({"name": "exporter"}));
         assert!(change("/containers", two).contains("more than one container"));
+        let mut value = deployment();
+        let above = json!([{"name": "storage", "mountPath": "/var/lib/postgresql"}]);
+        *value.pointer_mut(&format!("{pod}/containers/0/volumeMounts")).unwrap() = above;
+        let error = found_in(value.clone()).unwrap().with(None, None).unwrap_err();
+        assert!(error.to_string().contains("volume of its own"), "{error}");
+        assert!(found_in(value).unwrap().with(None, Some("/var/lib/postgresql/mine".into())).is_ok());
+        let mut value = deployment();
+        value["spec"]["selector"]["matchExpressions"] = json!([{"key": "a", "operator": "Exists"}]);
+        assert!(found_in(value).unwrap_err().to_string().contains("plain labels"));
         let found = found_in(deployment()).unwrap();
         let error = found.with(None, Some("/var/lib/postgresql/database".into())).unwrap_err();
         assert!(error.to_string().contains("not on its claim"), "{error}");

@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use time::{Date, OffsetDateTime};
 
+use crate::credentials;
 use crate::deploy::certificates::{self, Pair};
 use crate::deploy::heritage::{self, Found, Source};
 use crate::deploy::manifests::{
-    ADMIN_SECRET, AUTHORITY_SECRET, CERTIFICATE_SECRET, CLAIM, DEPLOYMENT, RECORD, labels_of, selector,
+    ADMIN_SECRET, AUTHORITY_SECRET, CERTIFICATE_SECRET, CLAIM, CONFIGURATION, DEPLOYMENT, RECORD, labels_of, selector,
 };
 use crate::deploy::observed::{AdminSecret, Observed, read_record};
 use crate::deploy::rollout::{Log, Sight};
@@ -23,12 +24,18 @@ use crate::kubernetes::object::{Kind, Object};
 const DEPLOYMENTS: Kind = Kind::of::<Deployment>();
 const CLAIMS: Kind = Kind::of::<PersistentVolumeClaim>();
 const SECRETS: Kind = Kind::of::<Secret>();
+const CONFIG_MAPS: Kind = Kind::of::<ConfigMap>();
 const PODS: Kind = Kind::of::<Pod>();
 
 /// Reads what a decision needs.
 pub(crate) async fn observe(objects: &Objects, spec: &ServerSpec) -> Result<Observed> {
-    let deployment = objects.read(DEPLOYMENTS, DEPLOYMENT).await?;
-    let mut observed = Observed { deployment: typed(deployment.as_ref())?, ..Observed::default() };
+    let (deployment, configuration) =
+        try_join(objects.read(DEPLOYMENTS, DEPLOYMENT), objects.read(CONFIG_MAPS, CONFIGURATION)).await?;
+    let mut observed = Observed {
+        deployment: typed(deployment.as_ref())?,
+        configuration: typed(configuration.as_ref())?,
+        ..Observed::default()
+    };
     if observed.record().is_none()
         && spec.adopt
         && let Some(deployment) = &observed.deployment
@@ -47,9 +54,26 @@ pub(crate) async fn observe(objects: &Objects, spec: &ServerSpec) -> Result<Obse
     observed.admin = admin_state(typed(admin.as_ref())?.as_ref());
     observed.authority = pair(typed(authority.as_ref())?.as_ref());
     observed.certificate = pair(typed(certificate.as_ref())?.as_ref());
-    let read = [deployment, claim, admin, authority, certificate].into_iter().flatten();
+    if observed.record().is_none() && observed.deployment.is_none() {
+        observed.strangers = strangers(&all(objects.list(PODS, &format!("app={DEPLOYMENT}")).await?)?);
+    }
+    let read = [deployment, configuration, claim, admin, authority, certificate].into_iter().flatten();
     observed.objects = read.filter_map(|object| Some((label(&object)?, object))).collect();
     Ok(observed)
+}
+
+/// Who owns these pods.
+fn strangers(pods: &[Pod]) -> Vec<String> {
+    let owner = |pod: &Pod| {
+        let owner = pod.metadata.owner_references.iter().flatten().next();
+        let owner = owner.map(|owner| format!("{}/{}", owner.kind.to_ascii_lowercase(), owner.name));
+        owner.unwrap_or_else(|| format!("pod/{}", pod.metadata.name.as_deref().unwrap_or_default()))
+    };
+    let mut owners: Vec<String> =
+        pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).map(owner).collect();
+    owners.sort();
+    owners.dedup();
+    owners
 }
 
 /// Reads the rest of what may be applied.
@@ -134,7 +158,7 @@ pub(crate) async fn value(objects: &Objects, source: &Source) -> Result<Option<S
             Ok(secret.and_then(|secret| text(&secret, key)))
         }
         Source::ConfigMap { name, key } => {
-            let map: Option<ConfigMap> = typed(objects.read(Kind::of::<ConfigMap>(), name).await?.as_ref())?;
+            let map: Option<ConfigMap> = typed(objects.read(CONFIG_MAPS, name).await?.as_ref())?;
             Ok(map.and_then(|map| map.data?.get(key).cloned()))
         }
     }
@@ -143,7 +167,9 @@ pub(crate) async fn value(objects: &Objects, source: &Source) -> Result<Option<S
 fn admin_state(secret: Option<&Secret>) -> AdminSecret {
     match secret {
         None => AdminSecret::Absent,
-        Some(secret) if text(secret, "password").is_some_and(|password| !password.is_empty()) => AdminSecret::Complete,
+        Some(secret) if text(secret, "password").is_some_and(|password| !password.is_empty()) => {
+            AdminSecret::Complete { user: text(secret, "username").map(|user| credentials::trimmed(&user).to_owned()) }
+        }
         Some(_) => AdminSecret::Incomplete,
     }
 }

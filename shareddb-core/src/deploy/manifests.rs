@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::deploy::certificates::Certificates;
-use crate::deploy::configuration::{pg_hba_conf, postgresql_conf};
+use crate::deploy::configuration::{pg_hba_conf, pg_ident_conf, postgresql_conf};
 use crate::deploy::pod::{PORT, pod_spec};
 use crate::deploy::spec::ServerRecord;
 use crate::kubernetes::object::Object;
@@ -31,7 +31,7 @@ pub(crate) const CONFIGURATION: &str = "postgres-config";
 pub(crate) const ADMIN_SECRET: &str = "postgres-admin";
 pub(crate) const CERTIFICATE_SECRET: &str = "postgres-tls";
 pub(crate) const AUTHORITY_SECRET: &str = "postgres-ca";
-/// Where a Deployment and a claim keep the record of the server.
+/// Where the Deployment, its settings and its claim keep the record of the server.
 pub(crate) const RECORD: &str = "shareddb/server";
 /// On a pod: what it was started with, so that a change of it starts a new one.
 const STARTED_WITH: &str = "shareddb/started-with";
@@ -59,7 +59,11 @@ pub(crate) fn manifests(
     objects.push(Object::of(SERVICE, &scribe.service()));
     objects.push(Object::of(DEPLOYMENT, &scribe.network_policy()));
     objects.push(Object::of(DEPLOYMENT, &scribe.disruption_budget()));
-    objects.push(Object::of(DEPLOYMENT, &scribe.deployment(started_with)));
+    let mut deployment = Object::of(DEPLOYMENT, &scribe.deployment(started_with));
+    for (field, value) in record.adopted.iter().flat_map(|adopted| &adopted.placement) {
+        deployment.content["spec"]["template"]["spec"][field] = value.clone();
+    }
+    objects.push(deployment);
     objects
 }
 
@@ -143,8 +147,9 @@ impl Scribe<'_> {
         let data = BTreeMap::from([
             ("postgresql.conf".to_owned(), postgresql_conf(self.record)),
             ("pg_hba.conf".to_owned(), pg_hba_conf(self.record)),
+            ("pg_ident.conf".to_owned(), pg_ident_conf(self.record)),
         ]);
-        ConfigMap { metadata: self.metadata(CONFIGURATION), data: Some(data), ..ConfigMap::default() }
+        ConfigMap { metadata: self.with_record(CONFIGURATION), data: Some(data), ..ConfigMap::default() }
     }
 
     fn claim_name(&self) -> &str {
@@ -153,9 +158,11 @@ impl Scribe<'_> {
 
     fn claim(&self) -> PersistentVolumeClaim {
         let metadata = self.with_record(self.claim_name());
-        let requests = Some(BTreeMap::from([("storage".to_owned(), Quantity(self.record.storage.to_string()))]));
-        let resources = Some(VolumeResourceRequirements { requests, ..VolumeResourceRequirements::default() });
-        let mut spec = PersistentVolumeClaimSpec { resources, ..PersistentVolumeClaimSpec::default() };
+        let mut spec = PersistentVolumeClaimSpec::default();
+        if self.record.adopted.as_ref().is_none_or(|adopted| !adopted.keeps_size) {
+            let requests = Some(BTreeMap::from([("storage".to_owned(), Quantity(self.record.storage.to_string()))]));
+            spec.resources = Some(VolumeResourceRequirements { requests, ..VolumeResourceRequirements::default() });
+        }
         // What somebody else has decided of it cannot be decided again.
         if self.record.adopted.is_none() {
             spec.access_modes = Some(vec![self.record.access_mode.as_str().to_owned()]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ use crate::kubernetes::apply::MANAGER;
 pub(crate) struct Observed {
     pub(crate) deployment: Option<Deployment>,
     pub(crate) claim: Option<PersistentVolumeClaim>,
+    pub(crate) configuration: Option<ConfigMap>,
+    /// Who owns pods that a new server's Service would lead to; nobody has looked where there is a server.
+    pub(crate) strangers: Vec<String>,
     /// What a Deployment of somebody else says, where it is to be taken over.
     pub(crate) found: Option<Found>,
     pub(crate) admin: AdminSecret,
@@ -35,15 +38,19 @@ pub(crate) enum AdminSecret {
     Absent,
     /// There is one, which lacks the password.
     Incomplete,
-    Complete,
+    Complete {
+        /// Whose password it is, if it says so.
+        user: Option<String>,
+    },
 }
 
 impl Observed {
-    /// The record of the server, where one was kept: with the Deployment, else with the claim.
+    /// The record of the server, where one was kept: with the Deployment, else with the claim, else with its settings.
     pub(crate) fn record(&self) -> Option<&String> {
         let deployment = self.deployment.as_ref().and_then(|deployment| deployment.metadata.annotations.as_ref());
         let claim = self.claim.as_ref().and_then(|claim| claim.metadata.annotations.as_ref());
-        [deployment, claim].into_iter().flatten().find_map(|annotations| annotations.get(RECORD))
+        let configuration = self.configuration.as_ref().and_then(|map| map.metadata.annotations.as_ref());
+        [deployment, claim, configuration].into_iter().flatten().find_map(|annotations| annotations.get(RECORD))
     }
 
     /// Whether the server was applied by another program, such as kubectl with what was printed, and has never run: then it

@@ -49,6 +49,8 @@ impl Start {
                 ("POSTGRES_PASSWORD_FILE", format!("{PASSWORD_FOLDER}/password")),
                 ("POSTGRES_USER", record.admin().to_owned()),
                 ("POSTGRES_DB", "postgres".to_owned()),
+                // The home of whoever runs psql in the pod cannot be written.
+                ("PSQL_HISTORY", "/tmp/.psql_history".to_owned()),
                 // Its access rules would trust everybody who comes from loopback. They do not count, as `hba_file` names
                 // ours; and they would be of no harm.
                 ("POSTGRES_INITDB_ARGS", "--data-checksums --auth-local=peer --auth-host=scram-sha-256".to_owned()),
@@ -81,7 +83,7 @@ pub(crate) fn pod_spec(record: &ServerRecord, claim: &str) -> PodSpec {
         },
         secret("admin", ADMIN_SECRET, &["password"]),
         empty("socket", None, Size::mebibytes(16)),
-        empty("temporary", None, Size::mebibytes(64)),
+        empty("temporary", None, Size::mebibytes(1 << 10)),
         memory("shared-memory", shared_memory(record)),
     ];
     if record.tls {
@@ -146,7 +148,7 @@ fn container(record: &ServerRecord, data: &str) -> Container {
         // Over TCP, as the entrypoint's own server has nothing but the socket; nobody has to log in for an answer.
         readiness_probe: Some(Probe {
             exec: Some(command(&["pg_isready", "--quiet", "--host=127.0.0.1", "--port=5432"])),
-            period_seconds: Some(2),
+            period_seconds: Some(5),
             timeout_seconds: Some(5),
             failure_threshold: Some(3),
             ..Probe::default()

@@ -22,7 +22,6 @@ use crate::deploy::{Ground, look};
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::Mode;
 use crate::kubernetes::object::Object;
-use crate::names::NamespaceName;
 use crate::password;
 
 /// A plan in the making.
@@ -36,7 +35,17 @@ struct Draft<'a> {
 
 /// Observes, decides, and has the API server answer for each object what it would become.
 pub(crate) async fn prepare(ground: &Ground, spec: &ServerSpec) -> Result<ServerPlan> {
-    let namespace_absent = spec.create_namespace && ground.objects.make(Mode::DryRun).await?;
+    match prepared(ground, spec, false).await {
+        // Whether there is a namespace not everybody may ask; whether something can be made in it, everybody is told.
+        Err(error) if error.code() == "namespace_not_found" && spec.create_namespace => {
+            ground.objects.make(Mode::DryRun).await?;
+            prepared(ground, spec, true).await
+        }
+        done => done,
+    }
+}
+
+async fn prepared(ground: &Ground, spec: &ServerSpec, namespace_absent: bool) -> Result<ServerPlan> {
     let observed = if namespace_absent { Observed::default() } else { look::observe(&ground.objects, spec).await? };
     let record = decide(spec, &observed)?;
     let certificates = certificates(ground, &record, &observed)?;
@@ -51,7 +60,7 @@ pub(crate) async fn prepare(ground: &Ground, spec: &ServerSpec) -> Result<Server
     draft.namespace();
     if !namespace_absent {
         look::rest(&ground.objects, &wanted, &mut draft.observed).await?;
-        check_lasting(&draft.observed, ground.objects.namespace())?;
+        check_lasting(&draft.observed)?;
     }
     draft.admin(&record).await?;
     draft.authority(certificates.as_ref()).await?;
@@ -61,13 +70,13 @@ pub(crate) async fn prepare(ground: &Ground, spec: &ServerSpec) -> Result<Server
 }
 
 /// What is being deleted can still be changed, and is gone a moment later.
-fn check_lasting(observed: &Observed, namespace: &NamespaceName) -> Result<()> {
+fn check_lasting(observed: &Observed) -> Result<()> {
     let going = observed.objects.iter().find(|(_, object)| !object["metadata"]["deletionTimestamp"].is_null());
     match going {
         None => Ok(()),
         Some((label, _)) => {
             Err(Error::conflict("object_terminating", format!("{label} is being deleted")).with_hint(format!(
-                "once it is gone, run this again: kubectl wait --for=delete {label} -n {namespace} --timeout=5m; what holds it up \
+                "once it is gone, run this again: kubectl wait --for=delete {label} --timeout=5m; what holds it up \
                  stands in its metadata.finalizers"
             )))
         }
@@ -201,11 +210,20 @@ impl Draft<'_> {
     fn notices(&mut self, record: &ServerRecord) {
         if let Some(found) = &self.observed.found {
             let managers = found.managers.join(", ");
+            let managers = if managers.is_empty() { "somebody else" } else { &managers };
             self.plan.notices.push(format!(
                 "deployment/{DEPLOYMENT} was written by {managers}: whatever applies it again (a GitOps repository, a script) has \
                  to let go of it. What it has besides (variables, probes, other volumes) goes; claim {}, image and data directory stay",
                 found.heritage.claim
             ));
+            self.plan.notices.push(format!(
+                "from then on it has {} of memory, {} processors and {} connections (--memory, --cpu, --max-connections), with settings \
+                 of shareddb: postgresql.conf in its data directory does not count any more, nor does a library that it loads",
+                record.memory, record.cpu, record.connections
+            ));
+            self.plan.notices.push(
+                "pods of other namespaces cannot reach it any more, where the cluster enforces policies: --allow-namespace NAME".to_owned(),
+            );
         }
         if !record.is_ours() {
             self.plan.notices.push(
@@ -214,7 +232,14 @@ impl Draft<'_> {
                     .to_owned(),
             );
         }
+        let was_open = |kept: &ServerRecord| kept.adopted.as_ref().is_some_and(|adopted| adopted.open);
         let kept = self.observed.record().and_then(|text| read_record(text));
+        if kept.as_ref().is_some_and(was_open) && record.is_ours() {
+            self.plan.notices.push(
+                "logins of apps that are not adopted cannot log in any more: `shareddb list` shows those that are"
+                    .to_owned(),
+            );
+        }
         if let Some(kept) = kept.filter(|kept| kept.tls != record.tls) {
             let (from, what) = if kept.tls { ("whose Secret asks for TLS", "off") } else { ("without TLS", "on") };
             self.plan.notices.push(format!(

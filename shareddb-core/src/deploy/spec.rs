@@ -11,6 +11,8 @@ use crate::names::NamespaceName;
 
 /// Below this, PostgreSQL with a handful of sessions is ended for lack of memory.
 const LEAST_MEMORY: Size = Size::mebibytes(128);
+/// What an idle session takes by itself, about.
+const SESSION_MEBIBYTES: u64 = 2;
 /// A fresh data directory, and room for the log of changes.
 const LEAST_STORAGE: Size = Size::mebibytes(512);
 /// Some are for the admin, and an app has two logins.
@@ -113,6 +115,11 @@ pub(crate) struct Heritage {
     pub(crate) user: Option<i64>,
     /// The admin of its data directory.
     pub(crate) admin: String,
+    /// Its claim is as large as somebody else has made it.
+    pub(crate) keeps_size: bool,
+    /// Where its pods may run and how their image is had.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) placement: BTreeMap<String, serde_json::Value>,
     /// Logins that were made by hand may enter any database that lets them in.
     pub(crate) open: bool,
 }
@@ -146,8 +153,9 @@ impl ServerRecord {
     pub(crate) fn changed(self, spec: &ServerSpec) -> Result<Self> {
         let image = spec.image.clone().unwrap_or(self.image);
         let mut adopted = self.adopted;
-        if let Some(adopted) = adopted.as_mut().filter(|_| spec.secure_server) {
-            adopted.open = false;
+        if let Some(adopted) = &mut adopted {
+            adopted.open &= !spec.secure_server;
+            adopted.keeps_size &= spec.storage.is_none();
         }
         let wanted = Self {
             image,
@@ -174,6 +182,11 @@ impl ServerRecord {
         }
         if self.storage < LEAST_STORAGE {
             return Err(small(format!("storage {}", self.storage), LEAST_STORAGE));
+        }
+        let needed = Size::mebibytes(u64::from(self.connections) * SESSION_MEBIBYTES);
+        if CONNECTIONS.contains(&self.connections) && self.memory < needed {
+            return Err(small(format!("memory {} for {} connections", self.memory, self.connections), needed)
+                .with_hint("give it more (--memory), or fewer sessions (--max-connections)"));
         }
         if !CONNECTIONS.contains(&self.connections) {
             let (least, most) = (CONNECTIONS.start(), CONNECTIONS.end());

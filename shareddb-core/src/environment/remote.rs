@@ -95,7 +95,8 @@ impl Remote {
     #[cfg(feature = "kubernetes")]
     pub(super) fn is_deployable(&self) -> bool {
         let keeps = matches!(&self.password, Password::Secret { name, key: None } if name.as_str() == ADMIN_SECRET);
-        self.admin.is_none() && keeps
+        // Where it is somewhere else than its Service is, a deploy would not be how to get there.
+        self.admin.is_none() && self.host.is_none() && self.port.is_none() && keeps
     }
 
     /// The server is that of another namespace now, unless a URL says which it is.

@@ -109,7 +109,7 @@ impl Error {
                 format!("make it: kubectl --context {word} create namespace {namespace}; or name another: -n"),
             ),
             (404, _) => Self::not_found("api_not_found", message),
-            (409, "AlreadyExists") => Self::conflict("secret_exists", message),
+            (409, "AlreadyExists") => Self::conflict("object_exists", message),
             (409, _) => Self::conflict("concurrent_change", message),
             (413, _) | (422, _) => Self::invalid_input("api_invalid", message),
             (408 | 504, _) => Self::timeout("api_timeout", message),
