@@ -18,7 +18,7 @@ use futures_util::TryStreamExt as _;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, PostParams};
 use serde_json::json;
-use shareddb_core::{ConnectionConfig, Tunnel};
+use shareddb_core::Tunnel;
 use shareddb_tests::cluster::programs;
 use shareddb_tests::measure::median;
 use shareddb_tests::server::temporary_home;
