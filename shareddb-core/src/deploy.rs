@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::environment::Environment;
 use crate::error::{Error, Result, shell_word};
@@ -41,6 +41,10 @@ pub use state::{ClaimState, PodState, ServerState, ServiceState};
 
 /// How often a server that starts is looked at.
 const PULSE: Duration = Duration::from_millis(300);
+/// For how long it is looked at that often.
+const EAGER: Duration = Duration::from_secs(10);
+/// How often after that.
+const SLOW_PULSE: Duration = Duration::from_secs(1);
 /// How long a trouble is there before waiting ends: it may be that of a pod which is about to go.
 const MOMENT: Duration = Duration::from_secs(1);
 /// The same where the server is as it was before: whoever deploys it again has mended something, maybe, and the cluster tries again
@@ -226,13 +230,22 @@ impl Deployer {
     /// last lines of its log; `Timeout` when it is still on its way; `PermissionDenied` when the admin's password is not that of the
     /// data.
     pub async fn wait(&self, plan: &ServerPlan, patience: Duration) -> Result<Ready> {
-        let deadline = Instant::now() + patience;
+        let begun = Instant::now();
+        let deadline = begun + patience;
         let mut told = String::new();
         let grace = if plan.renews() { MOMENT } else { SECOND_CHANCE };
         let mut held = None;
         loop {
-            let stage = rollout::stage(&look::sight(&self.ground.objects).await?);
+            let seen = look::sight(&self.ground.objects).await;
             let late = Instant::now() >= deadline;
+            let stage = match seen {
+                Err(error) if error.is_retryable() && !late => {
+                    self.tell(&mut told, error.to_string(), DeployEvent::Trouble);
+                    pause(begun, deadline).await;
+                    continue;
+                }
+                seen => rollout::stage(&seen?),
+            };
             held = held_since(&stage, held);
             let lasts = held.is_some_and(|(_, since)| since.elapsed() >= grace);
             match stage {
@@ -251,7 +264,7 @@ impl Deployer {
                 }
                 Stage::Coming(what) => self.tell(&mut told, what, DeployEvent::Awaiting),
             }
-            sleep(PULSE).await;
+            pause(begun, deadline).await;
         }
         self.tell(&mut told, "a login as its admin".to_owned(), DeployEvent::Awaiting);
         self.login(deadline).await
@@ -308,6 +321,12 @@ impl Deployer {
     pub async fn state(&self) -> Result<ServerState> {
         state::state(&self.ground.objects.for_task(Task::Look)).await
     }
+}
+
+/// Until the next look; the last one is at the deadline.
+async fn pause(begun: Instant, deadline: Instant) {
+    let pulse = if begun.elapsed() < EAGER { PULSE } else { SLOW_PULSE };
+    sleep_until(deadline.min(Instant::now() + pulse)).await;
 }
 
 /// By which trouble a server is held up, and since when.

@@ -72,7 +72,18 @@ impl Objects {
 
     /// Reads those with these labels, `a=b,c=d`; all of them where that is empty.
     pub(crate) async fn list(&self, kind: Kind, labels: &str) -> Result<Vec<Value>> {
-        let request = self.requests(kind).list(&ListParams::default().labels(labels)).map_err(unbuilt)?;
+        self.listed(kind, &ListParams::default().labels(labels)).await
+    }
+
+    /// What happened to one object, in no order of time.
+    pub(crate) async fn events(&self, kind: Kind, name: &str) -> Result<Vec<Value>> {
+        let selector = format!("involvedObject.kind={},involvedObject.name={name}", kind.name);
+        let events = Kind::of::<k8s_openapi::api::core::v1::Event>();
+        self.listed(events, &ListParams::default().fields(&selector)).await
+    }
+
+    async fn listed(&self, kind: Kind, params: &ListParams) -> Result<Vec<Value>> {
+        let request = self.requests(kind).list(params).map_err(unbuilt)?;
         match self.call("list", (kind.plural, ""), request).await? {
             Answer::Done(text) => {
                 let mut list: Value = serde_json::from_str(&text).map_err(|_| unexpected(kind, "list"))?;
@@ -82,20 +93,6 @@ impl Objects {
                 }
             }
             _ => Err(unexpected(kind, "list")),
-        }
-    }
-
-    /// What happened to one object, newest last.
-    pub(crate) async fn events(&self, kind: Kind, name: &str) -> Result<Vec<Value>> {
-        let events = Kind::of::<k8s_openapi::api::core::v1::Event>();
-        let selector = format!("involvedObject.kind={},involvedObject.name={name}", kind.name);
-        let request = self.requests(events).list(&ListParams::default().fields(&selector)).map_err(unbuilt)?;
-        match self.call("list", (events.plural, ""), request).await? {
-            Answer::Done(text) => {
-                let list: Value = serde_json::from_str(&text).map_err(|_| unexpected(events, "list"))?;
-                Ok(list["items"].as_array().cloned().unwrap_or_default())
-            }
-            _ => Err(unexpected(events, "list")),
         }
     }
 
