@@ -2,9 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::environment::Environment;
 use crate::error::{Error, Result, shell_word};
@@ -28,28 +25,17 @@ mod quantity;
 mod rollout;
 mod spec;
 mod state;
+mod wait;
 
 pub use fields::FieldChange;
 pub use image::Image;
 use plan::What;
 pub use plan::{ObjectChange, ServerPlan};
 pub use quantity::{Cores, Size};
-use rollout::{Stage, Trouble};
 use spec::ServerRecord;
 pub use spec::{AccessMode, ServerSpec};
 pub use state::{ClaimState, PodState, ServerState, ServiceState};
 
-/// How often a server that starts is looked at.
-const PULSE: Duration = Duration::from_millis(300);
-/// For how long it is looked at that often.
-const EAGER: Duration = Duration::from_secs(10);
-/// How often after that.
-const SLOW_PULSE: Duration = Duration::from_secs(1);
-/// How long a trouble is there before waiting ends: it may be that of a pod which is about to go.
-const MOMENT: Duration = Duration::from_secs(1);
-/// The same where the server is as it was before: whoever deploys it again has mended something, maybe, and the cluster tries again
-/// after a while.
-const SECOND_CHANCE: Duration = Duration::from_secs(30);
 /// How often a deploy begins again because another one was quicker.
 const ROUNDS: usize = 3;
 /// A command of kubectl's in a hint that says not yet where.
@@ -165,7 +151,9 @@ impl Deployer {
     fn placed(&self, error: Error) -> Error {
         let (context, namespace) = (self.ground.objects.context(), self.ground.objects.namespace());
         let context = if context == IN_CLUSTER { String::new() } else { format!("--context {} ", shell_word(context)) };
-        let bare = error.hint().filter(|hint| !hint.contains("kubectl --context"));
+        // What says already where, and a Role, which says it itself.
+        let is_placed = |hint: &str| hint.contains("kubectl --context") || hint.contains("(kubectl apply -f -)");
+        let bare = error.hint().filter(|hint| !is_placed(hint));
         let placed = bare.map(|hint| hint.replace(BARE, &format!("kubectl {context}-n {namespace} ")));
         placed.into_iter().fold(error, Error::with_hint)
     }
@@ -223,119 +211,12 @@ impl Deployer {
         Ok(())
     }
 
-    /// Waits until the server is available and its admin can log in, for at most `patience`, after this plan was carried out.
-    ///
-    /// # Errors
-    /// `Unavailable` with what a person would look for when it does not start: an image, a node, a volume, a quota, and the
-    /// last lines of its log; `Timeout` when it is still on its way; `PermissionDenied` when the admin's password is not that of the
-    /// data.
-    pub async fn wait(&self, plan: &ServerPlan, patience: Duration) -> Result<Ready> {
-        let begun = Instant::now();
-        let deadline = begun + patience;
-        let mut told = String::new();
-        let grace = if plan.renews() { MOMENT } else { SECOND_CHANCE };
-        let mut held = None;
-        loop {
-            let seen = look::sight(&self.ground.objects).await;
-            let late = Instant::now() >= deadline;
-            let stage = match seen {
-                Err(error) if error.is_retryable() && !late => {
-                    self.tell(&mut told, error.to_string(), DeployEvent::Trouble);
-                    pause(begun, deadline).await;
-                    continue;
-                }
-                seen => rollout::stage(&seen?),
-            };
-            held = held_since(&stage, held);
-            let lasts = held.is_some_and(|(_, since)| since.elapsed() >= grace);
-            match stage {
-                Stage::Available => break,
-                Stage::Stuck(trouble) if late || trouble.lasting && lasts => return Err(self.stuck(trouble).await),
-                Stage::Stuck(trouble) => self.tell(&mut told, trouble.message, DeployEvent::Trouble),
-                Stage::Coming(what) if late => {
-                    return Err(Error::timeout(
-                        "server_not_ready",
-                        format!("not ready after {patience:?}; still awaited: {what}"),
-                    )
-                    .with_hint(format!(
-                        "kubectl get pods -n {} -l app=postgres; it may yet come: run the same command again",
-                        self.ground.objects.namespace()
-                    )));
-                }
-                Stage::Coming(what) => self.tell(&mut told, what, DeployEvent::Awaiting),
-            }
-            pause(begun, deadline).await;
-        }
-        self.tell(&mut told, "a login as its admin".to_owned(), DeployEvent::Awaiting);
-        self.login(deadline).await
-    }
-
-    /// Tells what is new.
-    fn tell<'a>(&self, told: &'a mut String, text: String, event: impl FnOnce(&'a str) -> DeployEvent<'a>) {
-        if *told != text {
-            *told = text;
-            (self.listener)(event(told));
-        }
-    }
-
-    async fn stuck(&self, trouble: Trouble) -> Error {
-        let log = match &trouble.log {
-            Some(log) => look::log(&self.ground.objects, log).await,
-            None => None,
-        };
-        let lines = log.map(|log| format!("\n{log}")).unwrap_or_default();
-        let namespace = self.ground.objects.namespace();
-        Error::unavailable(trouble.code, format!("{}{lines}", trouble.message))
-            .with_hint(format!("{} (-n {namespace})", trouble.hint))
-    }
-
-    /// A server that is ready says so to everybody; one that serves lets its admin in.
-    async fn login(&self, deadline: Instant) -> Result<Ready> {
-        loop {
-            let tried = async {
-                let server = self.environment.connect().await?;
-                let facts = server.facts(&server.session().await?).await?;
-                Ok::<_, Error>(Ready { version: facts.version.to_string(), place: server.place().to_owned() })
-            };
-            match tried.await {
-                Err(error) if error.is_retryable() && Instant::now() < deadline => sleep(PULSE).await,
-                Err(error) if error.code() == "password_rejected" => {
-                    let message = format!(
-                        "the server runs, and the password in secret/{} is not its admin's",
-                        manifests::ADMIN_SECRET
-                    );
-                    return Err(Error::permission_denied("admin_password_wrong", message).with_source(error).with_hint(
-                        "put the right one into the Secret, or set it in the pod: kubectl exec -it deployment/postgres -- psql \
-                         -U postgres -c '\\password'",
-                    ));
-                }
-                done => return done,
-            }
-        }
-    }
-
     /// How the server is: its pods, its Service, its volume.
     ///
     /// # Errors
     /// Those of reading these.
     pub async fn state(&self) -> Result<ServerState> {
         state::state(&self.ground.objects.for_task(Task::Look)).await
-    }
-}
-
-/// Until the next look; the last one is at the deadline.
-async fn pause(begun: Instant, deadline: Instant) {
-    let pulse = if begun.elapsed() < EAGER { PULSE } else { SLOW_PULSE };
-    sleep_until(deadline.min(Instant::now() + pulse)).await;
-}
-
-/// By which trouble a server is held up, and since when.
-fn held_since(stage: &Stage, before: Option<(&'static str, Instant)>) -> Option<(&'static str, Instant)> {
-    match stage {
-        Stage::Stuck(trouble) => {
-            before.filter(|(code, _)| *code == trouble.code).or_else(|| Some((trouble.code, Instant::now())))
-        }
-        Stage::Available | Stage::Coming(_) => None,
     }
 }
 

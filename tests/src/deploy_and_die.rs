@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Signal, getpid, kill_process};
-use shareddb_core::{Deployer, Environments, ServerSpec};
+use shareddb_core::{DeployEvent, Deployer, Environments, ServerSpec};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -18,8 +18,8 @@ async fn main() {
     let environment = environment.with_kubeconfig(kubeconfig).expect("it is in a cluster");
     let environment = environment.with_namespace(namespace.parse().expect("NAMESPACE")).expect("it is in a cluster");
     let events = AtomicUsize::new(0);
-    let deployer = Deployer::new(&environment).await.expect("KUBECONFIG").on_event(move |_| {
-        if events.fetch_add(1, Ordering::Relaxed) == number {
+    let deployer = Deployer::new(&environment).await.expect("KUBECONFIG").on_event(move |event| {
+        if matches!(event, DeployEvent::Applied(_)) && events.fetch_add(1, Ordering::Relaxed) == number {
             kill_process(getpid(), Signal::KILL).expect("we may kill ourselves");
         }
     });

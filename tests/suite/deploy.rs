@@ -286,7 +286,9 @@ async fn an_option_changes_what_it_is_about() {
         let fits = |wanted: &String| found.iter().any(|line| line.starts_with(wanted.as_str()));
         assert!(wanted.iter().all(fits), "{spec:?}: {found:#?}");
         let known = |line: &&String| {
-            wanted.iter().any(|wanted| line.starts_with(wanted.as_str())) || line.contains("postgresql.conf: ")
+            wanted.iter().any(|wanted| line.starts_with(wanted.as_str()))
+                || line.contains("postgresql.conf: ")
+                || *line == "~ configmap/postgres-config record"
         };
         assert_eq!(found.iter().find(|line| !known(line)), None, "{spec:?}");
         assert!(site.deployer().await.plan(&ServerSpec::default()).await.unwrap().is_empty(), "it is kept: {spec:?}");

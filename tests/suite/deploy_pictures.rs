@@ -124,7 +124,7 @@ async fn an_image_that_cannot_be_pulled() {
     cluster.show(&site.namespace, &Picture::ImagePullBackOff).await;
     let image = spec(|spec| spec.image = "postgres:15.77-alpine".parse().ok());
     let (waited, visible) = wait(&site, &image, PATIENCE, async || waits_for(&site, "ImagePullBackOff").await).await;
-    waited.error("image_not_pulled", &["postgres:15.77-alpine", "ImagePullBackOff", "--image", "kubectl describe pod"]);
+    waited.error("image_not_pulled", &["postgres:15.77-alpine", "ImagePullBackOff", "--image", "describe pod"]);
     assert!(waited.ended - visible < SOON, "{:?}", waited.ended - visible);
 
     let told = site.run("deploy --timeout 8s").await.expect_code(6);
@@ -168,7 +168,7 @@ async fn a_crash_loop_comes_with_the_last_lines_of_the_log() {
     assert!(waited.ended - visible < SOON, "{:?}", waited.ended - visible);
 
     let told = site.run("deploy --timeout 8s").await.expect_code(6);
-    assert!(told.stderr.contains(lines[1]) && told.stderr.contains("kubectl logs"), "{}", told.stderr);
+    assert!(told.stderr.contains(lines[1]) && told.stderr.contains(" logs postgres-"), "{}", told.stderr);
     // Mended, and the kubelet tries again later: whoever is quicker than it does not fail.
     let (tell, told) = (Arc::new(Notify::new()), Mutex::new(Vec::new()));
     let heard = Arc::clone(&tell);
@@ -207,7 +207,7 @@ async fn a_claim_without_a_volume() {
     cluster.leave_unbound(&site.namespace).await;
     let seen = async || is_unschedulable(&site).await;
     let (waited, visible) = wait(&site, &ServerSpec::default(), Duration::from_secs(5), seen).await;
-    waited.error("claim_pending", &["claim postgres-data", "kubectl get storageclass", "--storage-class"]);
+    waited.error("claim_pending", &["claim postgres-data", "get storageclass", "--storage-class"]);
     let (at, text) = waited.told.first().expect("it is told before");
     assert!(text.contains("postgres-data"), "{text}");
     assert!(*at - visible.min(*at) < SOON, "{:?}", *at - visible.min(*at));
@@ -233,7 +233,7 @@ async fn a_quota_that_is_used_up() {
     .await;
     let seen = async || is_refused(&site).await;
     let (waited, visible) = wait(&site, &ServerSpec::default(), PATIENCE, seen).await;
-    waited.error("quota_exceeded", &["small", "requests.memory", "kubectl describe quota"]);
+    waited.error("quota_exceeded", &["small", "requests.memory", "describe quota"]);
     assert!(waited.ended - visible < SOON, "{:?}", waited.ended - visible);
     site.run("deploy --timeout 8s").await.expect_code(6);
     quotas.delete("small", &DeleteParams::default()).await.unwrap();
@@ -245,7 +245,7 @@ async fn a_pod_that_the_namespace_does_not_admit() {
     let site = live(LiveCluster::shared().await).await;
     let limits: Api<LimitRange> = site.api().await;
     let limit =
-        json!({"metadata": {"name": "small"}, "spec": {"limits": [{"type": "Container", "max": {"memory": "128Mi"}}]}});
+        json!({"metadata": {"name": "small"}, "spec": {"limits": [{"type": "Container", "max": {"memory": "256Mi"}}]}});
     limits.create(&PostParams::default(), &serde_json::from_value(limit).unwrap()).await.unwrap();
     // The API server hears of it a little later, and asks nobody but its own memory.
     let pods: Api<Pod> = site.api().await;
@@ -259,7 +259,7 @@ async fn a_pod_that_the_namespace_does_not_admit() {
     let (waited, visible) = wait(&site, &ServerSpec::default(), PATIENCE, seen).await;
     waited.error("pod_refused", &["does not admit its pod", "maximum memory usage per Container", "administers"]);
     assert!(waited.ended - visible < SOON, "{:?}", waited.ended - visible);
-    comes_up(&site, &spec(|spec| spec.memory = "128Mi".parse().ok())).await;
+    comes_up(&site, &spec(|spec| spec.memory = "256Mi".parse().ok())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -275,7 +275,7 @@ async fn the_data_outlive_pods_and_the_deployment() {
     secrets.patch("postgres-admin", &PatchParams::default(), &wrong).await.unwrap();
     let refused = site.run("deploy").await.expect_code(1);
     assert!(refused.stderr.contains("the password in secret/postgres-admin is not its admin's"), "{}", refused.stderr);
-    assert!(refused.stderr.contains("kubectl exec -it deployment/postgres -- psql"), "{}", refused.stderr);
+    assert!(refused.stderr.contains(" exec -it deployment/postgres -- psql"), "{}", refused.stderr);
     secrets
         .patch("postgres-admin", &PatchParams::default(), &Patch::Merge(json!({ "data": { "password": right } })))
         .await

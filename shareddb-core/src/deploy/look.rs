@@ -15,7 +15,7 @@ use crate::deploy::manifests::{
     ADMIN_SECRET, AUTHORITY_SECRET, CERTIFICATE_SECRET, CLAIM, CONFIGURATION, DEPLOYMENT, RECORD, labels_of, selector,
 };
 use crate::deploy::observed::{AdminSecret, Observed, read_record};
-use crate::deploy::rollout::{Log, Sight};
+use crate::deploy::rollout::{self, Log, Sight};
 use crate::deploy::spec::{ServerRecord, ServerSpec};
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::Objects;
@@ -121,6 +121,14 @@ pub(crate) async fn certificate_end(objects: &Objects) -> Result<Option<Date>> {
     let end = pair(secret.as_ref()).and_then(|pair| certificates::end(&pair.certificate));
     let moment = end.and_then(|end| OffsetDateTime::from_unix_timestamp(i64::try_from(end).ok()?).ok());
     Ok(moment.map(OffsetDateTime::date))
+}
+
+/// What a pod was warned of last, as far as that may be read.
+pub(crate) async fn warning(objects: &Objects, pod: &str) -> Option<String> {
+    let events: Vec<Event> = all(objects.events(PODS, pod).await.ok()?).ok()?;
+    let warnings = events.into_iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+    let last = warnings.max_by_key(rollout::moment)?;
+    Some(format!("{}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default()))
 }
 
 /// The last lines of a log, as far as it can be had.

@@ -45,12 +45,15 @@ pub(crate) enum AdminSecret {
 }
 
 impl Observed {
-    /// The record of the server, where one was kept: with the Deployment, else with the claim, else with its settings.
+    /// The record of the server, where one was kept: with the Deployment; where there is none, with the claim or the settings.
     pub(crate) fn record(&self) -> Option<&String> {
-        let deployment = self.deployment.as_ref().and_then(|deployment| deployment.metadata.annotations.as_ref());
-        let claim = self.claim.as_ref().and_then(|claim| claim.metadata.annotations.as_ref());
-        let configuration = self.configuration.as_ref().and_then(|map| map.metadata.annotations.as_ref());
-        [deployment, claim, configuration].into_iter().flatten().find_map(|annotations| annotations.get(RECORD))
+        let (claim, settings) = (self.claim.as_ref(), self.configuration.as_ref());
+        let places = match &self.deployment {
+            // One without is somebody else's, whatever a deploy that was ended halfway has written beside it.
+            Some(deployment) => [Some(&deployment.metadata), None],
+            None => [claim.map(|claim| &claim.metadata), settings.map(|settings| &settings.metadata)],
+        };
+        places.into_iter().flatten().find_map(|metadata| metadata.annotations.as_ref()?.get(RECORD))
     }
 
     /// Whether the server was applied by another program, such as kubectl with what was printed, and has never run: then it

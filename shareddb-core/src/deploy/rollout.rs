@@ -66,8 +66,7 @@ pub(crate) fn stage(sight: &Sight) -> Stage {
     if let Some(trouble) = not_made(deployment) {
         return Stage::Stuck(trouble);
     }
-    let newest = sight.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    let Some(pod) = newest.max_by_key(|pod| pod.metadata.creation_timestamp.clone()) else {
+    let Some(pod) = newest(&sight.pods) else {
         let old = sight.pods.first().and_then(|pod| pod.metadata.name.as_deref());
         return Stage::Coming(old.map_or_else(|| "its pod".to_owned(), |old| format!("the end of the old pod {old}")));
     };
@@ -79,6 +78,26 @@ pub(crate) fn stage(sight: &Sight) -> Stage {
         Some(trouble) => Stage::Stuck(trouble),
         None => Stage::Coming(progress(pod)),
     }
+}
+
+/// The container that is awaited.
+pub(crate) fn awaited(sight: &Sight) -> Option<Log> {
+    let pod = newest(&sight.pods)?;
+    let container = pod.spec.as_ref()?.containers.first()?;
+    Some(Log { pod: pod.metadata.name.clone()?, container: container.name.clone(), previous: false })
+}
+
+fn newest(pods: &[Pod]) -> Option<&Pod> {
+    let lasting = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    lasting.max_by_key(|pod| pod.metadata.creation_timestamp.clone())
+}
+
+/// When something happened last, as far as it says so.
+pub(crate) fn moment(event: &Event) -> Option<impl Ord + use<>> {
+    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
+    let event_time = event.event_time.as_ref().map(|time| time.0);
+    let made = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    series.or(event.last_timestamp.as_ref().map(|time| time.0)).or(event_time).or(made)
 }
 
 /// Whether the pod that is wanted now, and no other, is ready.
@@ -197,7 +216,7 @@ fn unschedulable(pod: &str, said: &str, sight: &Sight) -> Trouble {
         && (said.contains("PersistentVolumeClaim") || said.contains("persistentvolumeclaim"))
     {
         let name = claim.metadata.name.as_deref().unwrap_or_default();
-        let newest = sight.claim_events.iter().max_by_key(|event| event.last_timestamp.clone());
+        let newest = sight.claim_events.iter().max_by_key(|event| moment(event));
         let why = newest.and_then(|event| event.message.as_deref()).unwrap_or(said);
         return Trouble {
             code: "claim_pending",

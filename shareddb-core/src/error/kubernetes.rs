@@ -129,7 +129,7 @@ impl Error {
         }
         if status.message.contains("exceeded quota") {
             return Self::refused("quota_exceeded", message).with_hint(format!(
-                "what is used up: kubectl describe quota -n {namespace}; ask for less (--memory, --cpu, --storage), or have it raised"
+                "what is used up: kubectl describe quota; ask for less (--memory, --cpu, --storage), or have it raised"
             ));
         }
         if status.message.contains("pvc can be resized") {
