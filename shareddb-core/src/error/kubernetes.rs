@@ -128,9 +128,9 @@ impl Error {
             ));
         }
         if status.message.contains("exceeded quota") {
-            return Self::refused("quota_exceeded", message).with_hint(format!(
-                "what is used up: kubectl describe quota; ask for less (--memory, --cpu, --storage), or have it raised"
-            ));
+            return Self::refused("quota_exceeded", message).with_hint(
+                "what is used up: kubectl describe quota; ask for less (--memory, --cpu, --storage), or have it raised",
+            );
         }
         if status.message.contains("pvc can be resized") {
             return Self::refused("storage_fixed", format!("its storage class does not let a volume grow: {message}")).with_hint(
