@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::deploy::heritage;
-use crate::deploy::image::Image;
-use crate::deploy::manifests::{ADMIN_SECRET, CLAIM, CONFIGURATION, DEPLOYMENT};
+use crate::deploy::image::{Flavour, Image};
+use crate::deploy::manifests::{ADMIN_SECRET, AUTHORITY_SECRET, CERTIFICATE_SECRET, CLAIM, CONFIGURATION, DEPLOYMENT};
 use crate::deploy::observed::{AdminSecret, Observed, asked, read_record};
 use crate::deploy::spec::{RECORD_VERSION, ServerRecord, ServerSpec};
 use crate::error::{Error, Result};
@@ -25,8 +25,24 @@ pub(crate) fn decide(spec: &ServerSpec, observed: &Observed) -> Result<ServerRec
     }
     let standing = record.clone();
     record = record.changed(spec)?;
-    if let AdminSecret::Complete { user } = &observed.admin {
-        check_user(&record, user.as_deref())?;
+    match &observed.admin {
+        AdminSecret::Complete { user } => check_user(&record, user.as_deref())?,
+        AdminSecret::Incomplete if observed.claim.is_none() => {
+            return Err(Error::refused(
+                "admin_secret_incomplete",
+                format!("secret/{ADMIN_SECRET} has no key password"),
+            )
+            .with_hint("put the admin's password there, or delete the Secret: a new one is made then"));
+        }
+        AdminSecret::Incomplete | AdminSecret::Absent => {}
+    }
+    if record.tls && observed.authority.is_none() && observed.certificate.is_some() {
+        let message =
+            format!("secret/{AUTHORITY_SECRET}, which vouches for the server's certificate, is gone or incomplete");
+        return Err(Error::refused("authority_missing", message).with_hint(format!(
+            "put it back. Without it, a new one locks out every app until its next `shareddb create`: kubectl delete \
+             secret/{CERTIFICATE_SECRET}, and run this again"
+        )));
     }
     if let Some(claim) = &observed.claim {
         check_claim(&record, &standing, claim, spec)?;
@@ -85,13 +101,24 @@ fn kept(spec: &ServerSpec, observed: &Observed) -> Result<Option<ServerRecord>> 
 }
 
 fn taken_over(spec: &ServerSpec, found: &heritage::Found) -> Result<ServerRecord> {
+    let is_alpine = found.reference.contains("alpine");
     let image = found.image.as_ref().or(spec.image.as_ref()).ok_or_else(|| {
-        Error::refused(
-            "adopt_unclear",
-            format!("the image of deployment/{DEPLOYMENT} does not say its version of PostgreSQL"),
-        )
-        .with_hint("say which it is (kubectl exec deployment/postgres -- postgres --version): --image postgres:15")
+        let flavour = if is_alpine { "-alpine" } else { "" };
+        let message = format!("image {:?} of deployment/{DEPLOYMENT} does not say its version of PostgreSQL", found.reference);
+        Error::refused("adopt_unclear", message).with_hint(format!(
+            "say which it is (kubectl exec deployment/postgres -- postgres --version): --image postgres:15{flavour}, or one with the \
+             same extensions"
+        ))
     })?;
+    if is_alpine != (image.flavour() == Flavour::Alpine) {
+        let message = format!(
+            "the data were written on {:?}, and {image} has another C library, which breaks indexes",
+            found.reference
+        );
+        return Err(
+            Error::refused("flavour_fixed", message).with_hint("name an image that stands on the same distribution")
+        );
+    }
     let guide = ServerRecord::guide()?;
     Ok(ServerRecord {
         image: image.clone(),

@@ -40,11 +40,18 @@ pub(crate) fn changes(before: &Value, after: &Value, secret: bool) -> Vec<FieldC
     found
 }
 
-/// People write passwords into variables of containers, and kubectl keeps a copy of what they wrote. What comes is ours, and
-/// has none.
+/// People write passwords into variables, arguments and probes of containers, and kubectl keeps a copy of what they wrote. What
+/// comes is ours, and has none.
 fn may_hold_a_password(path: &str) -> bool {
-    let ends_whole = path.ends_with(']') && path.rsplit_once('[').is_some_and(|(list, _)| list.ends_with("ontainers"));
-    path.contains(".env") || path.ends_with("last-applied-configuration") || path.ends_with("ontainers") || ends_whole
+    const HARMLESS: [&str; 6] = ["image", "imagePullPolicy", "ports", "resources", "securityContext", "volumeMounts"];
+    let within = path.split_once("ontainers").map(|(_, rest)| rest);
+    let harmless = |rest: &str| {
+        let field = rest.split_once("].").map_or("", |(_, field)| field);
+        HARMLESS
+            .iter()
+            .any(|name| field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])))
+    };
+    path.ends_with("last-applied-configuration") || within.is_some_and(|rest| !harmless(rest))
 }
 
 /// Without what changes by itself.
@@ -178,6 +185,20 @@ mod tests {
         let before = json!({"data": {"c": "# x\na = 1\nb = 2\nc = 3\n"}});
         let after = json!({"data": {"c": "# y\na = 1\nb = 4\nd = 5\n"}});
         assert_eq!(shown(&before, &after), ["data.c: b: 2 → 4", "data.c: d: + 5", "data.c: c: − 3"]);
+    }
+
+    #[test]
+    fn what_people_wrote_into_a_container_does_not_show() {
+        let with = |content: Value| json!({"spec": {"containers": [content]}});
+        let before =
+            with(json!({"name": "db", "image": "a", "args": ["MARK"], "env": [{"name": "P", "value": "MARK"}],
+            "readinessProbe": {"exec": {"command": ["MARK"]}}, "resources": {"limits": {"memory": "8Gi"}}}));
+        let after = with(json!({"name": "db", "image": "b", "resources": {"limits": {"memory": "1Gi"}}}));
+        let text = shown(&before, &after).join("\n");
+        assert!(!text.contains("MARK"), "{text}");
+        for word in ["image: a → b", "8Gi → 1Gi", "args", "readinessProbe"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Found {
     pub(crate) heritage: Heritage,
     /// `None` when its reference says no version.
     pub(crate) image: Option<Image>,
+    /// The reference as it stands there.
+    pub(crate) reference: String,
     pub(crate) size: Usage,
     /// The name and the password of the admin, if it says so.
     pub(crate) user: Option<Source>,
@@ -130,7 +132,8 @@ pub(crate) fn found(deployment: &Deployment) -> Result<Found> {
     };
     let password = variable(container, "POSTGRES_PASSWORD");
     let (user, data) = (variable(container, "POSTGRES_USER"), variable(container, "PGDATA"));
-    Ok(Found { heritage, image, size, user, data, password, managers: managers(deployment) })
+    let reference = container.image.clone().unwrap_or_default();
+    Ok(Found { heritage, image, reference, size, user, data, password, managers: managers(deployment) })
 }
 
 impl Found {

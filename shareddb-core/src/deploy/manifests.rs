@@ -15,6 +15,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::{Value, json};
 
 use crate::deploy::certificates::Certificates;
 use crate::deploy::configuration::{pg_hba_conf, pg_ident_conf, postgresql_conf};
@@ -63,8 +64,24 @@ pub(crate) fn manifests(
     for (field, value) in record.adopted.iter().flat_map(|adopted| &adopted.placement) {
         deployment.content["spec"]["template"]["spec"][field] = value.clone();
     }
+    keep_apart(&mut deployment.content, &selector(record));
     objects.push(deployment);
     objects
+}
+
+/// No pod of the server is placed while another one is there, wherever: two servers on one volume would destroy it, and neither
+/// notices the other, since each is the first process of its pod. `Recreate` is about changes of the Deployment only: a pod that is
+/// deleted or evicted, and ends slowly, has a successor at once. Every node has the label that is named here.
+fn keep_apart(deployment: &mut Value, selector: &BTreeMap<String, String>) {
+    const EVERYWHERE: &str = "kubernetes.io/os";
+    let term = json!({"labelSelector": {"matchLabels": selector}, "topologyKey": EVERYWHERE});
+    let rules = &mut deployment["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"];
+    let required = &mut rules["requiredDuringSchedulingIgnoredDuringExecution"];
+    match required.as_array_mut() {
+        Some(terms) if terms.contains(&term) => {}
+        Some(terms) => terms.push(term),
+        None => *required = json!([term]),
+    }
 }
 
 /// By which labels the Deployment knows its pods.
@@ -230,7 +247,7 @@ impl Scribe<'_> {
         PodDisruptionBudget { metadata: self.metadata(DEPLOYMENT), spec: Some(spec), ..PodDisruptionBudget::default() }
     }
 
-    /// Two servers on one volume would destroy it: the old pod has to be gone before there is a new one.
+    /// The old pod has to be gone before there is a new one.
     fn deployment(&self, started_with: String) -> Deployment {
         let mut labels = self.record.adopted.as_ref().map(|adopted| adopted.labels.clone()).unwrap_or_default();
         labels.extend(self.metadata(DEPLOYMENT).labels.unwrap_or_default());

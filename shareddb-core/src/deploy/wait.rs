@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::deploy::rollout::{self, Sight, Stage, Trouble};
+use crate::deploy::spec::ADMIN;
 use crate::deploy::{DeployEvent, Deployer, Ready, ServerPlan, look, manifests};
 use crate::error::{Error, Result};
 
@@ -111,10 +112,16 @@ impl Deployer {
                         "the server runs, and the password in secret/{} is not its admin's",
                         manifests::ADMIN_SECRET
                     );
-                    return Err(Error::permission_denied("admin_password_wrong", message).with_source(error).with_hint(
-                        "put the right one into the Secret, or set it in the pod: kubectl exec -it deployment/postgres -- psql \
-                         -U postgres -c '\\password'",
-                    ));
+                    let seen = look::sight(&self.ground.objects).await.ok();
+                    let record = seen.as_ref().and_then(look::record);
+                    let admin = record.as_ref().map_or(ADMIN, |record| record.admin());
+                    let hint = format!(
+                        "put the right one into the Secret, or set it in the pod: kubectl exec -it deployment/postgres -- psql -U \
+                         {admin} -d postgres -c '\\password'"
+                    );
+                    return Err(Error::permission_denied("admin_password_wrong", message)
+                        .with_source(error)
+                        .with_hint(hint));
                 }
                 done => return done,
             }
