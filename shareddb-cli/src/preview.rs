@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::output::{Text, View};
 
 /// It worked, and the answer is no: not everything is as it should be.
-const CHANGES: u8 = 3;
+pub(crate) const CHANGES: u8 = 3;
 
 /// What a command would do.
 #[derive(Debug, Serialize)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::environment::Environment;
 use crate::error::{Error, Result, shell_word};
-use crate::kubernetes::apply::{Handover, Mode, Objects};
+use crate::kubernetes::apply::{Mode, Objects};
 use crate::kubernetes::{IN_CLUSTER, Task};
 use crate::names::EnvironmentName;
 
@@ -13,6 +13,7 @@ mod certificates;
 mod configuration;
 mod decision;
 mod fields;
+mod handover;
 mod heritage;
 mod image;
 mod look;
@@ -183,9 +184,7 @@ impl Deployer {
     pub async fn apply(&self, plan: &ServerPlan) -> Result<()> {
         for (what, line) in plan.pending() {
             self.act(what).await.map_err(|error| self.placed(error))?;
-            if let Some(line) = line {
-                (self.listener)(DeployEvent::Applied(line));
-            }
+            (self.listener)(DeployEvent::Applied(line));
         }
         Ok(())
     }
@@ -194,16 +193,18 @@ impl Deployer {
         let objects = &self.ground.objects;
         match what {
             What::MakeNamespace => drop(objects.make(Mode::Real).await?),
-            What::Create(object) => {
+            What::Create(object, then) => {
                 if objects.create(object, Mode::Real).await?.is_none() {
                     let message = format!("{} was made by another program meanwhile", object.label());
                     return Err(Error::conflict(RACE, message).with_hint("run it again"));
                 }
+                if let Some(then) = then {
+                    objects.apply(then, Mode::Real).await?;
+                }
             }
             What::Replace(object) => drop(objects.replace(object, Mode::Real).await?),
             What::TakeOver(object, before) => {
-                let handover: Handover = heritage::handover(before);
-                objects.merge(object.kind, &object.name, &handover, Mode::Real).await?;
+                objects.merge(object.kind, &object.name, &handover::patch(before), Mode::Real).await?;
                 objects.apply(object, Mode::Real).await?;
             }
             What::Apply(object) => drop(objects.apply(object, Mode::Real).await?),

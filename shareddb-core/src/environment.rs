@@ -21,8 +21,12 @@ mod location;
 mod remote;
 mod way;
 
+#[cfg(feature = "kubernetes")]
+pub(crate) use entry::ADMIN_SECRET;
 pub use file::Environments;
 use remote::Remote;
+#[cfg(feature = "kubernetes")]
+pub(crate) use remote::{AUTHORITY_KEY, PROVIDER, PROVIDER_KEY, SERVICE};
 
 /// One shared server and its place. A value: it holds no connection.
 #[derive(Clone, Debug)]

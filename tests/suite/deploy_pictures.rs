@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hyper::{Method, Request};
 use k8s_openapi::api::core::v1::{LimitRange, PersistentVolumeClaim, Pod, ResourceQuota};
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use shareddb_core::{DeployEvent, Error, Result, ServerSpec};
 use shareddb_tests::server::password;
@@ -154,6 +154,34 @@ async fn an_old_pod_that_hangs_is_not_taken_for_the_new_one() {
     }
 }
 
+/// How many pods have a place, those that are about to end too: each of them may have a server on the one volume.
+async fn placed(site: &Site<'_>) -> (usize, usize) {
+    let pods = pods(site).await;
+    let placed = pods.iter().filter(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())).count();
+    (placed, pods.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_pods_are_never_on_the_volume() {
+    let cluster = LiveCluster::shared().await;
+    let site = live(cluster).await;
+    comes_up(&site, &ServerSpec::default()).await;
+    let (api, [old]) = (site.api::<Pod>().await, <[Pod; 1]>::try_from(pods(&site).await).unwrap());
+    let name = old.metadata.name.unwrap();
+    // As a server that takes its time to end.
+    let hold = |finalizers: serde_json::Value| Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+    api.patch(&name, &PatchParams::default(), &hold(json!(["test.example/hold"]))).await.unwrap();
+    api.delete(&name, &DeleteParams::default()).await.unwrap();
+    eventually("its successor waits", async || is_unschedulable(&site).await).await;
+    assert_eq!(placed(&site).await, (1, 2));
+    // Nor are there several at the wish of somebody.
+    site.patch("deployment/postgres", "somebody", &json!({"spec": {"replicas": 3}})).await;
+    eventually("all are there", async || placed(&site).await.1 == 4).await;
+    assert_eq!(placed(&site).await.0, 1);
+    api.patch(&name, &PatchParams::default(), &hold(serde_json::Value::Null)).await.unwrap();
+    eventually("one of them has its place", async || placed(&site).await == (1, 3)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_loop_comes_with_the_last_lines_of_the_log() {
     let cluster = LiveCluster::shared().await;
@@ -216,8 +244,8 @@ async fn a_claim_without_a_volume() {
     assert!(told.stderr.contains("claim postgres-data has no volume yet"), "{}", told.stderr);
     let free = json!({"metadata": {"annotations": {"shareddb.test/unbound": null}}});
     let claims: Api<PersistentVolumeClaim> = site.api().await;
-    let merge = kube::api::Patch::Merge(&free);
-    claims.patch("postgres-data", &kube::api::PatchParams::default(), &merge).await.unwrap();
+    let merge = Patch::Merge(&free);
+    claims.patch("postgres-data", &PatchParams::default(), &merge).await.unwrap();
     comes_up(&site, &ServerSpec::default()).await;
 }
 

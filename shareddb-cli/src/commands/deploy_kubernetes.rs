@@ -10,39 +10,25 @@ use shareddb_core::{
     ServerSpec,
 };
 
+use super::deploy::Deployed;
 use crate::args::{Access, Deploy, Switch};
 use crate::color::{Paint, Style};
 use crate::console::{self, Console};
 use crate::context::Context;
 use crate::output::{Text, View};
+use crate::preview::CHANGES;
 use crate::quoting::printable;
 
 /// What empties a list that is otherwise inherited.
 const NONE: &str = "none";
 /// What is left of the command's time to say why it was not enough.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// It worked, and the answer is no: not everything is as it should be.
-const CHANGES: u8 = 3;
 
-/// The server after a deploy.
+/// What there is to say of a server in a namespace.
 #[derive(Debug, Serialize)]
-struct Deployed {
-    name: String,
-    outcome: &'static str,
+struct Served {
     version: String,
     changes: Vec<ObjectChange>,
-}
-
-impl View for Deployed {
-    const KIND: &'static str = "Environment";
-
-    fn text(&self, _style: Text) -> String {
-        format!("server/{} {}\n", self.name, self.outcome)
-    }
-
-    fn names(&self) -> Vec<String> {
-        vec![format!("server/{}", self.name)]
-    }
 }
 
 /// What a deploy would change.
@@ -99,13 +85,8 @@ pub(crate) async fn run(args: &Deploy, environment: &Environment, context: &Cont
         (false, true) => "created",
         (false, false) => "configured",
     };
-    let changes = plan.changes().cloned().collect();
-    context.output.show(&Deployed {
-        name: environment.name().to_string(),
-        outcome,
-        version: ready.version,
-        changes,
-    })?;
+    let more = Served { version: ready.version, changes: plan.changes().cloned().collect() };
+    context.output.show(&Deployed { name: environment.name().to_string(), outcome, more })?;
     if is_new {
         context.console.progress(&format!("Next: give an app its database   shareddb create myapp{}", context.flags()));
     }

@@ -5,18 +5,16 @@ use std::process::ExitCode;
 use serde::Serialize;
 use shareddb_core::{Change, Environment, Error, LocalServer, LocalState, Result};
 
+use super::deploy::Deployed;
 use crate::args::Deploy;
 use crate::context::Context;
-use crate::output::{Text, View};
 use crate::preview::Preview;
 
 const CREATED: &str = "created";
 
-/// The server after a deploy.
+/// What there is to say of the embedded server while it runs.
 #[derive(Debug, Serialize)]
-struct Deployed {
-    name: String,
-    outcome: &'static str,
+struct Running {
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Server>,
 }
@@ -30,18 +28,6 @@ struct Server {
     admin: String,
     password_file: String,
     binaries: String,
-}
-
-impl View for Deployed {
-    const KIND: &'static str = "Environment";
-
-    fn text(&self, _style: Text) -> String {
-        format!("server/{} {}\n", self.name, self.outcome)
-    }
-
-    fn names(&self) -> Vec<String> {
-        vec![format!("server/{}", self.name)]
-    }
 }
 
 pub(crate) async fn run(
@@ -96,7 +82,7 @@ fn check_options(args: &Deploy) -> Result<()> {
     }
 }
 
-async fn start(environment: &Environment, context: &Context) -> Result<Deployed> {
+async fn start(environment: &Environment, context: &Context) -> Result<Deployed<Running>> {
     context.console.awaits("the local server's start");
     let endpoint = environment.deploy().await?;
     let outcome = match (endpoint.created, endpoint.started) {
@@ -122,22 +108,24 @@ async fn start(environment: &Environment, context: &Context) -> Result<Deployed>
     Ok(Deployed {
         name: environment.name().to_string(),
         outcome,
-        server: Some(Server {
-            host: endpoint.host(),
-            port: endpoint.port,
-            version: endpoint.version,
-            pid: endpoint.pid,
-            admin: endpoint.admin,
-            password_file: endpoint.password_file.display().to_string(),
-            binaries: endpoint.binaries.dir.display().to_string(),
-        }),
+        more: Running {
+            server: Some(Server {
+                host: endpoint.host(),
+                port: endpoint.port,
+                version: endpoint.version,
+                pid: endpoint.pid,
+                admin: endpoint.admin,
+                password_file: endpoint.password_file.display().to_string(),
+                binaries: endpoint.binaries.dir.display().to_string(),
+            }),
+        },
     })
 }
 
-async fn stop(environment: &Environment, local: &LocalServer, context: &Context) -> Result<Deployed> {
+async fn stop(environment: &Environment, local: &LocalServer, context: &Context) -> Result<Deployed<Running>> {
     context.console.awaits("the local server's end");
     let outcome = if local.stop().await? { "stopped" } else { "unchanged" };
-    Ok(Deployed { name: environment.name().to_string(), outcome, server: None })
+    Ok(Deployed { name: environment.name().to_string(), outcome, more: Running { server: None } })
 }
 
 fn preview(args: &Deploy, environment: &Environment, local: &LocalServer, state: LocalState) -> Preview {

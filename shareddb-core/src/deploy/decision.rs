@@ -250,6 +250,7 @@ mod tests {
     use k8s_openapi::api::apps::v1::Deployment;
     use serde_json::{Value, json};
 
+    use crate::deploy::certificates::Pair;
     use crate::deploy::manifests::{RECORD, manifests, recorded};
     use crate::names::NamespaceName;
 
@@ -344,6 +345,14 @@ mod tests {
         assert_eq!(refused(ServerSpec::default(), without(AdminSecret::Incomplete)), "admin_secret_missing");
         let other = AdminSecret::Complete { user: Some("root".into()) };
         assert_eq!(refused(ServerSpec::default(), without(other)), "admin_secret_other");
+        let half = Observed { admin: AdminSecret::Incomplete, ..Observed::default() };
+        assert_eq!(refused(ServerSpec::default(), half), "admin_secret_incomplete");
+        let certificate = || Some(Pair { certificate: String::new(), key: String::new().into() });
+        let tls = || ServerSpec { tls: Some(true), ..ServerSpec::default() };
+        let lost = Observed { certificate: certificate(), ..deployed(&guide()) };
+        assert_eq!(refused(tls(), lost), "authority_missing");
+        let whole = Observed { certificate: certificate(), authority: certificate(), ..deployed(&guide()) };
+        assert!(decide(&tls(), &whole).is_ok());
         let strangers = Observed { strangers: vec!["statefulset/postgres".into()], ..Observed::default() };
         assert_eq!(refused(ServerSpec::default(), strangers), "server_foreign");
         assert_eq!(refused(ServerSpec::default(), Observed { claim: None, ..deployed(&guide()) }), "claim_lost");
@@ -417,6 +426,17 @@ mod tests {
         let settings = json!({"metadata": {"name": "postgres-config", "annotations": {RECORD: recorded(&record)}}});
         let lost = Observed { configuration: serde_json::from_value(settings).unwrap(), ..Observed::default() };
         assert_eq!(decide(&ServerSpec::default(), &lost).unwrap_err().code(), "claim_lost");
+        let mut unclear = heritage::found(&foreign()).unwrap();
+        (unclear.image, unclear.reference) = (None, "postgres:alpine".to_owned());
+        let unclear = Observed { found: Some(unclear), deployment: observed.deployment.clone(), ..Observed::default() };
+        let named = |image: &str| {
+            decide(&ServerSpec { image: image.parse().ok(), ..spec.clone() }, &unclear).unwrap_err().code()
+        };
+        assert_eq!(
+            decide(&spec, &unclear).unwrap_err().hint().map(|hint| hint.contains("postgres:15-alpine")),
+            Some(true)
+        );
+        assert_eq!((named("postgres:15"), named("postgres:15-alpine")), ("flavour_fixed", "claim_lost"));
         let spec = ServerSpec { image: "postgres:17".parse().ok(), ..spec };
         assert_eq!(decide(&spec, &observed).unwrap_err().code(), "major_fixed");
     }

@@ -4,22 +4,19 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, VolumeMount};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::deploy::handover;
 use crate::deploy::image::Image;
 use crate::deploy::manifests::DEPLOYMENT;
 use crate::deploy::quantity::{Cores, Size};
 use crate::deploy::spec::{ADMIN, Heritage};
 use crate::error::{Error, Result};
-use crate::kubernetes::apply::{Handover, MANAGER};
-use crate::kubernetes::object::Object;
 
 /// Everything that an image of PostgreSQL declares as a volume lies here.
 const VOLUMES: &str = "/var/lib/postgresql";
 /// The volume that images before 18 declare.
 const OWN_VOLUME: &str = "/var/lib/postgresql/data";
-/// Who fills in a Deployment's status, and what goes with it.
-const CONTROLLER: &str = "kube-controller-manager";
 
 /// What was found in a Deployment of somebody else.
 #[derive(Clone, Debug)]
@@ -133,7 +130,7 @@ pub(crate) fn found(deployment: &Deployment) -> Result<Found> {
     let password = variable(container, "POSTGRES_PASSWORD");
     let (user, data) = (variable(container, "POSTGRES_USER"), variable(container, "PGDATA"));
     let reference = container.image.clone().unwrap_or_default();
-    Ok(Found { heritage, image, reference, size, user, data, password, managers: managers(deployment) })
+    Ok(Found { heritage, image, reference, size, user, data, password, managers: handover::managers(deployment) })
 }
 
 impl Found {
@@ -167,68 +164,6 @@ fn unclear(reason: &str) -> Error {
     Error::refused("adopt_unclear", format!("deployment/{DEPLOYMENT} cannot be taken over: {reason}")).with_hint(
         "move its apps with a dump each, or make it one whose data are on a claim at /var/lib/postgresql/data",
     )
-}
-
-/// What makes every field of the Deployment ours, so that those which we do not want go, and a later change of somebody else is
-/// a conflict. Strategy and its parameters change in one: the API refuses the parameters of another strategy.
-pub(crate) fn handover(deployment: &Value) -> Handover {
-    let entries = deployment["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-    let (theirs, kept): (Vec<Value>, Vec<Value>) = entries.into_iter().partition(is_of_a_person);
-    let mut fields = json!({});
-    for entry in &theirs {
-        merge(&mut fields, &entry["fieldsV1"]);
-    }
-    let ours = json!({
-        "manager": MANAGER,
-        "operation": "Apply",
-        "apiVersion": "apps/v1",
-        "fieldsType": "FieldsV1",
-        "fieldsV1": fields,
-    });
-    let managed: Vec<Value> = kept.into_iter().filter(|entry| !is_ours(entry)).chain([ours]).collect();
-    let patch = json!({
-        "metadata": {
-            "resourceVersion": deployment["metadata"]["resourceVersion"],
-            "managedFields": managed,
-        },
-        "spec": { "strategy": { "type": "Recreate", "rollingUpdate": null } },
-    });
-    Handover { patch }
-}
-
-/// What a dry run asks in the place of the handover and the apply after it, of which it could not do the second without the
-/// first. Lists come out whole as they are to be, without what others had in them.
-pub(crate) fn rehearsal(wanted: &Object, before: &Value) -> Handover {
-    let mut patch = wanted.content.clone();
-    patch["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
-    patch["spec"]["strategy"]["rollingUpdate"] = Value::Null;
-    Handover { patch }
-}
-
-fn is_ours(entry: &Value) -> bool {
-    entry["manager"] == MANAGER && entry["operation"] == "Apply"
-}
-
-/// Whether an entry is about what somebody wants, and not about what a controller reports.
-fn is_of_a_person(entry: &Value) -> bool {
-    entry.get("subresource").is_none() && entry["manager"] != CONTROLLER
-}
-
-fn merge(into: &mut Value, from: &Value) {
-    let (Some(into), Some(from)) = (into.as_object_mut(), from.as_object()) else { return };
-    for (key, value) in from {
-        merge(into.entry(key.clone()).or_insert_with(|| json!({})), value);
-    }
-}
-
-fn managers(deployment: &Deployment) -> Vec<String> {
-    let entries = deployment.metadata.managed_fields.iter().flatten();
-    let people = entries.filter(|entry| entry.subresource.is_none() && entry.manager.as_deref() != Some(CONTROLLER));
-    let mut names: Vec<String> =
-        people.filter_map(|entry| entry.manager.clone()).filter(|name| name != MANAGER).collect();
-    names.sort();
-    names.dedup();
-    names
 }
 
 fn pod(deployment: &Deployment) -> Option<&PodSpec> {
@@ -304,6 +239,7 @@ fn source(variable: &EnvVar) -> Option<Source> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     /// As people write it.
     fn deployment() -> Value {
@@ -414,21 +350,5 @@ mod tests {
         let found = found_in(deployment()).unwrap();
         let error = found.with(None, Some("/var/lib/postgresql/database".into())).unwrap_err();
         assert!(error.to_string().contains("not on its claim"), "{error}");
-    }
-
-    #[test]
-    fn every_field_changes_hands() {
-        let mut value = deployment();
-        value["metadata"]["managedFields"] = json!([
-            {"manager": "kubectl-client-side-apply", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
-            {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}},
-            {"manager": CONTROLLER, "operation": "Update", "subresource": "status", "fieldsV1": {"f:status": {}}},
-        ]);
-        let managed = handover(&value).patch["metadata"]["managedFields"].clone();
-        assert_eq!(managed.as_array().unwrap().len(), 2);
-        assert_eq!(managed[0]["manager"], CONTROLLER);
-        assert_eq!(managed[1]["fieldsV1"], json!({"f:spec": {"f:replicas": {}, "f:paused": {}}}));
-        let found = found_in(value).unwrap();
-        assert_eq!(found.managers, ["kubectl-client-side-apply", "kubectl-edit"]);
     }
 }

@@ -21,15 +21,15 @@ use crate::deploy::certificates::Certificates;
 use crate::deploy::configuration::{pg_hba_conf, pg_ident_conf, postgresql_conf};
 use crate::deploy::pod::{PORT, pod_spec};
 use crate::deploy::spec::ServerRecord;
+pub(crate) use crate::environment::{ADMIN_SECRET, SERVICE};
+use crate::environment::{AUTHORITY_KEY, PROVIDER, PROVIDER_KEY};
 use crate::kubernetes::object::Object;
 use crate::names::NamespaceName;
 
 /// The guide's names.
 pub(crate) const DEPLOYMENT: &str = "postgres";
-pub(crate) const SERVICE: &str = "postgres-service";
 pub(crate) const CLAIM: &str = "postgres-data";
 pub(crate) const CONFIGURATION: &str = "postgres-config";
-pub(crate) const ADMIN_SECRET: &str = "postgres-admin";
 pub(crate) const CERTIFICATE_SECRET: &str = "postgres-tls";
 pub(crate) const AUTHORITY_SECRET: &str = "postgres-ca";
 /// Where the Deployment, its settings and its claim keep the record of the server.
@@ -141,10 +141,10 @@ impl Scribe<'_> {
     fn admin_secret(&self, certificates: Option<&Certificates>) -> Secret {
         let mut data = BTreeMap::new();
         if self.record.is_ours() {
-            data.insert("provider".to_owned(), ByteString(b"shareddb".to_vec()));
+            data.insert(PROVIDER_KEY.to_owned(), ByteString(PROVIDER.as_bytes().to_vec()));
         }
         if let Some(certificates) = certificates {
-            data.insert("ca.crt".to_owned(), ByteString(certificates.authority.clone().into_bytes()));
+            data.insert(AUTHORITY_KEY.to_owned(), ByteString(certificates.authority.clone().into_bytes()));
         }
         Secret { metadata: self.metadata(ADMIN_SECRET), data: Some(data), ..Secret::default() }
     }
@@ -313,4 +313,29 @@ fn bare_secret(name: &str, namespace: &NamespaceName, type_: &str) -> Secret {
     let metadata =
         ObjectMeta { name: Some(name.to_owned()), namespace: Some(namespace.to_string()), ..ObjectMeta::default() };
     Secret { metadata, type_: Some(type_.to_owned()), ..Secret::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_keep_away_from_each_other_beside_what_others_want() {
+        let own = selector(&ServerRecord::guide().unwrap());
+        let path = "/spec/template/spec/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+        let mut plain = json!({"spec": {"template": {"spec": {}}}});
+        keep_apart(&mut plain, &own);
+        let term = plain.pointer(path).unwrap()[0].clone();
+        assert_eq!(term["labelSelector"]["matchLabels"], json!({"app": "postgres"}));
+        let theirs = json!({"labelSelector": {}, "topologyKey": "zone"});
+        let affinity = json!({"nodeAffinity": {"a": 1}, "podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [theirs]
+        }});
+        let mut foreign = json!({"spec": {"template": {"spec": {"affinity": affinity}}}});
+        for _ in 0..2 {
+            keep_apart(&mut foreign, &own);
+            assert_eq!(foreign.pointer(path).unwrap(), &json!([theirs, term]));
+        }
+        assert_eq!(foreign.pointer("/spec/template/spec/affinity/nodeAffinity").unwrap(), &json!({"a": 1}));
+    }
 }

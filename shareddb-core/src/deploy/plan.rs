@@ -32,23 +32,17 @@ pub struct ServerPlan {
     pub objects: Vec<ObjectChange>,
     /// What a person should know.
     pub notices: Vec<String>,
+    /// One for each object.
     #[serde(skip)]
-    pub(crate) actions: Vec<Action>,
+    pub(crate) actions: Vec<What>,
 }
 
-/// What is sent, and the line that it stands behind.
-#[derive(Clone)]
-pub(crate) struct Action {
-    pub(crate) what: What,
-    /// The position in the plan's objects. What has none is done when the one before is.
-    pub(crate) line: Option<usize>,
-}
-
+/// What is sent for one line.
 #[derive(Clone)]
 pub(crate) enum What {
     MakeNamespace,
-    /// What is made once, and never written again.
-    Create(Object),
+    /// What is made once, and never written again; then what is applied of the same object.
+    Create(Object, Option<Object>),
     /// What was made once, and is renewed.
     Replace(Object),
     Apply(Object),
@@ -83,13 +77,8 @@ impl ServerPlan {
     }
 
     /// What there is to do.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = (&What, Option<&ObjectChange>)> {
-        let mut does = false;
-        self.actions.iter().filter_map(move |action| {
-            let line = action.line.and_then(|line| self.objects.get(line));
-            does = line.map_or(does, |line| line.op.is_some());
-            does.then_some((&action.what, line))
-        })
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (&What, &ObjectChange)> {
+        self.actions.iter().zip(&self.objects).filter(|(_, object)| object.op.is_some())
     }
 }
 

@@ -11,14 +11,13 @@ use crate::change::Change;
 use crate::deploy::certificates::{Certificates, Pair};
 use crate::deploy::decision::decide;
 use crate::deploy::fields::{self, FieldChange};
-use crate::deploy::heritage;
 use crate::deploy::manifests::{
     ADMIN_SECRET, AUTHORITY_SECRET, DEPLOYMENT, SERVICE, admin_secret_made, authority_secret, manifests,
 };
 use crate::deploy::observed::{AdminSecret, Observed, read_record};
-use crate::deploy::plan::{Action, ObjectChange, ServerPlan, What};
+use crate::deploy::plan::{ObjectChange, ServerPlan, What};
 use crate::deploy::spec::{ServerRecord, ServerSpec};
-use crate::deploy::{Ground, look};
+use crate::deploy::{Ground, handover, look};
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::Mode;
 use crate::kubernetes::object::Object;
@@ -49,7 +48,7 @@ async fn prepared(ground: &Ground, spec: &ServerSpec, namespace_absent: bool) ->
     let observed = if namespace_absent { Observed::default() } else { look::observe(&ground.objects, spec).await? };
     let record = decide(spec, &observed)?;
     let certificates = certificates(ground, &record, &observed)?;
-    let wanted = manifests(&record, ground.objects.namespace(), certificates.as_ref());
+    let mut wanted = manifests(&record, ground.objects.namespace(), certificates.as_ref());
     let plan = ServerPlan {
         environment: ground.environment.clone(),
         objects: Vec::new(),
@@ -62,7 +61,7 @@ async fn prepared(ground: &Ground, spec: &ServerSpec, namespace_absent: bool) ->
         look::rest(&ground.objects, &wanted, &mut draft.observed).await?;
         check_lasting(&draft.observed)?;
     }
-    draft.admin(&record).await?;
+    draft.admin(&record, &mut wanted).await?;
     draft.authority(certificates.as_ref()).await?;
     draft.rest(wanted).await?;
     draft.notices(&record);
@@ -92,25 +91,21 @@ fn certificates(ground: &Ground, record: &ServerRecord, observed: &Observed) -> 
 }
 
 impl Draft<'_> {
-    fn line(&mut self, object: String, op: Option<Change>, fields: Vec<FieldChange>) -> usize {
+    fn add(&mut self, object: String, op: Option<Change>, fields: Vec<FieldChange>, what: What) {
         self.plan.objects.push(ObjectChange { object, op, fields });
-        self.plan.objects.len() - 1
-    }
-
-    fn act(&mut self, what: What, line: Option<usize>) {
-        self.plan.actions.push(Action { what, line });
+        self.plan.actions.push(what);
     }
 
     fn namespace(&mut self) {
         if self.namespace_absent {
-            let line =
-                self.line(format!("namespace/{}", self.ground.objects.namespace()), Some(Change::Add), Vec::new());
-            self.act(What::MakeNamespace, Some(line));
+            let label = format!("namespace/{}", self.ground.objects.namespace());
+            self.add(label, Some(Change::Add), Vec::new(), What::MakeNamespace);
         }
     }
 
-    /// The admin's password: made once. What two deploys make at once, the first one has made.
-    async fn admin(&mut self, record: &ServerRecord) -> Result<()> {
+    /// The admin's password: made once, and with it what is not secret in the same Secret, which is applied otherwise. What two
+    /// deploys make at once, the first one has made.
+    async fn admin(&mut self, record: &ServerRecord, wanted: &mut Vec<Object>) -> Result<()> {
         if self.observed.admin != AdminSecret::Absent {
             return Ok(());
         }
@@ -130,15 +125,19 @@ impl Draft<'_> {
             None => password::generate()?.expose_secret().to_owned(),
         };
         let object = Object::of(ADMIN_SECRET, &admin_secret_made(record, self.ground.objects.namespace(), &password));
-        self.create(object).await
+        let then = wanted.extract_if(.., |wanted| wanted.label() == object.label()).next();
+        self.create(object, then).await
     }
 
-    async fn create(&mut self, object: Object) -> Result<()> {
+    /// `then`: what is applied of the object, once it is made.
+    async fn create(&mut self, object: Object, then: Option<Object>) -> Result<()> {
         if !self.namespace_absent {
             self.ground.objects.create(&object, Mode::DryRun).await?;
+            if let Some(then) = &then {
+                self.ground.objects.apply(then, Mode::DryRun).await?;
+            }
         }
-        let line = self.line(object.label(), Some(Change::Add), Vec::new());
-        self.act(What::Create(object), Some(line));
+        self.add(object.label(), Some(Change::Add), Vec::new(), What::Create(object, then));
         Ok(())
     }
 
@@ -148,17 +147,15 @@ impl Draft<'_> {
             return Ok(());
         };
         let mut object = Object::of(AUTHORITY_SECRET, &authority(self.ground, pair));
-        let Some(found) = self.observed.objects.get(&object.label()) else { return self.create(object).await };
+        let Some(found) = self.observed.objects.get(&object.label()) else { return self.create(object, None).await };
         object.content["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"].clone();
         let answer = self.ground.objects.replace(&object, Mode::DryRun).await?;
         let fields = fields::changes(found, &answer, true);
-        let line = self.line(object.label(), Some(Change::Change), fields);
-        self.act(What::Replace(object), Some(line));
+        self.add(object.label(), Some(Change::Change), fields, What::Replace(object));
         Ok(())
     }
 
     async fn rest(&mut self, wanted: Vec<Object>) -> Result<()> {
-        let admin_absent = self.observed.admin == AdminSecret::Absent;
         let taken_over = self.observed.found.is_some().then(|| format!("deployment/{DEPLOYMENT}"));
         let answers = wanted.iter().map(|object| async {
             let label = object.label();
@@ -167,7 +164,7 @@ impl Draft<'_> {
             }
             match self.observed.objects.get(&label).filter(|_| taken_over.as_ref() == Some(&label)) {
                 Some(before) => {
-                    let rehearsal = heritage::rehearsal(object, before);
+                    let rehearsal = handover::rehearsal(object, before);
                     self.ground.objects.merge(object.kind, &object.name, &rehearsal, Mode::DryRun).await.map(Some)
                 }
                 None => self.ground.objects.apply(object, Mode::DryRun).await.map(Some),
@@ -175,10 +172,6 @@ impl Draft<'_> {
         });
         let answers: Vec<Option<Value>> = futures_util::future::try_join_all(answers).await?;
         for (object, answer) in wanted.into_iter().zip(answers) {
-            if admin_absent && object.name == ADMIN_SECRET {
-                self.follow_password(object);
-                continue;
-            }
             let label = object.label();
             let before = self.observed.objects.get(&label).cloned();
             let fields = match (&before, &answer) {
@@ -194,17 +187,9 @@ impl Draft<'_> {
                 Some(before) => What::TakeOver(object, before),
                 None => What::Apply(object),
             };
-            let line = self.line(label, op, fields);
-            self.act(what, Some(line));
+            self.add(label, op, fields, what);
         }
         Ok(())
-    }
-
-    /// What is not secret in the admin's Secret comes right after what is: made by others, every other object may be as it is to be.
-    fn follow_password(&mut self, object: Object) {
-        let is_made = |action: &Action| matches!(&action.what, What::Create(made) if made.name == ADMIN_SECRET);
-        let after = self.plan.actions.iter().position(is_made).map_or(self.plan.actions.len(), |at| at + 1);
-        self.plan.actions.insert(after, Action { what: What::Apply(object), line: None });
     }
 
     fn notices(&mut self, record: &ServerRecord) {

@@ -89,7 +89,8 @@ pub struct ClaimState {
 }
 
 pub(crate) async fn state(objects: &Objects) -> Result<ServerState> {
-    let slices = objects.list(Kind::of::<EndpointSlice>(), "kubernetes.io/service-name=postgres-service");
+    let slices_of = format!("kubernetes.io/service-name={SERVICE}");
+    let slices = objects.list(Kind::of::<EndpointSlice>(), &slices_of);
     let (sight, service, slices) =
         try_join3(look::sight(objects), objects.read(Kind::of::<Service>(), SERVICE), slices).await?;
     let certificate_ends = if look::record(&sight).is_some_and(|record| record.tls) {

@@ -18,7 +18,7 @@ use crate::kubernetes::Cluster;
 use crate::names::{EnvironmentName, NamespaceName, SecretName};
 
 /// Where the admin's password is kept unless the file says otherwise.
-pub(super) const ADMIN_SECRET: &str = "postgres-admin";
+pub(crate) const ADMIN_SECRET: &str = "postgres-admin";
 const CLUSTER_DOMAIN: &str = "cluster.local";
 
 #[derive(Clone, Debug, Default, Deserialize)]

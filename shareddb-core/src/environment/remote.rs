@@ -24,7 +24,7 @@ use crate::secrets::{DirectoryStore, SecretData, SecretStore};
 use crate::server::Server;
 
 /// The guide's Service.
-pub(super) const SERVICE: &str = "postgres-service";
+pub(crate) const SERVICE: &str = "postgres-service";
 const PORT: u16 = 5432;
 /// The admin of an image that was told nothing else.
 const ADMIN: &str = "postgres";
@@ -34,9 +34,9 @@ const DATABASE: &str = "postgres";
 const PASSWORD_KEYS: [&str; 3] = ["password", "POSTGRES_PASSWORD", "postgres-password"];
 const USER_KEYS: [&str; 2] = ["username", "POSTGRES_USER"];
 /// Who made the server, and who vouches for its certificate: as a deploy writes them.
-const PROVIDER_KEY: &str = "provider";
-const PROVIDER: &str = "shareddb";
-const AUTHORITY_KEY: &str = "ca.crt";
+pub(crate) const PROVIDER_KEY: &str = "provider";
+pub(crate) const PROVIDER: &str = "shareddb";
+pub(crate) const AUTHORITY_KEY: &str = "ca.crt";
 
 /// What the file and the flags say. Nothing is read or asked yet.
 #[derive(Clone, Debug)]

@@ -27,11 +27,6 @@ pub(crate) enum Mode {
     DryRun,
 }
 
-/// A merge patch that counts only as long as the object is as it was.
-pub(crate) struct Handover {
-    pub(crate) patch: Value,
-}
-
 /// The objects of a namespace, for one task: what that asks for is told where a right is missing.
 #[derive(Clone, Debug)]
 pub(crate) struct Objects {
@@ -89,7 +84,9 @@ impl Objects {
                 let mut list: Value = serde_json::from_str(&text).map_err(|_| unexpected(kind, "list"))?;
                 match list.get_mut("items").map(Value::take) {
                     Some(Value::Array(items)) => Ok(items),
-                    _ => Ok(Vec::new()),
+                    // As Go writes an empty list.
+                    Some(Value::Null) => Ok(Vec::new()),
+                    _ => Err(unexpected(kind, "list")),
                 }
             }
             _ => Err(unexpected(kind, "list")),
@@ -133,13 +130,13 @@ impl Objects {
     }
 
     /// Changes what a patch names of an object that is still at the version which the patch names.
-    pub(crate) async fn merge(&self, kind: Kind, name: &str, handover: &Handover, mode: Mode) -> Result<Value> {
+    pub(crate) async fn merge(&self, kind: Kind, name: &str, patch: &Value, mode: Mode) -> Result<Value> {
         let params = PatchParams {
             dry_run: mode != Mode::Real,
             field_manager: Some(MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        let request = self.requests(kind).patch(name, &params, &Patch::Merge(&handover.patch)).map_err(unbuilt)?;
+        let request = self.requests(kind).patch(name, &params, &Patch::Merge(patch)).map_err(unbuilt)?;
         let object = Object { kind, name: name.to_owned(), content: Value::Null };
         self.changed(&object, "patch", request).await
     }
