@@ -59,6 +59,9 @@ pub(crate) fn stage(sight: &Sight) -> Stage {
     if is_available(deployment, &sight.pods) {
         return Stage::Available;
     }
+    if let Some(trouble) = paused(deployment) {
+        return Stage::Stuck(trouble);
+    }
     // What is to be seen is about an older Deployment.
     if !is_observed(deployment) {
         return Stage::Coming("the cluster to take notice of the Deployment".to_owned());
@@ -111,6 +114,17 @@ fn is_available(deployment: &Deployment, pods: &[Pod]) -> bool {
 /// Whether the status is about the Deployment as it is.
 fn is_observed(deployment: &Deployment) -> bool {
     deployment.status.as_ref().is_some_and(|status| status.observed_generation >= deployment.metadata.generation)
+}
+
+/// Nothing is started as long as somebody holds it.
+fn paused(deployment: &Deployment) -> Option<Trouble> {
+    deployment.spec.as_ref()?.paused?.then(|| Trouble {
+        code: "deployment_paused",
+        message: format!("Deployment {DEPLOYMENT} is paused: somebody keeps it from starting pods"),
+        hint: format!("kubectl rollout resume deployment/{DEPLOYMENT}"),
+        lasting: true,
+        log: None,
+    })
 }
 
 /// The API refuses the pod: a quota, or a policy of the namespace.
@@ -302,6 +316,14 @@ mod tests {
         let sight = |generation| Sight { deployment: deployment(&status(generation)), ..Sight::default() };
         assert_eq!(stage(&sight(2)), Stage::Available);
         assert!(matches!(stage(&sight(1)), Stage::Coming(_)), "the status is about an older Deployment");
+    }
+
+    #[test]
+    fn a_deployment_that_somebody_holds_is_not_waited_for() {
+        let mut held = deployment(&json!({"observedGeneration": 2}));
+        held.as_mut().unwrap().spec.as_mut().unwrap().paused = Some(true);
+        let trouble = trouble(&Sight { deployment: held, ..coming(waiting("ContainerCreating")) });
+        assert_eq!((trouble.code, trouble.lasting), ("deployment_paused", true));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! What is there: a line per app, and what ought to be different.
 
-use std::net::SocketAddr;
-
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
@@ -96,7 +94,7 @@ impl From<Error> for Problem {
 pub struct ServerStatus {
     /// Its version, such as `15.18`.
     pub version: String,
-    /// Where it is reached from here: host or address, and port.
+    /// Where it is, for people: address, the way there, and context and namespace where it has them.
     pub endpoint: String,
     /// Sessions it can hold.
     pub max_connections: u32,
@@ -166,14 +164,10 @@ impl Provisioner {
             Err(error) if error.is_retryable() => return Err(error),
             rules => rules,
         };
-        let admin = self.server.admin();
         let unreadable = marks.unreadable.iter().map(ToString::to_string);
         Ok(ServerStatus {
             version: server.version.to_string(),
-            endpoint: match admin.hostaddr() {
-                Some(address) => SocketAddr::new(address, admin.port()).to_string(),
-                None => format!("{}:{}", admin.host(), admin.port()),
-            },
+            endpoint: self.server.place().to_owned(),
             max_connections: server.max_connections,
             budget: Budget::of(apps, server.max_connections),
             walls: vec![walls::rights(server, apps), walls::access_rules(server, rules.as_ref(), apps)],
