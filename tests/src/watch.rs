@@ -12,7 +12,7 @@ use crate::mount::mounted;
 use crate::server::value;
 
 /// Longer than anything here takes, crash recovery included.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One app under observation.
 #[derive(Debug)]
