@@ -23,10 +23,13 @@ mod plan;
 mod pod;
 mod prepare;
 mod quantity;
+mod reference;
 mod rollout;
 mod spec;
 mod state;
+mod variables;
 mod wait;
+mod words;
 
 pub use fields::FieldChange;
 pub use image::Image;

@@ -10,13 +10,14 @@ use time::{Date, OffsetDateTime};
 
 use crate::credentials;
 use crate::deploy::certificates::{self, Pair};
-use crate::deploy::heritage::{self, Found, Source};
+use crate::deploy::heritage::{self, Found};
 use crate::deploy::manifests::{
     ADMIN_SECRET, AUTHORITY_SECRET, CERTIFICATE_SECRET, CLAIM, CONFIGURATION, DEPLOYMENT, RECORD, labels_of, selector,
 };
 use crate::deploy::observed::{AdminSecret, Observed, read_record};
 use crate::deploy::rollout::{self, Log, Sight};
 use crate::deploy::spec::{ServerRecord, ServerSpec};
+use crate::deploy::variables::Source;
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::Objects;
 use crate::kubernetes::object::{Kind, Object};
@@ -147,29 +148,29 @@ fn claim_name(observed: &Observed) -> String {
 
 /// What a Deployment says may stand somewhere else.
 async fn resolved(objects: &Objects, found: Found) -> Result<Found> {
-    let told = |source: Option<Source>| async move {
-        match source {
-            Some(source) => value(objects, &source).await,
-            None => Ok(None),
-        }
-    };
-    let (user, data) = try_join(told(found.user.clone()), told(found.data.clone())).await?;
+    let (user, data) = try_join(value(objects, &found.user), value(objects, &found.data)).await?;
     found.with(user, data)
 }
 
-/// What a container's variable comes to. `None` when it is not there.
-pub(crate) async fn value(objects: &Objects, source: &Source) -> Result<Option<String>> {
-    match source {
-        Source::Literal(text) => Ok(Some(text.clone())),
-        Source::Secret { name, key } => {
-            let secret: Option<Secret> = typed(objects.read(SECRETS, name).await?.as_ref())?;
-            Ok(secret.and_then(|secret| text(&secret, key)))
-        }
-        Source::ConfigMap { name, key } => {
-            let map: Option<ConfigMap> = typed(objects.read(CONFIG_MAPS, name).await?.as_ref())?;
-            Ok(map.and_then(|map| map.data?.get(key).cloned()))
+/// What a container's variable comes to: the first of these that is there. `None` when none is.
+pub(crate) async fn value(objects: &Objects, sources: &[Source]) -> Result<Option<String>> {
+    for source in sources {
+        let found = match source {
+            Source::Literal(text) => Some(text.clone()),
+            Source::Secret { name, key } => {
+                let secret: Option<Secret> = typed(objects.read(SECRETS, name).await?.as_ref())?;
+                secret.and_then(|secret| text(&secret, key))
+            }
+            Source::ConfigMap { name, key } => {
+                let map: Option<ConfigMap> = typed(objects.read(CONFIG_MAPS, name).await?.as_ref())?;
+                map.and_then(|map| map.data?.get(key).cloned())
+            }
+        };
+        if found.is_some() {
+            return Ok(found);
         }
     }
+    Ok(None)
 }
 
 fn admin_state(secret: Option<&Secret>) -> AdminSecret {

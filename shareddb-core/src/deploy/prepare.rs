@@ -109,12 +109,12 @@ impl Draft<'_> {
         if self.observed.admin != AdminSecret::Absent {
             return Ok(());
         }
-        let found = self.observed.found.as_ref().and_then(|found| found.password.clone());
+        let found = self.observed.found.as_ref().map(|found| found.password.clone()).filter(|found| !found.is_empty());
         let password = match &found {
-            Some(source) => look::value(&self.ground.objects, source).await?.ok_or_else(|| {
+            Some(sources) => look::value(&self.ground.objects, sources).await?.ok_or_else(|| {
                 Error::refused(
                     "adopt_unclear",
-                    format!("the password of deployment/{DEPLOYMENT} is not where it says: {source:?}"),
+                    format!("the password of deployment/{DEPLOYMENT} is not where it says: {sources:?}"),
                 )
                 .with_hint(format!(
                     "make the Secret with it: kubectl create secret generic {ADMIN_SECRET} --from-literal=username={} \
