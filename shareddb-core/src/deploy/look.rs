@@ -18,6 +18,7 @@ use crate::deploy::observed::{AdminSecret, Observed, read_record};
 use crate::deploy::rollout::{self, Log, Sight};
 use crate::deploy::spec::{ServerRecord, ServerSpec};
 use crate::deploy::variables::Source;
+use crate::environment::AUTHORITY_KEY;
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::Objects;
 use crate::kubernetes::object::{Kind, Object};
@@ -52,7 +53,9 @@ pub(crate) async fn observe(objects: &Objects, spec: &ServerSpec) -> Result<Obse
     )
     .await?;
     observed.claim = typed(claim.as_ref())?;
-    observed.admin = admin_state(typed(admin.as_ref())?.as_ref());
+    let admin_secret: Option<Secret> = typed(admin.as_ref())?;
+    observed.admin = admin_state(admin_secret.as_ref());
+    observed.trusted = admin_secret.as_ref().and_then(|secret| text(secret, AUTHORITY_KEY));
     observed.authority = pair(typed(authority.as_ref())?.as_ref());
     observed.certificate = pair(typed(certificate.as_ref())?.as_ref());
     if observed.record().is_none() && observed.deployment.is_none() {
@@ -107,8 +110,13 @@ pub(crate) async fn sight(objects: &Objects) -> Result<Sight> {
 }
 
 /// The record that a Deployment bears.
-fn record_of(deployment: &Deployment) -> Option<ServerRecord> {
+pub(crate) fn record_of(deployment: &Deployment) -> Option<ServerRecord> {
     read_record(deployment.metadata.annotations.as_ref()?.get(RECORD)?)
+}
+
+/// The Deployment of the server, as it is at this moment.
+pub(crate) async fn deployment(objects: &Objects) -> Result<Option<Deployment>> {
+    typed(objects.read(DEPLOYMENTS, DEPLOYMENT).await?.as_ref())
 }
 
 /// The record of a server that was looked at.
