@@ -185,8 +185,7 @@ mod tests {
     async fn a_silent_server_is_a_timeout() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let config = ConnectionConfig::new("127.0.0.1", port, "d", "u")
-            .with_connect_timeout(Duration::from_millis(50));
+        let config = ConnectionConfig::new("127.0.0.1", port, "d", "u").with_connect_timeout(Duration::from_millis(50));
         assert!(matches!(config.connect().await.unwrap_err(), Error::Timeout(_)));
     }
 

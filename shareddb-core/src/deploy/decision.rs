@@ -140,7 +140,9 @@ fn taken_image(spec: &ServerSpec, found: &heritage::Found) -> Result<Image> {
         Some(flavour) => check_flavour(flavour, wanted)?,
         None if Reference::parse(wanted.as_str()).ok().map(|it| it.repository) == parsed.map(|it| it.repository) => {}
         None => {
-            let message = format!("{reference} does not say what it stands on, so that nobody knows whether {wanted} has its C library");
+            let message = format!(
+                "{reference} does not say what it stands on, so that nobody knows whether {wanted} has its C library"
+            );
             return Err(Error::refused("flavour_fixed", message)
                 .with_hint("name an image of the same repository: with another C library, indexes break"));
         }
@@ -206,7 +208,8 @@ fn check_flavour(from: Flavour, wanted: &Image) -> Result<()> {
     let message = format!(
         "the data were written on {from}, and {wanted} stands on {to}: they sort text differently, which breaks indexes"
     );
-    Err(Error::refused("flavour_fixed", message).with_hint(format!("name an image of PostgreSQL that stands on {from}")))
+    Err(Error::refused("flavour_fixed", message)
+        .with_hint(format!("name an image of PostgreSQL that stands on {from}")))
 }
 
 fn check_claim(

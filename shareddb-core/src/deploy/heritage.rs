@@ -20,7 +20,8 @@ const VOLUMES: &str = "/var/lib/postgresql";
 /// The volume that images before 18 declare.
 const OWN_VOLUME: &str = "/var/lib/postgresql/data";
 /// What is left where a server cannot be taken over.
-const MOVE: &str = "move its apps with a dump each, or make it one whose data are on a claim at /var/lib/postgresql/data";
+const MOVE: &str =
+    "move its apps with a dump each, or make it one whose data are on a claim at /var/lib/postgresql/data";
 
 /// What was found in a Deployment of somebody else.
 #[derive(Clone, Debug)]
@@ -161,10 +162,7 @@ fn check_controller(deployment: &Deployment) -> Result<()> {
     let controller = format!("{}/{}", owner.kind.to_ascii_lowercase(), owner.name);
     Err(unclear(
         &format!("it belongs to {controller}, whose controller writes it again"),
-        &format!(
-            "have that let go of it first (kubectl delete {controller} --cascade=orphan keeps the Deployment, if its controller does \
-             not clean up itself), or {MOVE}"
-        ),
+        &format!("have whoever runs that controller make it let go of the Deployment, and run this again; or {MOVE}"),
     ))
 }
 
@@ -364,12 +362,13 @@ mod tests {
     #[test]
     fn what_a_controller_writes_is_left_to_it() {
         let mut value = deployment();
-        let owner = json!({"apiVersion": "db.example/v1", "kind": "Postgres", "name": "main", "uid": "u", "controller": true});
+        let owner =
+            json!({"apiVersion": "db.example/v1", "kind": "Postgres", "name": "main", "uid": "u", "controller": true});
         value["metadata"]["ownerReferences"] = json!([owner]);
         let error = found_in(value.clone()).unwrap_err();
         assert_eq!(error.code(), "adopt_unclear");
         assert!(error.to_string().contains("postgres/main"), "{error}");
-        assert!(error.hint().unwrap().contains("--cascade=orphan"), "{error:?}");
+        assert!(error.hint().unwrap().contains("let go"), "{error:?}");
         value["metadata"]["ownerReferences"][0]["controller"] = false.into();
         assert!(found_in(value).is_ok());
     }

@@ -52,7 +52,7 @@ impl Start {
             ("POSTGRES_INITDB_ARGS", "--data-checksums --auth-local=peer --auth-host=scram-sha-256".to_owned()),
         ];
         if begins_with_nothing(record) {
-            variables.push(("POSTGRES_PASSWORD_FILE", format!("{PASSWORD_FOLDER}/password")));
+            variables.insert(1, ("POSTGRES_PASSWORD_FILE", format!("{PASSWORD_FOLDER}/password")));
         }
         let args = vec!["postgres".to_owned(), "-c".to_owned(), format!("config_file={FOLDER}/postgresql.conf")];
         Self { args, variables }
@@ -92,7 +92,7 @@ pub(crate) fn pod_spec(record: &ServerRecord, claim: &str) -> PodSpec {
         memory("shared-memory", shared_memory(record)),
     ];
     if begins_with_nothing(record) {
-        volumes.push(secret("admin", ADMIN_SECRET, &["password"]));
+        volumes.insert(2, secret("admin", ADMIN_SECRET, &["password"]));
     }
     if record.tls {
         volumes.push(secret("certificate", CERTIFICATE_SECRET, &["tls.crt", "tls.key"]));
@@ -135,7 +135,7 @@ fn container(record: &ServerRecord, data: &str) -> Container {
         mount("shared-memory", "/dev/shm"),
     ];
     if begins_with_nothing(record) {
-        mounts.push(read_only("admin", PASSWORD_FOLDER));
+        mounts.insert(2, read_only("admin", PASSWORD_FOLDER));
     }
     if record.tls {
         mounts.push(read_only("certificate", TLS_FOLDER));

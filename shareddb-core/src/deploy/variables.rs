@@ -114,12 +114,14 @@ mod tests {
 
     #[test]
     fn of_several_sets_the_last_that_has_it_counts() {
-        let sets =
-            json!({"envFrom": [{"secretRef": {"name": "all"}}, {"configMapRef": {"name": "more"}, "prefix": "POSTGRES_"}]});
+        let sets = json!({"envFrom": [{"secretRef": {"name": "all"}}, {"configMapRef": {"name": "more"}, "prefix": "POSTGRES_"}]});
         let user = |kind: fn(String, String) -> Source, name: &str, key: &str| kind(name.into(), key.into());
         let secret = |name, key| Source::Secret { name, key };
         let map = |name, key| Source::ConfigMap { name, key };
-        assert_eq!(of(&sets, "POSTGRES_USER").unwrap(), [user(map, "more", "USER"), user(secret, "all", "POSTGRES_USER")]);
+        assert_eq!(
+            of(&sets, "POSTGRES_USER").unwrap(),
+            [user(map, "more", "USER"), user(secret, "all", "POSTGRES_USER")]
+        );
         assert_eq!(of(&sets, "PGDATA").unwrap(), [user(secret, "all", "PGDATA")]);
         // A variable without a value hides them.
         let mut hidden = sets;

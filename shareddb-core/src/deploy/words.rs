@@ -36,7 +36,10 @@ pub(crate) fn connections(container: &Container) -> Result<Option<u16>> {
              run this again",
         ));
     }
-    Ok(settings(options).filter(|(name, _)| is(name, "max_connections")).filter_map(|(_, value)| value.parse().ok()).last())
+    Ok(settings(options)
+        .filter(|(name, _)| is(name, "max_connections"))
+        .filter_map(|(_, value)| value.parse().ok())
+        .last())
 }
 
 /// Whether a word, or a script in one, names a data directory.
