@@ -22,7 +22,8 @@ pub(crate) fn value<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
 fn item<'a>(list: &'a Value, path: &str) -> Option<&'a Value> {
     let (keys, rest) = path.split_once(']')?;
     let keys: Vec<(&str, &str)> = keys.split(',').map(|key| key.split_once('=')).collect::<Option<_>>()?;
-    let is_meant = |item: &&Value| keys.iter().all(|(name, wanted)| item[*name].to_string() == *wanted);
+    let is = |value: &Value, wanted: &str| serde_json::to_string(value).is_ok_and(|text| text == wanted);
+    let is_meant = |item: &&Value| keys.iter().all(|(name, wanted)| is(&item[*name], wanted));
     value(list.as_array()?.iter().find(is_meant)?, rest)
 }
 
