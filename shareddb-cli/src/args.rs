@@ -158,8 +158,8 @@ pub(crate) struct Deploy {
     /// On a server that was taken over: let a login into databases of its own only. Those of apps that are not adopted lose access
     #[arg(long)]
     pub(crate) secure_server: bool,
-    /// Print the objects as YAML, for kubectl apply --server-side or a GitOps repository: of these options, else the guide's. No
-    /// cluster is asked
+    /// Print the objects as YAML, or with -o json as a list, for kubectl apply --server-side or a GitOps repository: of these options,
+    /// else the guide's. No cluster is asked
     #[arg(long, conflicts_with_all = ["dry_run", "stop", "adopt", "create_namespace", "secure_server"])]
     pub(crate) print: bool,
     /// Stop the embedded server of `local`; its data stay

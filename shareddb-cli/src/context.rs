@@ -11,6 +11,9 @@ use crate::console::Console;
 use crate::output::Output;
 use crate::quoting::argument;
 
+/// How long it takes to say why something has not come about.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What all commands have in common.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -71,6 +74,11 @@ impl Context {
             environment = environment.with_tunnel()?;
         }
         Ok(environment)
+    }
+
+    /// What is left of the command's time, but for some last words on why it was not enough.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.timeout.saturating_sub(self.started.elapsed() + LAST_WORDS)
     }
 
     /// The flags that chose the environment, as a next command needs them, too.

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use shareddb_core::{Error, Result};
-use tokio::runtime;
+use tokio::runtime::{self, RuntimeMetrics};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::console::Turn;
 use crate::context::Context;
@@ -16,6 +16,9 @@ use crate::units;
 
 /// Longer than the file work that may be going on, such as writing a Secret.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long goodbyes may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+const PULSE: Duration = Duration::from_millis(2);
 
 /// Runs the command. When it is cut short its future is dropped first: connections close, temporary objects go.
 pub(crate) fn run(context: &Context, work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode, Failure> {
@@ -24,8 +27,19 @@ pub(crate) fn run(context: &Context, work: impl Future<Output = Result<ExitCode>
         .build()
         .map_err(|error| Error::from_io("cannot set up the runtime", error))?;
     let done = runtime.block_on(guarded(context, work));
+    runtime.block_on(farewell(&runtime.metrics()));
     runtime.shutdown_timeout(GRACE);
     done
+}
+
+/// Lets sessions that have just ended say goodbye to their server, and tunnels carry that: otherwise they are there a while longer.
+async fn farewell(metrics: &RuntimeMetrics) {
+    let _ = timeout(FAREWELL, async {
+        while metrics.num_alive_tasks() > 0 {
+            sleep(PULSE).await;
+        }
+    })
+    .await;
 }
 
 async fn guarded(context: &Context, work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode, Failure> {

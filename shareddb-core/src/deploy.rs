@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::environment::Environment;
 use crate::error::{Error, Result, shell_word};
 use crate::kubernetes::apply::{Mode, Objects};
+use crate::kubernetes::object::Object;
 use crate::kubernetes::{IN_CLUSTER, Task};
 use crate::names::EnvironmentName;
 
@@ -23,10 +24,13 @@ mod plan;
 mod pod;
 mod prepare;
 mod quantity;
+mod reference;
 mod rollout;
 mod spec;
 mod state;
+mod variables;
 mod wait;
+mod words;
 
 pub use fields::FieldChange;
 pub use image::Image;
@@ -41,6 +45,8 @@ pub use state::{ClaimState, PodState, ServerState, ServiceState};
 const ROUNDS: usize = 3;
 /// A command of kubectl's in a hint that says not yet where.
 const BARE: &str = "kubectl ";
+/// How often a Deployment is read again because its status has changed meanwhile.
+const READS: usize = 5;
 /// Somebody else was quicker, and what was seen of the namespace is no longer so.
 const RACE: &str = "concurrent_change";
 
@@ -208,8 +214,32 @@ impl Deployer {
                 objects.apply(object, Mode::Real).await?;
             }
             What::Apply(object) => drop(objects.apply(object, Mode::Real).await?),
+            What::Follow(object, standing) => self.follow(object, standing.as_ref()).await?,
         }
         Ok(())
+    }
+
+    /// Applies the Deployment if it bears this record still. Options of a deploy that was quicker would be lost otherwise.
+    async fn follow(&self, object: &Object, standing: Option<&String>) -> Result<()> {
+        let objects = &self.ground.objects;
+        let mut reads = 1;
+        loop {
+            let found = look::deployment(objects).await?.map(|deployment| deployment.metadata);
+            let record = found.as_ref().and_then(|found| found.annotations.as_ref()?.get(manifests::RECORD));
+            if record != standing {
+                let message = "another deploy has changed the server meanwhile";
+                return Err(Error::conflict(RACE, message).with_hint("run it again"));
+            }
+            let mut guarded = object.clone();
+            if let Some(version) = found.as_ref().and_then(|found| found.resource_version.as_deref()) {
+                guarded.content["metadata"]["resourceVersion"] = version.into();
+            }
+            match objects.apply(&guarded, Mode::Real).await {
+                // Its status changes as well.
+                Err(error) if error.code() == RACE && reads < READS => reads += 1,
+                done => return done.map(drop),
+            }
+        }
     }
 
     /// How the server is: its pods, its Service, its volume.

@@ -255,7 +255,7 @@ impl Environment {
         match &self.place {
             #[cfg(feature = "local")]
             Place::Local(_) => Ok(self.connect().await?.admin().clone()),
-            Place::Remote(remote) => remote.stored_admin().await,
+            Place::Remote(remote) => remote.stored_admin(&self.name).await,
         }
     }
 

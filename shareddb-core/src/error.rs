@@ -12,7 +12,7 @@ mod kubernetes;
 mod login;
 
 #[cfg(feature = "kubernetes")]
-pub(crate) use kubernetes::{API_ANSWER_MAX, ApiRequest, cut_by, shell_word, shortened};
+pub(crate) use kubernetes::{API_ANSWER_MAX, ApiRequest, cut_by, is_disputed, shell_word, shortened};
 pub(crate) use login::{LoginAttempt, PasswordAskedInClear};
 
 /// The result of everything here that can fail.
@@ -160,7 +160,8 @@ impl Error {
 
     /// Whether the same call may succeed later with nothing else changed.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Timeout(_)) || self.code() == "concurrent_change"
+        matches!(self, Self::Unavailable(_) | Self::Timeout(_))
+            || ["concurrent_change", "deploy_overtaken"].contains(&self.code())
     }
 
     /// Classifies a failure to read or write a file; `what` says what was being done.

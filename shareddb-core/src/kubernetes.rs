@@ -24,6 +24,7 @@ use crate::names::NamespaceName;
 
 pub(crate) mod apply;
 mod backend;
+pub(crate) mod field_path;
 pub(crate) mod object;
 mod role;
 mod tunnel;

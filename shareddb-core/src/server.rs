@@ -210,7 +210,7 @@ impl Server {
     }
 
     /// An error as it is, and what the tunnel says of it where the way was lost.
-    pub(crate) fn with_trouble(&self, error: Error) -> Error {
+    pub fn with_trouble(&self, error: Error) -> Error {
         if !["server_unreachable", "timeout"].contains(&error.code()) {
             return error;
         }

@@ -1,6 +1,11 @@
 # What the image's entrypoint does as a user other than root, with its server's port and socket elsewhere.
 set -eu
-shift # postgres
+# Options alone are those of the server; anything else is another program, which it becomes.
+case ${1:-} in
+-*) ;;
+postgres) shift ;;
+*) exec "$@" ;;
+esac
 
 # A variable, or what is in the file that another one names.
 value() {
@@ -20,7 +25,7 @@ mkdir -p "$PGDATA"
 chmod 700 "$PGDATA" || true
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   if [ -z "$password" ]; then
-    echo "a new data directory needs POSTGRES_PASSWORD" >&2
+    echo "Error: Database is uninitialized and superuser password is not specified." >&2
     exit 1
   fi
   eval 'initdb --no-sync --username="$user" --pwfile=<(printf "%s\n" "$password") '"$options"

@@ -351,6 +351,10 @@ async fn what_is_printed_is_applied_by_kubectl_and_deploy_adds_the_secret() {
     command.env("KUBECONFIG", "/nowhere").args(["deploy", "-e", "stage", "-n", "stage", "--print"]);
     let printed = run(&mut command).expect_code(0).stdout;
     assert_eq!(printed, PRINTED);
+    let list: Value = serde_json::from_str(&site.run("deploy --print -o json").await.expect_code(0).stdout).unwrap();
+    assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&json!("List"), SERVER.len() - 1));
+    let both = site.run("deploy --print --allow-namespace none,shop").await.expect_code(2);
+    assert!(both.stderr.contains("none,shop"), "{}", both.stderr);
 
     let printed = printed.replace("namespace: stage\n", &format!("namespace: {}\n", site.namespace));
     assert_eq!(site.run("deploy --print").await.expect_code(0).stdout, printed);

@@ -220,3 +220,19 @@ async fn an_api_server_that_ends_midway_is_waited_for_by_nobody() {
         assert!(deployer.deploy(&wanted()).await.unwrap().is_empty());
     }
 }
+
+#[tokio::test]
+async fn a_deploy_that_another_one_has_overtaken_loses_none_of_its_options() {
+    let site = Site::deployed().await;
+    let deployer = site.deployer().await;
+    let (memory, sessions) = (spec(|spec| spec.memory = "1Gi".parse().ok()), spec(|spec| spec.connections = Some(200)));
+    let plans = [deployer.plan(&memory).await.unwrap(), deployer.plan(&sessions).await.unwrap()];
+    deployer.apply(&plans[0]).await.unwrap();
+    let error = deployer.apply(&plans[1]).await.unwrap_err();
+    assert!(matches!(error, Error::Conflict(_)) && error.is_retryable(), "{error:?}");
+    assert_eq!((error.code(), error.hint()), ("concurrent_change", Some("run it again")));
+    deployer.deploy(&sessions).await.unwrap();
+    for spec in [memory, sessions, ServerSpec::default()] {
+        assert!(deployer.plan(&spec).await.unwrap().is_empty(), "{spec:?}");
+    }
+}

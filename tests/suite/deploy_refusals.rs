@@ -131,7 +131,8 @@ async fn a_field_of_somebody_else_is_a_conflict_that_names_him() {
     site.patch("deployment/postgres", "kubectl-scale", &json!({"spec": {"replicas": 0}})).await;
     let error = refusal(&site, &spec(|spec| spec.connections = Some(200))).await;
     assert!(matches!(error, Error::Conflict(_)), "{error:?}");
-    assert_told(&error, "field_owned", &["deployment/postgres", ".spec.replicas", "kubectl-scale"]);
+    assert_told(&error, "field_owned", &["deployment/postgres", ".spec.replicas", "kubectl-scale", "is 0, to be 1"]);
+    assert!(!error.hint().unwrap().contains("dry run"), "{error:?}");
     let told = site.run("deploy").await.expect_code(5);
     assert!(told.stderr.contains("kubectl-scale") && told.stderr.contains(".spec.replicas"), "{}", told.stderr);
     site.patch("deployment/postgres", "kubectl-scale", &json!({"spec": {"replicas": 1}})).await;
@@ -151,7 +152,11 @@ async fn a_field_of_somebody_else_is_a_conflict_that_names_him() {
     .unwrap();
     site.cluster.client().await.request_text(request).await.unwrap();
     let error = refusal(&site, &ServerSpec::default()).await;
-    assert_told(&error, "field_owned", &["image", "kubectl-edit"]);
+    assert_told(
+        &error,
+        "field_owned",
+        &["image", "kubectl-edit", "is \"postgres:15.3-alpine\", to be \"postgres:15-alpine\""],
+    );
     // What it would not change in any case is nobody's business.
     site.patch("deployment/postgres", "kubectl-annotate", &json!({"metadata": {"annotations": {"team": "shop"}}}))
         .await;
@@ -172,6 +177,37 @@ async fn what_cannot_change_is_explained() {
     site.call(Method::POST, "secret", "", &secret).await;
     let error = refusal(&site, &spec(|spec| spec.tls = Some(true))).await;
     assert_told(&error, "field_owned", &["secret/postgres-tls", ".type"]);
+}
+
+#[tokio::test]
+async fn another_authority_is_not_taken_for_that_of_the_apps() {
+    let (site, other) = (Site::new().await, Site::new().await);
+    let tls = spec(|spec| spec.tls = Some(true));
+    for site in [&site, &other] {
+        site.deployer().await.deploy(&tls).await.unwrap();
+    }
+    let taken = json!({"data": other.read("secret/postgres-ca").await["data"]});
+    site.patch("secret/postgres-ca", "somebody", &taken).await;
+    let error = refusal(&site, &ServerSpec::default()).await;
+    assert_refused(&error, "authority_other", &["postgres-ca", "delete secret postgres-tls", "shareddb create"]);
+
+    // Whoever wants it so is told what follows.
+    site.call(Method::DELETE, "secret/postgres-tls", "", &Value::Null).await;
+    let told = "another authority vouches for the server";
+    let plan = site.deployer().await.deploy(&ServerSpec::default()).await.unwrap();
+    assert!(plan.notices.iter().any(|notice| notice.contains(told)), "{:?}", plan.notices);
+    let plan = site.deployer().await.plan(&ServerSpec::default()).await.unwrap();
+    assert!(plan.is_empty() && !plan.notices.iter().any(|notice| notice.contains(told)), "{:?}", plan.notices);
+
+    // So too where it is broken, by what the hint says.
+    site.patch("secret/postgres-ca", "somebody", &json!({"stringData": {"tls.key": "no key"}})).await;
+    let error = site.deployer().await.deploy(&ServerSpec::default()).await.unwrap_err();
+    assert_told(&error, "authority_damaged", &[" delete secret postgres-ca postgres-tls"]);
+    for secret in ["secret/postgres-ca", "secret/postgres-tls"] {
+        site.call(Method::DELETE, secret, "", &Value::Null).await;
+    }
+    let plan = site.deployer().await.deploy(&ServerSpec::default()).await.unwrap();
+    assert!(plan.notices.iter().any(|notice| notice.contains(told)), "{:?}", plan.notices);
 }
 
 /// A class of volumes that nobody makes.

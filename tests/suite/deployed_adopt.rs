@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use hyper::StatusCode;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, PostParams};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 use shareddb_core::ConnectionConfig;
 use shareddb_tests::api_proxy::{ApiProxy, Fault};
@@ -228,4 +228,18 @@ async fn a_takeover_that_ends_halfway_is_finished_by_the_next() {
         found.assert_works(app, "at last").await;
     }
     found.assert_unchanged("at last").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_taken_over_and_lost_its_data_is_not_begun_anew() {
+    let found = Found::new(PLAIN).await;
+    found.deploy("--adopt").await;
+    found.assert_works("shop", "after it was taken over").await;
+    let data = found.server.data(PLAIN.claim, "");
+    std::fs::rename(&data, data.with_extension("elsewhere")).unwrap();
+    let pods: Api<Pod> = found.site.api().await;
+    pods.delete(&found.site.pod().await, &DeleteParams::default()).await.unwrap();
+    let said = "superuser password is not specified";
+    eventually("the server does not start", async || found.server.log().contains(said)).await;
+    assert!(!data.join("PG_VERSION").exists());
 }

@@ -277,8 +277,9 @@ async fn a_server_that_is_away_behind_its_pod() {
     site.admin(&tunnel).connect().await.unwrap_err();
     let trouble = tunnel.take_trouble().unwrap();
     assert_eq!(trouble.code(), "tunnel_cut");
-    let psql = site.run("psql --admin -- -c select").await;
-    assert!(psql.code != Some(0) && psql.stderr.contains("note: the tunnel to port"), "{}", psql.stderr);
+    // Found out by the login before psql's own.
+    let psql = site.run("psql --admin -- -c select").await.expect_code(6);
+    assert!(psql.stderr.contains("because: the tunnel to port"), "{}", psql.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 use shareddb_core::{
@@ -11,7 +10,7 @@ use shareddb_core::{
 };
 
 use super::deploy::Deployed;
-use crate::args::{Access, Deploy, Switch};
+use crate::args::{Access, Deploy, Format, Switch};
 use crate::color::{Paint, Style};
 use crate::console::{self, Console};
 use crate::context::Context;
@@ -21,8 +20,6 @@ use crate::quoting::printable;
 
 /// What empties a list that is otherwise inherited.
 const NONE: &str = "none";
-/// What is left of the command's time to say why it was not enough.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What there is to say of a server in a namespace.
 #[derive(Debug, Serialize)]
@@ -76,7 +73,7 @@ pub(crate) async fn run(args: &Deploy, environment: &Environment, context: &Cont
         return Ok(if differs { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS });
     }
     let plan = deployer.deploy(&spec).await?;
-    let ready = deployer.wait(&plan, context.timeout.saturating_sub(context.started.elapsed() + LAST_WORDS)).await?;
+    let ready = deployer.wait(&plan, context.remaining()).await?;
     context.console.progress(&format!("  PostgreSQL {} · {}", ready.version, ready.place));
     let walls = context.provisioner(environment).await?.secure().await?;
     let is_new = plan.objects.iter().any(is_new_server);
@@ -100,6 +97,10 @@ fn is_new_server(object: &ObjectChange) -> bool {
 fn spec(args: &Deploy) -> Result<ServerSpec> {
     let namespaces = |list: &Vec<String>| match list.as_slice() {
         [only] if only == NONE => Ok(Default::default()),
+        list if list.iter().any(|name| name == NONE) => {
+            Err(Error::invalid_input("namespaces_contradict", format!("--allow-namespace {} is both", list.join(",")))
+                .with_hint("name namespaces, or `none` alone for no other"))
+        }
         list => list.iter().map(|name| name.parse::<NamespaceName>()).collect(),
     };
     let mut spec = ServerSpec::default();
@@ -124,6 +125,11 @@ fn spec(args: &Deploy) -> Result<ServerSpec> {
 
 fn print(spec: &ServerSpec, environment: &Environment, context: &Context) -> Result<ExitCode> {
     let objects = Deployer::manifests(environment, spec)?;
+    if context.output.format() == Format::Json {
+        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+        context.output.raw(&format!("{list:#}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut text = "\
 # The Secret postgres-admin, with the admin's username and password, is not here. `shareddb deploy` makes it, and
 # leaves what is applied already as it is; or: kubectl create secret generic postgres-admin

@@ -26,6 +26,9 @@ pub(crate) async fn run(args: &Psql, context: &Context) -> Result<ExitCode> {
         Some(app) => Provisioner::new(server.clone()).connection(app).await?,
         None => server.admin().clone(),
     };
+    if !config.admits_clear_password() {
+        try_server(&config).await.map_err(|error| server.with_trouble(error))?;
+    }
     // Kept as long: psql may log in again.
     let (config, _authority) = with_certificate_file(config)?;
     let mut child = command(args, &environment, &config)?.spawn().map_err(|error| match error.kind() {
@@ -40,6 +43,22 @@ pub(crate) async fn run(args: &Psql, context: &Context) -> Result<ExitCode> {
         trouble.hint().into_iter().for_each(|hint| context.console.note(hint));
     }
     Ok(exit_code(status))
+}
+
+/// Logs in as psql is about to, where nobody knows who answers: our own login refuses whoever asks for the password in clear
+/// text. A libpq before 16 cannot be told to do the same; so somebody who answers as the server should at first, and takes
+/// its place right after that, can still have the password from it. Only TLS that verifies the server, or a libpq of 16,
+/// shuts him out.
+async fn try_server(config: &ConnectionConfig) -> Result<()> {
+    match config.connect().await {
+        Ok(session) => {
+            session.close().await;
+            Ok(())
+        }
+        // psql has other ways to one: it asks.
+        Err(error) if error.code() == "password_missing" => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// libpq takes a root certificate from a file only.
@@ -67,7 +86,7 @@ fn command(args: &Psql, environment: &Environment, config: &ConnectionConfig) ->
         command.env(name, value.expose_secret());
     }
     if !config.admits_clear_password() {
-        // As for our own logins; a libpq before 16 does not know it.
+        // As for our own logins. A libpq before 16 does not know it: `try_server` stands in for it.
         command.env("PGREQUIREAUTH", "!password");
     }
     Ok(command)

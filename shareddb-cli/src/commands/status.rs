@@ -1,9 +1,11 @@
 //! `shareddb status`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 use shareddb_core::{AppName, AppStatus, Error, Result, ServerState, ServerStatus, Slot, Status as Found, WallState};
+use tokio::time::timeout;
 
 use super::list::{connections, size};
 use crate::args::Status;
@@ -15,6 +17,10 @@ use crate::health;
 use crate::output::{Text, View};
 use crate::quoting::printable;
 use crate::table::{Cell, NONE, Table, pairs};
+use crate::units;
+
+/// How long a server that is deployed may take for its answers.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -78,7 +84,10 @@ pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
         let found = provisioner.status(app.as_ref()).await?;
         Ok::<_, Error>((provisioner, found))
     };
-    let (provisioner, found) = match (asked.await, deployment.as_ref()) {
+    // Somebody who answers nothing must not keep back what Kubernetes says.
+    let limit = if deployment.is_some() { PATIENCE.min(context.remaining()) } else { context.timeout };
+    let asked = timeout(limit, asked).await.unwrap_or_else(|_| Err(silent(limit)));
+    let (provisioner, found) = match (asked, deployment.as_ref()) {
         (Ok(answer), _) => answer,
         // Somebody who asks how a server is wants to know it all the more when it does not answer.
         (Err(error), Some(deployment)) if error.is_retryable() => {
@@ -93,10 +102,15 @@ pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
         _ => None,
     };
     if found.apps.is_empty() {
-        context.console.progress("make an app: shareddb create myapp");
+        context.console.progress(&format!("make an app: shareddb create myapp{}", context.flags()));
     }
     context.output.show(&Report { found, deployment, secret })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn silent(limit: Duration) -> Error {
+    Error::timeout("timeout", format!("the server has not answered within {}", units::duration(limit)))
+        .with_hint("is it busy, or does somebody else answer there? its log says more")
 }
 
 fn head<'a>(environment: &str, server: &'a ServerStatus, deployment: Option<&ServerState>) -> Vec<(&'a str, Cell)> {

@@ -3,8 +3,11 @@
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_postgres::error::Severity;
 use tokio_postgres::{AsyncMessage, Client, Connection};
 
@@ -13,6 +16,8 @@ use crate::error::{Error, LoginAttempt, Result};
 
 /// A server that warns without end must not fill our memory.
 const WARNINGS_KEPT: usize = 1000;
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// One session on the server. Dropping it ends the session; a query then running goes on there
 /// until the server notices, unless it is cancelled first.
@@ -22,6 +27,7 @@ pub struct Session {
     client: Client,
     tls: Tls,
     remarks: Arc<Mutex<Remarks>>,
+    carrier: JoinHandle<()>,
 }
 
 #[derive(Default)]
@@ -45,7 +51,7 @@ impl ConnectionConfig {
         let (config, tls) = self.tokio_postgres()?;
         let limit = self.connect_timeout();
         // The driver limits only the TCP connect; a server that accepts and stays silent would hang us.
-        match tokio::time::timeout(limit, config.connect(tls.clone())).await {
+        match timeout(limit, config.connect(tls.clone())).await {
             Ok(Ok((client, connection))) => Ok(Session::start(client, connection, tls)),
             Ok(Err(source)) => Err(self.login_error(source)),
             Err(_) => Err(Error::timeout("timeout", format!("cannot log in to {self}: no answer in {limit:?}"))
@@ -74,7 +80,7 @@ impl Session {
         let remarks = Arc::new(Mutex::new(Remarks::default()));
         let heard = Arc::clone(&remarks);
         // Ends by itself once the client is dropped.
-        tokio::spawn(async move {
+        let carrier = tokio::spawn(async move {
             loop {
                 match poll_fn(|context| connection.poll_message(context)).await {
                     Some(Ok(AsyncMessage::Notice(notice))) => lock(&heard).hear(&notice),
@@ -90,7 +96,15 @@ impl Session {
                 }
             }
         });
-        Self { client, tls, remarks }
+        Self { client, tls, remarks, carrier }
+    }
+
+    /// Ends the session, and waits a moment until the goodbye is out.
+    pub async fn close(self) {
+        let Self { client, carrier, .. } = self;
+        drop(client);
+        // The server notices the end of the connection as well, only later.
+        let _ = timeout(GOODBYE, carrier).await;
     }
 
     /// The warnings since the last call, oldest first. Notices are not among them.
@@ -171,8 +185,7 @@ mod tests {
     async fn a_silent_server_is_a_timeout() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let config = ConnectionConfig::new("127.0.0.1", port, "d", "u")
-            .with_connect_timeout(std::time::Duration::from_millis(50));
+        let config = ConnectionConfig::new("127.0.0.1", port, "d", "u").with_connect_timeout(Duration::from_millis(50));
         assert!(matches!(config.connect().await.unwrap_err(), Error::Timeout(_)));
     }
 

@@ -2,13 +2,14 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData as _,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use time::OffsetDateTime;
 use x509_cert::Certificate;
 use x509_cert::der::DecodePem as _;
-use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectAltName};
 
 use crate::error::{Error, Result};
 
@@ -48,10 +49,18 @@ impl Certificates {
     /// An authority that is renewed keeps its key, so that who trusts the old certificate trusts what it issues now.
     ///
     /// # Errors
-    /// `Failed` when the kept authority is damaged: a new one would lock out every app that has its certificate.
+    /// `Failed` when the kept authority is damaged, and `Refused` when it is not the one that the server's certificate is from: what
+    /// another one issues locks out every app that has the certificate of the first.
     pub(crate) fn settled(authority: Option<&Pair>, server: Option<&Pair>, names: &[String], now: u64) -> Result<Self> {
         let key = authority.map(|pair| KeyPair::from_pem(pair.key.expose_secret())).transpose().map_err(damaged)?;
         let key = key.map_or_else(KeyPair::generate, Ok).map_err(unmade)?;
+        if authority.is_some_and(|pair| public_key(&pair.certificate).is_some_and(|of| of != key.der_bytes())) {
+            return Err(another("its key and its certificate do not belong together"));
+        }
+        if authority.is_some() && server.and_then(|pair| issuer(&pair.certificate)).is_some_and(|of| of != key_id(&key))
+        {
+            return Err(another("the server's certificate, in secret/postgres-tls, is from another authority"));
+        }
         let key_text = SecretString::from(key.serialize_pem());
         let kept = match authority {
             Some(pair) => {
@@ -122,11 +131,37 @@ fn serves(certificate: &str, names: &[String], now: u64) -> bool {
 
 /// Whether an authority's key has issued a certificate, as far as the certificate says so itself.
 fn of(certificate: &str, authority: &KeyPair) -> bool {
-    use x509_cert::ext::pkix::AuthorityKeyIdentifier;
-    let Ok(parsed) = Certificate::from_pem(certificate) else { return false };
-    let Ok(Some((_, found))) = parsed.tbs_certificate.get::<AuthorityKeyIdentifier>() else { return false };
-    let expected = CertificateParams::default().key_identifier(authority);
-    found.key_identifier.is_some_and(|found| found.as_bytes() == expected)
+    issuer(certificate).is_some_and(|issuer| issuer == key_id(authority))
+}
+
+/// By which key a certificate was issued, where it says so.
+fn issuer(certificate: &str) -> Option<Vec<u8>> {
+    let (_, found) =
+        Certificate::from_pem(certificate).ok()?.tbs_certificate.get::<AuthorityKeyIdentifier>().ok()??;
+    Some(found.key_identifier?.as_bytes().to_vec())
+}
+
+fn key_id(key: &KeyPair) -> Vec<u8> {
+    CertificateParams::default().key_identifier(key)
+}
+
+/// The key that a certificate is about.
+fn public_key(certificate: &str) -> Option<Vec<u8>> {
+    let parsed = Certificate::from_pem(certificate).ok()?;
+    Some(parsed.tbs_certificate.subject_public_key_info.subject_public_key.raw_bytes().to_vec())
+}
+
+/// Whether who trusts the one certificate trusts what the authority of the other issues: they are about the same key.
+pub(crate) fn vouch_alike(one: &str, other: &str) -> bool {
+    one == other || public_key(one).is_some_and(|key| Some(key) == public_key(other))
+}
+
+fn another(why: &str) -> Error {
+    let message = format!("secret/postgres-ca is not the authority that the apps know: {why}");
+    Error::refused("authority_other", message).with_hint(
+        "put back what was there. To go on with what is there now: kubectl delete secret postgres-tls, and run this again; to begin with a \
+         new one: kubectl delete secret postgres-ca postgres-tls. Either way no app can log in until its next `shareddb create`",
+    )
 }
 
 fn unmade(source: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -135,8 +170,8 @@ fn unmade(source: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 fn damaged(source: rcgen::Error) -> Error {
     Error::failed("authority_damaged", "the key of the authority that vouches for the server cannot be read").with_source(source).with_hint(
-        "put Secret postgres-ca back as it was; without it (kubectl delete secret postgres-ca) a new one is made, and every app \
-         needs a `shareddb create` before it can log in again",
+        "put Secret postgres-ca back as it was. Without it, a new one is made (kubectl delete secret postgres-ca postgres-tls, and \
+         run this again), and every app needs a `shareddb create` before it can log in again",
     )
 }
 
@@ -188,15 +223,35 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_of_another_authority_is_replaced() {
+    fn an_authority_that_is_not_that_of_the_certificate_is_refused() {
         let one = Certificates::settled(None, None, &names(), NOW).unwrap();
         let other = Certificates::settled(None, None, &names(), NOW).unwrap();
-        let (authority, _) = pairs(&one, None);
-        let (_, stranger) = pairs(&other, None);
-        let mended = Certificates::settled(Some(&authority), Some(&stranger), &names(), NOW).unwrap();
-        assert_ne!(mended.certificate, stranger.certificate);
+        let ((authority, server), (stranger, _)) = (pairs(&one, None), pairs(&other, None));
+        let error = Certificates::settled(Some(&stranger), Some(&server), &names(), NOW).unwrap_err();
+        assert_eq!(error.code(), "authority_other");
+        assert!(error.hint().unwrap().contains("kubectl delete secret postgres-tls"), "{error:?}");
+        let mixed = Pair { certificate: stranger.certificate.clone(), ..authority.clone() };
+        let error = Certificates::settled(Some(&mixed), Some(&server), &names(), NOW).unwrap_err();
+        assert_eq!(error.code(), "authority_other");
+        // With its certificate gone, it is what somebody wants.
+        let wanted = Certificates::settled(Some(&stranger), None, &names(), NOW).unwrap();
+        assert!(!vouch_alike(&wanted.authority, &authority.certificate));
+        let renewed = Certificates::settled(Some(&authority), Some(&server), &names(), NOW + 17 * 365 * DAY).unwrap();
+        assert!(vouch_alike(&renewed.authority, &authority.certificate));
+        assert!(renewed.new_authority.is_some());
+    }
+
+    #[test]
+    fn a_broken_certificate_is_made_anew_and_a_broken_authority_is_not() {
+        let first = Certificates::settled(None, None, &names(), NOW).unwrap();
+        let (authority, server) = pairs(&first, None);
+        let broken = Pair { certificate: "no certificate".to_owned(), ..server };
+        let mended = Certificates::settled(Some(&authority), Some(&broken), &names(), NOW).unwrap();
+        assert!(of(&mended.certificate, &KeyPair::from_pem(authority.key.expose_secret()).unwrap()));
         let broken = Pair { key: "no key".to_owned().into(), ..authority };
         let error = Certificates::settled(Some(&broken), None, &names(), NOW).unwrap_err();
         assert_eq!(error.code(), "authority_damaged");
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("kubectl delete secret postgres-ca postgres-tls"), "in one go: {hint}");
     }
 }

@@ -3,9 +3,10 @@
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::deploy::heritage;
-use crate::deploy::image::{Flavour, Image};
+use crate::deploy::image::{Flavour, Image, MAJORS};
 use crate::deploy::manifests::{ADMIN_SECRET, AUTHORITY_SECRET, CERTIFICATE_SECRET, CLAIM, CONFIGURATION, DEPLOYMENT};
 use crate::deploy::observed::{AdminSecret, Observed, asked, read_record};
+use crate::deploy::reference::{Reference, Telling};
 use crate::deploy::spec::{RECORD_VERSION, ServerRecord, ServerSpec};
 use crate::error::{Error, Result};
 
@@ -101,32 +102,76 @@ fn kept(spec: &ServerSpec, observed: &Observed) -> Result<Option<ServerRecord>> 
 }
 
 fn taken_over(spec: &ServerSpec, found: &heritage::Found) -> Result<ServerRecord> {
-    let is_alpine = found.reference.contains("alpine");
-    let image = found.image.as_ref().or(spec.image.as_ref()).ok_or_else(|| {
-        let flavour = if is_alpine { "-alpine" } else { "" };
-        let message = format!("image {:?} of deployment/{DEPLOYMENT} does not say its version of PostgreSQL", found.reference);
-        Error::refused("adopt_unclear", message).with_hint(format!(
-            "say which it is (kubectl exec deployment/postgres -- postgres --version): --image postgres:15{flavour}, or one with the \
-             same extensions"
-        ))
-    })?;
-    if is_alpine != (image.flavour() == Flavour::Alpine) {
-        let message = format!(
-            "the data were written on {:?}, and {image} has another C library, which breaks indexes",
-            found.reference
-        );
-        return Err(
-            Error::refused("flavour_fixed", message).with_hint("name an image that stands on the same distribution")
-        );
-    }
+    let image = taken_image(spec, found)?;
     let guide = ServerRecord::guide()?;
     Ok(ServerRecord {
-        image: image.clone(),
+        image,
         memory: found.size.memory.unwrap_or(guide.memory),
         cpu: found.size.cpu.unwrap_or(guide.cpu),
         connections: found.size.connections.unwrap_or(guide.connections),
         adopted: Some(found.heritage.clone()),
         ..guide
+    })
+}
+
+/// The image of a server that is taken over: its own, or one that does for it, where its own does not say enough.
+fn taken_image(spec: &ServerSpec, found: &heritage::Found) -> Result<Image> {
+    // Another one in its place is judged as for a server of ours.
+    if let Some(image) = &found.image {
+        return Ok(image.clone());
+    }
+    let reference = &found.reference;
+    let parsed = Reference::parse(reference).ok();
+    let Telling { major, flavour } = parsed.map_or(Telling { major: None, flavour: None }, |it| it.telling());
+    if let Some(major) = major.filter(|major| !MAJORS.contains(major)) {
+        let (oldest, newest) = (MAJORS.start(), MAJORS.end());
+        let message = format!(
+            "deployment/{DEPLOYMENT} runs PostgreSQL {major} ({reference}), and {oldest} to {newest} can be deployed"
+        );
+        return Err(Error::refused("adopt_unclear", message).with_hint(
+            "no image of another version reads its data: deploy a second environment, and move the apps there with a dump each",
+        ));
+    }
+    let Some(wanted) = &spec.image else { return Err(unsaid(reference, parsed, major, flavour)) };
+    if let Some(major) = major {
+        check_major(major, wanted)?;
+    }
+    match flavour {
+        Some(flavour) => check_flavour(flavour, wanted)?,
+        None if Reference::parse(wanted.as_str()).ok().map(|it| it.repository) == parsed.map(|it| it.repository) => {}
+        None => {
+            let message = format!(
+                "{reference} does not say what it stands on, so that nobody knows whether {wanted} has its C library"
+            );
+            return Err(Error::refused("flavour_fixed", message)
+                .with_hint("name an image of the same repository: with another C library, indexes break"));
+        }
+    }
+    Ok(wanted.clone())
+}
+
+/// An image whose reference does not say which PostgreSQL it has, or on what it stands; and what to name in its place.
+fn unsaid(reference: &str, parsed: Option<Reference<'_>>, major: Option<u32>, flavour: Option<Flavour>) -> Error {
+    let what = if major.is_some() { "what it stands on" } else { "its version of PostgreSQL" };
+    let message = format!("image {reference:?} of deployment/{DEPLOYMENT} does not say {what}");
+    let repository = parsed.map_or("postgres", |it| it.repository);
+    let tag = |flavour| {
+        let major = major.map_or("15".to_owned(), |major| major.to_string());
+        if flavour == Flavour::Alpine { format!("{major}-alpine") } else { format!("{major}-bookworm") }
+    };
+    let look = "kubectl exec deployment/postgres -- sh -c 'postgres --version; cat /etc/os-release'";
+    Error::refused("adopt_unclear", message).with_hint(match flavour {
+        Some(flavour) => format!(
+            "say which it is (kubectl exec deployment/postgres -- postgres --version): --image {repository}:{}, or one with the same \
+             extensions",
+            tag(flavour)
+        ),
+        None => format!(
+            "name one of exactly the same repository whose tag says both ({look}), such as --image {repository}:{} or {repository}:{}; \
+             if there is none, move its apps with a dump each",
+            tag(Flavour::Alpine),
+            tag(Flavour::Debian)
+        ),
     })
 }
 
@@ -139,22 +184,32 @@ fn grown(record: ServerRecord, claim: &PersistentVolumeClaim) -> ServerRecord {
 }
 
 fn check_image(kept: &Image, wanted: &Image) -> Result<()> {
-    if kept.major() != wanted.major() {
-        let (from, to) = (kept.major(), wanted.major());
-        return Err(Error::refused("major_fixed", format!("the data are of PostgreSQL {from}, which {wanted} does not read"))
-            .with_hint(format!(
-                "for PostgreSQL {to}, deploy a second environment and move the apps there; within {from}, any minor version will do"
-            )));
+    check_major(kept.major(), wanted)?;
+    check_flavour(kept.flavour(), wanted)
+}
+
+fn check_major(from: u32, wanted: &Image) -> Result<()> {
+    let to = wanted.major();
+    if from == to {
+        return Ok(());
     }
-    if kept.flavour() != wanted.flavour() {
-        let (from, to) = (kept.flavour(), wanted.flavour());
-        let message = format!(
-            "the data were written on {from}, and {wanted} stands on {to}: they sort text differently, which breaks indexes"
-        );
-        return Err(Error::refused("flavour_fixed", message)
-            .with_hint(format!("name an image of PostgreSQL that stands on {from}")));
+    Err(Error::refused("major_fixed", format!("the data are of PostgreSQL {from}, which {wanted} does not read")).with_hint(
+        format!(
+            "for PostgreSQL {to}, deploy a second environment and move the apps there; within {from}, any minor version will do"
+        ),
+    ))
+}
+
+fn check_flavour(from: Flavour, wanted: &Image) -> Result<()> {
+    let to = wanted.flavour();
+    if from == to {
+        return Ok(());
     }
-    Ok(())
+    let message = format!(
+        "the data were written on {from}, and {wanted} stands on {to}: they sort text differently, which breaks indexes"
+    );
+    Err(Error::refused("flavour_fixed", message)
+        .with_hint(format!("name an image of PostgreSQL that stands on {from}")))
 }
 
 fn check_claim(
@@ -213,7 +268,7 @@ fn check_claim(
 
 /// The password is in the data, and nobody knows it any more.
 fn check_admin(record: &ServerRecord, observed: &Observed) -> Result<()> {
-    let finds_it = observed.found.as_ref().is_some_and(|found| found.password.is_some());
+    let finds_it = observed.found.as_ref().is_some_and(|found| !found.password.is_empty());
     let what = match &observed.admin {
         AdminSecret::Complete { .. } => return Ok(()),
         AdminSecret::Absent if finds_it || observed.is_untouched() => return Ok(()),
@@ -439,6 +494,56 @@ mod tests {
         assert_eq!((named("postgres:15"), named("postgres:15-alpine")), ("flavour_fixed", "claim_lost"));
         let spec = ServerSpec { image: "postgres:17".parse().ok(), ..spec };
         assert_eq!(decide(&spec, &observed).unwrap_err().code(), "major_fixed");
+    }
+
+    #[test]
+    fn a_server_that_is_too_small_as_somebody_made_it_is_told_as_his() {
+        let mut found = heritage::found(&foreign()).unwrap();
+        found.size.memory = "64Mi".parse().ok();
+        let claim = json!({"metadata": {"name": "mine"}, "spec": {"resources": {"requests": {"storage": "100Mi"}}}});
+        let observed = Observed {
+            deployment: Some(foreign()),
+            found: Some(found),
+            claim: serde_json::from_value(claim).unwrap(),
+            ..Observed::default()
+        };
+        let spec = ServerSpec { adopt: true, ..ServerSpec::default() };
+        let error = decide(&spec, &observed).unwrap_err();
+        assert_eq!(error.code(), "server_too_small");
+        assert!(error.to_string().contains("64Mi, the limit that its container has"), "{error}");
+        assert!(error.hint().unwrap().contains("--memory"), "{error:?}");
+        // Its claim is as small as it is.
+        decide(&ServerSpec { memory: "512Mi".parse().ok(), ..spec }, &observed).unwrap();
+    }
+
+    #[test]
+    fn an_image_that_does_not_say_enough_is_not_guessed_at() {
+        let adopt = |runs: &str, wanted: &str| {
+            let mut found = heritage::found(&foreign()).unwrap();
+            (found.image, found.reference) = (None, runs.to_owned());
+            let observed = Observed { found: Some(found), deployment: Some(foreign()), ..Observed::default() };
+            let spec = ServerSpec { adopt: true, image: wanted.parse().ok(), ..ServerSpec::default() };
+            let error = decide(&spec, &observed).unwrap_err();
+            (error.code(), format!("{error}\n{}", error.hint().unwrap_or_default()))
+        };
+        for wanted in ["", "postgres:15"] {
+            for (runs, major) in [("postgres:13", "13"), ("postgres:9.6-alpine", "9")] {
+                let (code, told) = adopt(runs, wanted);
+                assert_eq!(code, "adopt_unclear");
+                assert!(told.contains(&format!("runs PostgreSQL {major} ")) && !told.contains("--image"), "{told}");
+            }
+        }
+        let (code, told) = adopt("timescale/timescaledb:2.11.2-pg15", "");
+        assert_eq!(code, "adopt_unclear");
+        assert!(told.contains("timescale/timescaledb:15-alpine") && !told.contains(" postgres:15"), "{told}");
+        let of = |wanted: &str| adopt("timescale/timescaledb:2.11.2-pg15", wanted).0;
+        assert_eq!(of("postgres:15"), "flavour_fixed");
+        assert_eq!(of("postgres:15-alpine"), "flavour_fixed");
+        assert_eq!(of("timescale/timescaledb:16-alpine"), "major_fixed");
+        assert_eq!(of("timescale/timescaledb:15-alpine"), "claim_lost", "that one will do");
+        assert_eq!(adopt("postgres:latest", "postgres:15-alpine").0, "flavour_fixed");
+        assert_eq!(adopt("postgres:latest", "postgres:15").0, "claim_lost");
+        assert_eq!(adopt("postgres", "elsewhere/postgres:15").0, "flavour_fixed");
     }
 
     #[test]

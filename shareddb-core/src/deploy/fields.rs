@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::kubernetes::field_path::may_hold_a_password;
+
 /// One field that changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldChange {
@@ -34,24 +36,11 @@ pub(crate) fn changes(before: &Value, after: &Value, secret: bool) -> Vec<FieldC
             change.after = change.after.as_ref().map(|_| HIDDEN.to_owned());
         }
     }
+    // What comes is ours, and has none.
     for change in found.iter_mut().filter(|change| may_hold_a_password(&change.path)) {
         change.before = change.before.as_ref().map(|_| HIDDEN.to_owned());
     }
     found
-}
-
-/// People write passwords into variables, arguments and probes of containers, and kubectl keeps a copy of what they wrote. What
-/// comes is ours, and has none.
-fn may_hold_a_password(path: &str) -> bool {
-    const HARMLESS: [&str; 6] = ["image", "imagePullPolicy", "ports", "resources", "securityContext", "volumeMounts"];
-    let within = path.split_once("ontainers").map(|(_, rest)| rest);
-    let harmless = |rest: &str| {
-        let field = rest.split_once("].").map_or("", |(_, field)| field);
-        HARMLESS
-            .iter()
-            .any(|name| field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])))
-    };
-    path.ends_with("last-applied-configuration") || within.is_some_and(|rest| !harmless(rest))
 }
 
 /// Without what changes by itself.

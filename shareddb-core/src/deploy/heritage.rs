@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
 use serde_json::Value;
 
 use crate::deploy::handover;
@@ -11,12 +11,17 @@ use crate::deploy::image::Image;
 use crate::deploy::manifests::DEPLOYMENT;
 use crate::deploy::quantity::{Cores, Size};
 use crate::deploy::spec::{ADMIN, Heritage};
+use crate::deploy::variables::{Source, expanded, sources};
+use crate::deploy::words;
 use crate::error::{Error, Result};
 
 /// Everything that an image of PostgreSQL declares as a volume lies here.
 const VOLUMES: &str = "/var/lib/postgresql";
 /// The volume that images before 18 declare.
 const OWN_VOLUME: &str = "/var/lib/postgresql/data";
+/// What is left where a server cannot be taken over.
+const MOVE: &str =
+    "move its apps with a dump each, or make it one whose data are on a claim at /var/lib/postgresql/data";
 
 /// What was found in a Deployment of somebody else.
 #[derive(Clone, Debug)]
@@ -27,11 +32,10 @@ pub(crate) struct Found {
     /// The reference as it stands there.
     pub(crate) reference: String,
     pub(crate) size: Usage,
-    /// The name and the password of the admin, if it says so.
-    pub(crate) user: Option<Source>,
-    /// Where its data are, if it says so.
-    pub(crate) data: Option<Source>,
-    pub(crate) password: Option<Source>,
+    /// Where the name of the admin may stand, the first that is there; so too its password, and where the data are.
+    pub(crate) user: Vec<Source>,
+    pub(crate) password: Vec<Source>,
+    pub(crate) data: Vec<Source>,
     /// Who has written it.
     pub(crate) managers: Vec<String>,
 }
@@ -42,25 +46,6 @@ pub(crate) struct Usage {
     pub(crate) memory: Option<Size>,
     pub(crate) cpu: Option<Cores>,
     pub(crate) connections: Option<u16>,
-}
-
-/// Where a container's variable comes from.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Source {
-    Literal(String),
-    Secret { name: String, key: String },
-    ConfigMap { name: String, key: String },
-}
-
-/// A literal can be a password.
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Literal(_) => write!(f, "Literal(…)"),
-            Self::Secret { name, key } => write!(f, "Secret({name}/{key})"),
-            Self::ConfigMap { name, key } => write!(f, "ConfigMap({name}/{key})"),
-        }
-    }
 }
 
 /// The claims that a Deployment's pods use.
@@ -74,30 +59,32 @@ pub(crate) fn claims(deployment: &Deployment) -> Vec<&str> {
 /// # Errors
 /// `Refused` when it is not clear where its data are.
 pub(crate) fn found(deployment: &Deployment) -> Result<Found> {
-    let pod = pod(deployment).ok_or_else(|| unclear("it has no pods"))?;
+    check_controller(deployment)?;
+    let pod = pod(deployment).ok_or_else(|| unclear("it has no pods", MOVE))?;
     let [container] = pod.containers.as_slice() else {
-        return Err(unclear("its pods have more than one container"));
+        return Err(unclear("its pods have more than one container", MOVE));
     };
+    check_variables(container)?;
     let mounts = container.volume_mounts.iter().flatten();
     let mounts: Vec<&VolumeMount> = mounts.filter(|mount| within(&mount.mount_path, VOLUMES)).collect();
     let [mount] = mounts.as_slice() else {
-        return Err(unclear("it is not one volume that it has at /var/lib/postgresql"));
+        return Err(unclear("it is not one volume that it has at /var/lib/postgresql", MOVE));
     };
     let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name);
     let Some(claim) = volume.and_then(|volume| volume.persistent_volume_claim.as_ref()) else {
-        return Err(unclear("its data are not on a claim, and go with the pod or the node"));
+        return Err(unclear("its data are not on a claim, and go with the pod or the node", MOVE));
     };
     if claims(deployment).len() > 1 {
-        return Err(unclear("it has more than one claim"));
+        return Err(unclear("it has more than one claim", MOVE));
     }
     if mount.sub_path_expr.is_some() {
-        return Err(unclear("where its data are depends on variables of the pod"));
+        return Err(unclear("where its data are depends on variables of the pod", MOVE));
     }
     let selector = deployment.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
     let Some(labels_selected) =
         selector.match_labels.filter(|labels| !labels.is_empty() && selector.match_expressions.is_none())
     else {
-        return Err(unclear("it selects its pods by more than plain labels"));
+        return Err(unclear("it selects its pods by more than plain labels", MOVE));
     };
     let image: Option<Image> = container.image.as_deref().and_then(|image| image.parse().ok());
     // What the image says where nobody says anything.
@@ -125,10 +112,11 @@ pub(crate) fn found(deployment: &Deployment) -> Result<Found> {
     let size = Usage {
         memory: limit("memory").and_then(|text| text.parse().ok()),
         cpu: limit("cpu").and_then(|text| text.parse().ok()),
-        connections: connections(container),
+        connections: words::connections(container)?,
     };
-    let password = variable(container, "POSTGRES_PASSWORD");
-    let (user, data) = (variable(container, "POSTGRES_USER"), variable(container, "PGDATA"));
+    let (user, data) = (sources(container, "POSTGRES_USER")?, sources(container, "PGDATA")?);
+    let mut password = sources(container, "POSTGRES_PASSWORD")?;
+    password.retain(|source| *source != Source::Literal(String::new()));
     let reference = container.image.clone().unwrap_or_default();
     Ok(Found { heritage, image, reference, size, user, data, password, managers: handover::managers(deployment) })
 }
@@ -146,7 +134,7 @@ impl Found {
             heritage.data_directory = data;
         }
         if !within(&heritage.data_directory, &heritage.mount) {
-            return Err(unclear("its data directory is not on its claim"));
+            return Err(unclear("its data directory is not on its claim", MOVE));
         }
         // Images before 18 declare a volume at that place: the runtime lays an empty one over what the claim has there.
         let own_volume = self.image.as_ref().is_none_or(|image| image.major() < 18);
@@ -154,16 +142,48 @@ impl Found {
             return Err(unclear(
                 "its claim is mounted above /var/lib/postgresql/data, where the image has a volume of its own that goes with the pod: \
                  its data are there",
+                MOVE,
             ));
         }
         Ok(self)
     }
 }
 
-fn unclear(reason: &str) -> Error {
-    Error::refused("adopt_unclear", format!("deployment/{DEPLOYMENT} cannot be taken over: {reason}")).with_hint(
-        "move its apps with a dump each, or make it one whose data are on a claim at /var/lib/postgresql/data",
-    )
+/// A server that is not taken over, and the way out.
+pub(crate) fn unclear(reason: &str, way_out: &str) -> Error {
+    let message = format!("deployment/{DEPLOYMENT} cannot be taken over: {reason}");
+    Error::refused("adopt_unclear", message).with_hint(way_out)
+}
+
+/// Whoever controls it would write it again, as it was.
+fn check_controller(deployment: &Deployment) -> Result<()> {
+    let mut owners = deployment.metadata.owner_references.iter().flatten();
+    let Some(owner) = owners.find(|owner| owner.controller == Some(true)) else { return Ok(()) };
+    let controller = format!("{}/{}", owner.kind.to_ascii_lowercase(), owner.name);
+    Err(unclear(
+        &format!("it belongs to {controller}, whose controller writes it again"),
+        &format!("have whoever runs that controller make it let go of the Deployment, and run this again; or {MOVE}"),
+    ))
+}
+
+/// Variables of the image's entrypoint by which the server would be another one, and that are not read here.
+fn check_variables(container: &Container) -> Result<()> {
+    let given = |name: &str| container.env.iter().flatten().find(|variable| variable.name == name);
+    if given("POSTGRES_USER_FILE").is_some() {
+        return Err(unclear(
+            "the name of its admin stands in a file (POSTGRES_USER_FILE), which is not read here",
+            "give it POSTGRES_USER in the place of that, let its pod come up so, and run this again",
+        ));
+    }
+    let Some(wal) = given("POSTGRES_INITDB_WALDIR") else { return Ok(()) };
+    let place = expanded("its variable POSTGRES_INITDB_WALDIR", wal.value.as_deref().unwrap_or_default())?;
+    let mut mounts = container.volume_mounts.iter().flatten();
+    // Beside the data it stays with them.
+    let stays = mounts.any(|mount| within(&mount.mount_path, VOLUMES) && within(&place, &mount.mount_path));
+    if place.is_empty() && wal.value_from.is_none() || stays {
+        return Ok(());
+    }
+    Err(unclear("its log of changes may be elsewhere than its data (POSTGRES_INITDB_WALDIR)", MOVE))
 }
 
 fn pod(deployment: &Deployment) -> Option<&PodSpec> {
@@ -176,9 +196,11 @@ fn user(pod: &PodSpec, container: &Container) -> Option<i64> {
     own.or_else(|| pod.security_context.as_ref()?.run_as_user).filter(|user| *user != 0)
 }
 
+/// Whether a path is in a folder; one that leads out of it again is in none.
 fn within(path: &str, folder: &str) -> bool {
     let folder = folder.trim_end_matches('/');
-    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let leads_out = path.split('/').any(|part| part == "..");
+    !leads_out && path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Where the pod may run and how its image is had: as before.
@@ -197,43 +219,6 @@ fn placement(pod: &PodSpec) -> BTreeMap<String, Value> {
     // The API writes down the name of the scheduler that everybody has.
     let kept = KEPT.iter().filter_map(|field| Some(((*field).to_owned(), pod.get(field)?.clone())));
     kept.filter(|(_, value)| value != "default-scheduler").collect()
-}
-
-/// How many sessions the server was started for, where its arguments say so.
-fn connections(container: &Container) -> Option<u16> {
-    let words = container.command.iter().chain(&container.args).flatten();
-    words
-        .filter_map(|word| {
-            word.trim_start_matches("-c").trim_start_matches("--").trim().strip_prefix("max_connections=")
-        })
-        .filter_map(|number| number.parse().ok())
-        .next_back()
-}
-
-/// A variable of a container. One of its own hides those that come in a whole set; of several sets the last counts.
-fn variable(container: &Container, name: &str) -> Option<Source> {
-    if let Some(variable) = container.env.iter().flatten().rev().find(|variable| variable.name == name) {
-        return source(variable);
-    }
-    container.env_from.iter().flatten().rev().find_map(|set| {
-        let key = name.strip_prefix(set.prefix.as_deref().unwrap_or_default())?.to_owned();
-        match (&set.secret_ref, &set.config_map_ref) {
-            (Some(secret), _) => Some(Source::Secret { name: secret.name.clone(), key }),
-            (None, Some(map)) => Some(Source::ConfigMap { name: map.name.clone(), key }),
-            (None, None) => None,
-        }
-    })
-}
-
-fn source(variable: &EnvVar) -> Option<Source> {
-    let from = variable.value_from.as_ref();
-    if let Some(secret) = from.and_then(|from| from.secret_key_ref.as_ref()) {
-        return Some(Source::Secret { name: secret.name.clone(), key: secret.key.clone() });
-    }
-    if let Some(map) = from.and_then(|from| from.config_map_key_ref.as_ref()) {
-        return Some(Source::ConfigMap { name: map.name.clone(), key: map.key.clone() });
-    }
-    variable.value.clone().map(Source::Literal)
 }
 
 #[cfg(test)]
@@ -278,8 +263,8 @@ mod tests {
         assert_eq!(heritage.data_directory, "/var/lib/postgresql/data");
         assert_eq!(heritage.labels["tier"], "db");
         assert_eq!(found.image.unwrap().as_str(), "postgres:15-alpine");
-        assert_eq!(found.user, Some(Source::Literal("root".into())));
-        assert_eq!(found.password, Some(Source::Secret { name: "pg".into(), key: "pw".into() }));
+        assert_eq!(found.user, [Source::Literal("root".into())]);
+        assert_eq!(found.password, [Source::Secret { name: "pg".into(), key: "pw".into() }]);
     }
 
     #[test]
@@ -289,7 +274,7 @@ mod tests {
         container["env"].as_array_mut().unwrap().push(json!({"name": "PGDATA", "value": "/var/lib/postgresql/data/x"}));
         container["volumeMounts"][0]["subPath"] = "sub".into();
         let found = found_in(value).unwrap();
-        assert_eq!(found.data, Some(Source::Literal("/var/lib/postgresql/data/x".into())));
+        assert_eq!(found.data, [Source::Literal("/var/lib/postgresql/data/x".into())]);
         let heritage = found.with(Some("root".into()), Some("/var/lib/postgresql/data/x".into())).unwrap().heritage;
         assert_eq!((heritage.admin.as_str(), heritage.data_directory.as_str()), ("root", "/var/lib/postgresql/data/x"));
         assert_eq!(heritage.sub_path.as_deref(), Some("sub"));
@@ -316,7 +301,7 @@ mod tests {
         container["env"] = json!([]);
         container["envFrom"] = json!([{"secretRef": {"name": "all"}}]);
         let found = found_in(value).unwrap();
-        assert_eq!(found.password, Some(Source::Secret { name: "all".into(), key: "POSTGRES_PASSWORD".into() }));
+        assert_eq!(found.password, [Source::Secret { name: "all".into(), key: "POSTGRES_PASSWORD".into() }]);
     }
 
     #[test]
@@ -347,8 +332,44 @@ mod tests {
         let mut value = deployment();
         value["spec"]["selector"]["matchExpressions"] = json!([{"key": "a", "operator": "Exists"}]);
         assert!(found_in(value).unwrap_err().to_string().contains("plain labels"));
-        let found = found_in(deployment()).unwrap();
-        let error = found.with(None, Some("/var/lib/postgresql/database".into())).unwrap_err();
-        assert!(error.to_string().contains("not on its claim"), "{error}");
+        for elsewhere in ["/var/lib/postgresql/database", "/var/lib/postgresql/data/../x", "pgdata"] {
+            let error = found_in(deployment()).unwrap().with(None, Some(elsewhere.into())).unwrap_err();
+            assert!(error.to_string().contains("not on its claim"), "{error}");
+        }
+        let said = change("/containers/0/volumeMounts/0/mountPath", json!("/var/lib/postgresql/../x"));
+        assert!(said.contains("at /var/lib/postgresql"), "{said}");
+    }
+
+    #[test]
+    fn variables_that_make_another_server_are_not_passed_over() {
+        let with = |variable: Value| {
+            let mut value = deployment();
+            value["spec"]["template"]["spec"]["containers"][0]["env"].as_array_mut().unwrap().push(variable);
+            found_in(value)
+        };
+        let refused = |variable: Value| with(variable).unwrap_err().to_string();
+        assert!(refused(json!({"name": "POSTGRES_USER_FILE", "value": "/run/user"})).contains("POSTGRES_USER_FILE"));
+        assert!(refused(json!({"name": "PGDATA", "value": "$(BASE)/x"})).contains("$(…)"));
+        assert!(refused(json!({"name": "POSTGRES_PASSWORD", "value": "a$(B)"})).contains("$(…)"));
+        let wal = |place: &str| with(json!({"name": "POSTGRES_INITDB_WALDIR", "value": place}));
+        assert!(wal("/wal").unwrap_err().to_string().contains("POSTGRES_INITDB_WALDIR"));
+        assert!(wal("/var/lib/postgresql/data/wal").is_ok());
+        assert!(with(json!({"name": "POSTGRES_DB_FILE", "value": "/run/db"})).is_ok());
+        let nothing = with(json!({"name": "POSTGRES_PASSWORD", "value": ""})).unwrap();
+        assert_eq!(nothing.password, [], "which is no password");
+    }
+
+    #[test]
+    fn what_a_controller_writes_is_left_to_it() {
+        let mut value = deployment();
+        let owner =
+            json!({"apiVersion": "db.example/v1", "kind": "Postgres", "name": "main", "uid": "u", "controller": true});
+        value["metadata"]["ownerReferences"] = json!([owner]);
+        let error = found_in(value.clone()).unwrap_err();
+        assert_eq!(error.code(), "adopt_unclear");
+        assert!(error.to_string().contains("postgres/main"), "{error}");
+        assert!(error.hint().unwrap().contains("let go"), "{error:?}");
+        value["metadata"]["ownerReferences"][0]["controller"] = false.into();
+        assert!(found_in(value).is_ok());
     }
 }

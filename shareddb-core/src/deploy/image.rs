@@ -5,13 +5,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::deploy::reference::{Reference, Telling};
 use crate::error::{Error, Result};
 
 /// Majors whose image keeps its data as described here.
-const MAJORS: std::ops::RangeInclusive<u32> = 14..=18;
+pub(crate) const MAJORS: std::ops::RangeInclusive<u32> = 14..=18;
 
-/// A container image that keeps the contract of the official `postgres`: its tag begins with the major of PostgreSQL, and
-/// says whether it stands on Alpine (`15-alpine`) or on Debian (`15`, `15.4-bookworm`). A digest may follow.
+/// A container image that keeps the contract of the official `postgres`: its tag begins with the major of PostgreSQL, or has it
+/// after `pg`, and says whether it stands on Alpine (`15-alpine`, `pg15-alpine`) or on Debian (`15`, `15.4-bookworm`,
+/// `pg15-bookworm`). A digest may follow.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Image {
@@ -84,19 +86,11 @@ impl FromStr for Image {
                 "name one that keeps the contract of the official image, by major: postgres:15-alpine, postgres:17",
             )
         };
-        let bare = text.split('@').next().unwrap_or_default();
-        // A colon before the last slash belongs to a registry's port.
-        let (_, last) = bare.rsplit_once('/').unwrap_or(("", bare));
-        let Some((name, tag)) = last.split_once(':').filter(|(name, _)| !name.is_empty()) else {
+        let reference = Reference::parse(text).map_err(|why| fault(format!("{text:?} is no image: {why}")))?;
+        if reference.tag.is_none() {
             return Err(fault(format!("image {text:?} has no tag, which would say its version of PostgreSQL")));
-        };
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._/:@".contains(c);
-        if name.is_empty() || !text.chars().all(allowed) {
-            return Err(fault(format!("{text:?} is no image")));
         }
-        let digits = tag.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-        let major =
-            digits.parse().ok().filter(|_| tag.len() == digits.len() || tag[digits.len()..].starts_with(['.', '-']));
+        let Telling { major, flavour } = reference.telling();
         let Some(major) = major else {
             return Err(fault(format!("the tag of image {text:?} does not begin with a version of PostgreSQL")));
         };
@@ -106,7 +100,9 @@ impl FromStr for Image {
                 "image {text:?} is of PostgreSQL {major}; {oldest} to {newest} can be deployed"
             )));
         }
-        let flavour = if tag.contains("alpine") { Flavour::Alpine } else { Flavour::Debian };
+        let Some(flavour) = flavour else {
+            return Err(fault(format!("the tag of image {text:?} does not say whether it stands on Alpine or Debian")));
+        };
         Ok(Self { reference: text.to_owned(), major, flavour })
     }
 }
@@ -142,12 +138,16 @@ mod tests {
 
     #[test]
     fn the_tag_says_the_major_and_the_flavour() {
+        let digest = "0123456789abcdef".repeat(4);
+        let pinned = format!("mirror.example:5000/postgres:16-alpine@sha256:{digest}");
         for (text, major, user) in [
             ("postgres:15-alpine", 15, 70),
             ("postgres:15.4-alpine3.18", 15, 70),
             ("postgres:17", 17, 999),
             ("docker.io/library/postgres:18.1-trixie", 18, 999),
-            ("mirror.example:5000/postgres:16-alpine@sha256:0123abcd", 16, 70),
+            ("pgvector/pgvector:0.8.0-pg16-bookworm", 16, 999),
+            ("Mirror.example/a__b/c--d:15-alpine", 15, 70),
+            (&pinned, 16, 70),
         ] {
             let image: Image = text.parse().unwrap();
             assert_eq!((image.major(), image.user(), image.as_str()), (major, user, text));
@@ -170,6 +170,18 @@ mod tests {
             "postgres:15 x",
             "postgres@sha256:0123",
             "mirror.example:5000/postgres",
+            "timescale/timescaledb:2.11.2-pg15",
+            "timescale/timescaledb:15.2-pg14",
+            // No runtime takes these.
+            "Postgres:15",
+            "shop/Postgres:15",
+            "postgres:15:16",
+            "postgres:15@sha256:0123",
+            "postgres:15@0123456789abcdef0123456789abcdef",
+            "a//postgres:15",
+            "-postgres:15",
+            "post..gres:15",
+            "mirror.example:port/postgres:15",
         ] {
             assert_eq!(text.parse::<Image>().unwrap_err().code(), "image_invalid", "{text}");
         }

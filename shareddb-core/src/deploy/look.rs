@@ -10,13 +10,15 @@ use time::{Date, OffsetDateTime};
 
 use crate::credentials;
 use crate::deploy::certificates::{self, Pair};
-use crate::deploy::heritage::{self, Found, Source};
+use crate::deploy::heritage::{self, Found};
 use crate::deploy::manifests::{
     ADMIN_SECRET, AUTHORITY_SECRET, CERTIFICATE_SECRET, CLAIM, CONFIGURATION, DEPLOYMENT, RECORD, labels_of, selector,
 };
 use crate::deploy::observed::{AdminSecret, Observed, read_record};
 use crate::deploy::rollout::{self, Log, Sight};
 use crate::deploy::spec::{ServerRecord, ServerSpec};
+use crate::deploy::variables::Source;
+use crate::environment::AUTHORITY_KEY;
 use crate::error::{Error, Result};
 use crate::kubernetes::apply::Objects;
 use crate::kubernetes::object::{Kind, Object};
@@ -51,7 +53,9 @@ pub(crate) async fn observe(objects: &Objects, spec: &ServerSpec) -> Result<Obse
     )
     .await?;
     observed.claim = typed(claim.as_ref())?;
-    observed.admin = admin_state(typed(admin.as_ref())?.as_ref());
+    let admin_secret: Option<Secret> = typed(admin.as_ref())?;
+    observed.admin = admin_state(admin_secret.as_ref());
+    observed.trusted = admin_secret.as_ref().and_then(|secret| text(secret, AUTHORITY_KEY));
     observed.authority = pair(typed(authority.as_ref())?.as_ref());
     observed.certificate = pair(typed(certificate.as_ref())?.as_ref());
     if observed.record().is_none() && observed.deployment.is_none() {
@@ -106,8 +110,13 @@ pub(crate) async fn sight(objects: &Objects) -> Result<Sight> {
 }
 
 /// The record that a Deployment bears.
-fn record_of(deployment: &Deployment) -> Option<ServerRecord> {
+pub(crate) fn record_of(deployment: &Deployment) -> Option<ServerRecord> {
     read_record(deployment.metadata.annotations.as_ref()?.get(RECORD)?)
+}
+
+/// The Deployment of the server, as it is at this moment.
+pub(crate) async fn deployment(objects: &Objects) -> Result<Option<Deployment>> {
+    typed(objects.read(DEPLOYMENTS, DEPLOYMENT).await?.as_ref())
 }
 
 /// The record of a server that was looked at.
@@ -147,29 +156,29 @@ fn claim_name(observed: &Observed) -> String {
 
 /// What a Deployment says may stand somewhere else.
 async fn resolved(objects: &Objects, found: Found) -> Result<Found> {
-    let told = |source: Option<Source>| async move {
-        match source {
-            Some(source) => value(objects, &source).await,
-            None => Ok(None),
-        }
-    };
-    let (user, data) = try_join(told(found.user.clone()), told(found.data.clone())).await?;
+    let (user, data) = try_join(value(objects, &found.user), value(objects, &found.data)).await?;
     found.with(user, data)
 }
 
-/// What a container's variable comes to. `None` when it is not there.
-pub(crate) async fn value(objects: &Objects, source: &Source) -> Result<Option<String>> {
-    match source {
-        Source::Literal(text) => Ok(Some(text.clone())),
-        Source::Secret { name, key } => {
-            let secret: Option<Secret> = typed(objects.read(SECRETS, name).await?.as_ref())?;
-            Ok(secret.and_then(|secret| text(&secret, key)))
-        }
-        Source::ConfigMap { name, key } => {
-            let map: Option<ConfigMap> = typed(objects.read(CONFIG_MAPS, name).await?.as_ref())?;
-            Ok(map.and_then(|map| map.data?.get(key).cloned()))
+/// What a container's variable comes to: the first of these that is there. `None` when none is.
+pub(crate) async fn value(objects: &Objects, sources: &[Source]) -> Result<Option<String>> {
+    for source in sources {
+        let found = match source {
+            Source::Literal(text) => Some(text.clone()),
+            Source::Secret { name, key } => {
+                let secret: Option<Secret> = typed(objects.read(SECRETS, name).await?.as_ref())?;
+                secret.and_then(|secret| text(&secret, key))
+            }
+            Source::ConfigMap { name, key } => {
+                let map: Option<ConfigMap> = typed(objects.read(CONFIG_MAPS, name).await?.as_ref())?;
+                map.and_then(|map| map.data?.get(key).cloned())
+            }
+        };
+        if found.is_some() {
+            return Ok(found);
         }
     }
+    Ok(None)
 }
 
 fn admin_state(secret: Option<&Secret>) -> AdminSecret {

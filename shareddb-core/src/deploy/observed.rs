@@ -25,6 +25,8 @@ pub(crate) struct Observed {
     /// What a Deployment of somebody else says, where it is to be taken over.
     pub(crate) found: Option<Found>,
     pub(crate) admin: AdminSecret,
+    /// The certificate of the authority that apps were given so far.
+    pub(crate) trusted: Option<String>,
     pub(crate) authority: Option<Pair>,
     pub(crate) certificate: Option<Pair>,
     /// Every object that may be applied, as it is; by the name that kubectl has for it.
@@ -54,6 +56,11 @@ impl Observed {
             None => [claim.map(|claim| &claim.metadata), settings.map(|settings| &settings.metadata)],
         };
         places.into_iter().flatten().find_map(|metadata| metadata.annotations.as_ref()?.get(RECORD))
+    }
+
+    /// The record that the Deployment itself bears.
+    pub(crate) fn standing(&self) -> Option<&String> {
+        self.deployment.as_ref()?.metadata.annotations.as_ref()?.get(RECORD)
     }
 
     /// Whether the server was applied by another program, such as kubectl with what was printed, and has never run: then it

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::change::Change;
 use crate::deploy::fields::FieldChange;
+use crate::deploy::spec::ServerSpec;
 use crate::kubernetes::object::Object;
 use crate::names::EnvironmentName;
 
@@ -35,6 +36,9 @@ pub struct ServerPlan {
     /// One for each object.
     #[serde(skip)]
     pub(crate) actions: Vec<What>,
+    /// What was asked for.
+    #[serde(skip)]
+    pub(crate) spec: ServerSpec,
 }
 
 /// What is sent for one line.
@@ -46,6 +50,8 @@ pub(crate) enum What {
     /// What was made once, and is renewed.
     Replace(Object),
     Apply(Object),
+    /// The same of the Deployment, as long as it bears this record: another one is that of a deploy which this plan knows nothing of.
+    Follow(Object, Option<String>),
     /// The object's fields become ours before it is applied.
     TakeOver(Object, Value),
 }

@@ -41,22 +41,28 @@ impl Start {
     pub(crate) fn of(record: &ServerRecord) -> Self {
         let data =
             record.adopted.as_ref().map_or_else(|| record.image.data_directory(), |old| old.data_directory.clone());
-        Self {
-            args: vec!["postgres".to_owned(), "-c".to_owned(), format!("config_file={FOLDER}/postgresql.conf")],
-            variables: vec![
-                ("PGDATA", data),
-                // The entrypoint wants a password even where there are data, and takes it for a new data directory only.
-                ("POSTGRES_PASSWORD_FILE", format!("{PASSWORD_FOLDER}/password")),
-                ("POSTGRES_USER", record.admin().to_owned()),
-                ("POSTGRES_DB", "postgres".to_owned()),
-                // The home of whoever runs psql in the pod cannot be written.
-                ("PSQL_HISTORY", "/tmp/.psql_history".to_owned()),
-                // Its access rules would trust everybody who comes from loopback. They do not count, as `hba_file` names
-                // ours; and they would be of no harm.
-                ("POSTGRES_INITDB_ARGS", "--data-checksums --auth-local=peer --auth-host=scram-sha-256".to_owned()),
-            ],
+        let mut variables = vec![
+            ("PGDATA", data),
+            ("POSTGRES_USER", record.admin().to_owned()),
+            ("POSTGRES_DB", "postgres".to_owned()),
+            // The home of whoever runs psql in the pod cannot be written.
+            ("PSQL_HISTORY", "/tmp/.psql_history".to_owned()),
+            // Its access rules would trust everybody who comes from loopback. They do not count, as `hba_file` names
+            // ours; and they would be of no harm.
+            ("POSTGRES_INITDB_ARGS", "--data-checksums --auth-local=peer --auth-host=scram-sha-256".to_owned()),
+        ];
+        if begins_with_nothing(record) {
+            variables.insert(1, ("POSTGRES_PASSWORD_FILE", format!("{PASSWORD_FOLDER}/password")));
         }
+        let args = vec!["postgres".to_owned(), "-c".to_owned(), format!("config_file={FOLDER}/postgresql.conf")];
+        Self { args, variables }
     }
+}
+
+/// Whether an empty volume is where the server begins. The entrypoint asks for a password only there, and ends without one: a
+/// server that was taken over has data, and where these are not found it is not to become another one, without any.
+fn begins_with_nothing(record: &ServerRecord) -> bool {
+    record.adopted.is_none()
 }
 
 pub(crate) fn pod_spec(record: &ServerRecord, claim: &str) -> PodSpec {
@@ -81,11 +87,13 @@ pub(crate) fn pod_spec(record: &ServerRecord, claim: &str) -> PodSpec {
             }),
             ..Volume::default()
         },
-        secret("admin", ADMIN_SECRET, &["password"]),
         empty("socket", None, Size::mebibytes(16)),
         empty("temporary", None, Size::mebibytes(1 << 10)),
         memory("shared-memory", shared_memory(record)),
     ];
+    if begins_with_nothing(record) {
+        volumes.insert(2, secret("admin", ADMIN_SECRET, &["password"]));
+    }
     if record.tls {
         volumes.push(secret("certificate", CERTIFICATE_SECRET, &["tls.crt", "tls.key"]));
     }
@@ -122,11 +130,13 @@ fn container(record: &ServerRecord, data: &str) -> Container {
             ..VolumeMount::default()
         },
         read_only("configuration", FOLDER),
-        read_only("admin", PASSWORD_FOLDER),
         mount("socket", SOCKET_FOLDER),
         mount("temporary", "/tmp"),
         mount("shared-memory", "/dev/shm"),
     ];
+    if begins_with_nothing(record) {
+        mounts.insert(2, read_only("admin", PASSWORD_FOLDER));
+    }
     if record.tls {
         mounts.push(read_only("certificate", TLS_FOLDER));
     }
@@ -218,4 +228,36 @@ fn mount(name: &str, path: &str) -> VolumeMount {
 
 fn read_only(name: &str, path: &str) -> VolumeMount {
     VolumeMount { read_only: Some(true), ..mount(name, path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::deploy::spec::Heritage;
+
+    #[test]
+    fn a_server_that_was_taken_over_is_given_nothing_to_begin_anew_with() {
+        let ours = ServerRecord::guide().unwrap();
+        let adopted = Heritage {
+            claim: "mine".into(),
+            container: "db".into(),
+            volume: "data".into(),
+            mount: "/var/lib/postgresql/data".into(),
+            sub_path: None,
+            data_directory: "/var/lib/postgresql/data".into(),
+            selector: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            user: None,
+            admin: "root".into(),
+            keeps_size: true,
+            placement: BTreeMap::new(),
+            open: true,
+        };
+        let theirs = ServerRecord { adopted: Some(adopted), ..ours.clone() };
+        let text = |record: &ServerRecord| serde_json::to_string(&pod_spec(record, "claim")).unwrap();
+        assert!(text(&ours).contains("POSTGRES_PASSWORD_FILE") && text(&ours).contains(PASSWORD_FOLDER));
+        assert!(!text(&theirs).contains("PASSWORD") && !text(&theirs).contains(PASSWORD_FOLDER));
+    }
 }

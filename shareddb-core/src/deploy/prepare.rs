@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use crate::change::Change;
-use crate::deploy::certificates::{Certificates, Pair};
+use crate::deploy::certificates::{Certificates, Pair, vouch_alike};
 use crate::deploy::decision::decide;
 use crate::deploy::fields::{self, FieldChange};
 use crate::deploy::manifests::{
@@ -54,6 +54,7 @@ async fn prepared(ground: &Ground, spec: &ServerSpec, namespace_absent: bool) ->
         objects: Vec::new(),
         notices: Vec::new(),
         actions: Vec::new(),
+        spec: spec.clone(),
     };
     let mut draft = Draft { ground, observed, plan, namespace_absent };
     draft.namespace();
@@ -64,7 +65,7 @@ async fn prepared(ground: &Ground, spec: &ServerSpec, namespace_absent: bool) ->
     draft.admin(&record, &mut wanted).await?;
     draft.authority(certificates.as_ref()).await?;
     draft.rest(wanted).await?;
-    draft.notices(&record);
+    draft.notices(&record, certificates.as_ref());
     Ok(draft.plan)
 }
 
@@ -109,12 +110,12 @@ impl Draft<'_> {
         if self.observed.admin != AdminSecret::Absent {
             return Ok(());
         }
-        let found = self.observed.found.as_ref().and_then(|found| found.password.clone());
+        let found = self.observed.found.as_ref().map(|found| found.password.clone()).filter(|found| !found.is_empty());
         let password = match &found {
-            Some(source) => look::value(&self.ground.objects, source).await?.ok_or_else(|| {
+            Some(sources) => look::value(&self.ground.objects, sources).await?.ok_or_else(|| {
                 Error::refused(
                     "adopt_unclear",
-                    format!("the password of deployment/{DEPLOYMENT} is not where it says: {source:?}"),
+                    format!("the password of deployment/{DEPLOYMENT} is not where it says: {sources:?}"),
                 )
                 .with_hint(format!(
                     "make the Secret with it: kubectl create secret generic {ADMIN_SECRET} --from-literal=username={} \
@@ -185,6 +186,9 @@ impl Draft<'_> {
             };
             let what = match before.filter(|_| taken_over.as_ref() == Some(&label)) {
                 Some(before) => What::TakeOver(object, before),
+                None if label == format!("deployment/{DEPLOYMENT}") => {
+                    What::Follow(object, self.observed.standing().cloned())
+                }
                 None => What::Apply(object),
             };
             self.add(label, op, fields, what);
@@ -192,7 +196,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn notices(&mut self, record: &ServerRecord) {
+    fn notices(&mut self, record: &ServerRecord, certificates: Option<&Certificates>) {
         if let Some(found) = &self.observed.found {
             let managers = found.managers.join(", ");
             let managers = if managers.is_empty() { "somebody else" } else { &managers };
@@ -225,6 +229,14 @@ impl Draft<'_> {
                     .to_owned(),
             );
         }
+        let stays_encrypted = kept.as_ref().is_some_and(|kept| kept.tls) && record.tls;
+        if stays_encrypted && certificates.is_some_and(|certificates| is_another(&self.observed, certificates)) {
+            self.plan.notices.push(
+                "another authority vouches for the server from now on: apps cannot log in until `shareddb create APP` has given each \
+                 its new Secret"
+                    .to_owned(),
+            );
+        }
         if let Some(kept) = kept.filter(|kept| kept.tls != record.tls) {
             let (from, what) = if kept.tls { ("whose Secret asks for TLS", "off") } else { ("without TLS", "on") };
             self.plan.notices.push(format!(
@@ -234,6 +246,14 @@ impl Draft<'_> {
         if self.plan.restarts() {
             self.plan.notices.push(format!("the server behind {SERVICE} is started anew: all sessions end"));
         }
+    }
+}
+
+/// Whether apps that trust the authority of before do not trust this one.
+fn is_another(observed: &Observed, certificates: &Certificates) -> bool {
+    match &observed.trusted {
+        Some(trusted) => !vouch_alike(trusted, &certificates.authority),
+        None => observed.authority.is_none(),
     }
 }
 

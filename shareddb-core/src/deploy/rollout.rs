@@ -1,5 +1,7 @@
 //! How far a server has come, and what keeps it.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, PersistentVolumeClaim, Pod};
 
@@ -240,10 +242,35 @@ fn unschedulable(pod: &str, said: &str, sight: &Sight) -> Trouble {
             log: None,
         };
     }
+    let ending = sight.pods.iter().find(|pod| pod.metadata.deletion_timestamp.is_some());
+    if let Some(old) = ending.filter(|_| said.contains("anti-affinity")) {
+        return held_up(pod, old);
+    }
     Trouble {
         code: "unschedulable",
         message: format!("pod {pod} fits on no node: {said}"),
         hint: format!("ask for less (--memory, --cpu), or add a node; more: {}", describe(pod)),
+        lasting: false,
+        log: None,
+    }
+}
+
+/// No pod of the server is placed while another one is there.
+fn held_up(pod: &str, old: &Pod) -> Trouble {
+    let name = old.metadata.name.as_deref().unwrap_or_default();
+    let grace = u64::try_from(old.metadata.deletion_grace_period_seconds.unwrap_or(0)).unwrap_or(0);
+    // The moment that is written there is the one at which it should have ended.
+    let asked = old.metadata.deletion_timestamp.as_ref();
+    let asked = asked.and_then(|time| time.0.checked_sub(Duration::from_secs(grace)).ok());
+    let since = asked.map(|time| format!("terminating since {time}; ")).unwrap_or_default();
+    Trouble {
+        code: "pod_ending",
+        message: format!("pod {pod} waits for the end of pod {name} ({since}is its node unreachable?)"),
+        hint: format!(
+            "{}; only if its node is gone for good and cannot come back: kubectl delete pod {name} --force --grace-period=0. Two servers on \
+             one volume destroy it",
+            describe(name)
+        ),
         lasting: false,
         log: None,
     }
@@ -368,6 +395,32 @@ mod tests {
         let pending = trouble(&sight);
         assert_eq!(pending.code, "claim_pending");
         assert!(pending.message.contains("no class fast"), "{}", pending.message);
+    }
+
+    #[test]
+    fn a_pod_that_waits_for_another_to_end_says_so() {
+        let said = "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules.";
+        let pods = |second: Value| -> Vec<Pod> {
+            let condition =
+                json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said});
+            let new = json!({"metadata": {"name": "new"}, "status": {"phase": "Pending", "conditions": [condition]}});
+            [new, second].map(|pod| serde_json::from_value(pod).unwrap()).into()
+        };
+        let ending = json!({"metadata": {
+            "name": "old", "deletionTimestamp": "2026-01-02T03:06:05Z", "deletionGracePeriodSeconds": 120
+        }});
+        let held = trouble(&coming(pods(ending)));
+        assert_eq!((held.code, held.lasting), ("pod_ending", false));
+        assert_eq!(
+            held.message,
+            "pod new waits for the end of pod old (terminating since 2026-01-02T03:04:05Z; is its node unreachable?)"
+        );
+        assert!(held.hint.starts_with("kubectl describe pod old") && held.hint.contains("--force"), "{}", held.hint);
+        // Another pod that stays is no reason to wait.
+        let stays = json!({"metadata": {"name": "old", "creationTimestamp": "2020-01-02T03:06:05Z"}});
+        let mut pods = pods(stays);
+        pods.pop();
+        assert_eq!(trouble(&coming(pods)).code, "unschedulable");
     }
 
     #[test]

@@ -15,6 +15,8 @@ const LEAST_MEMORY: Size = Size::mebibytes(128);
 const SESSION_MEBIBYTES: u64 = 2;
 /// A fresh data directory, and room for the log of changes.
 const LEAST_STORAGE: Size = Size::mebibytes(512);
+/// A container runtime gives nobody less.
+const LEAST_CPU: Cores = Cores::thousandths(10);
 /// Some are for the admin, and an app has two logins.
 const CONNECTIONS: std::ops::RangeInclusive<u16> = 20..=5000;
 
@@ -170,22 +172,32 @@ impl ServerRecord {
             adopted,
             version: RECORD_VERSION,
         };
-        wanted.check()?;
+        let inherits = |given: bool| wanted.adopted.is_some() && !given;
+        let whose = |given| if inherits(given) { ", the limit that its container has," } else { "" };
+        wanted.check(whose(spec.memory.is_some()), whose(spec.cpu.is_some()))?;
         Ok(wanted)
     }
 
-    fn check(&self) -> Result<()> {
-        let small =
-            |what, least| Error::invalid_input("server_too_small", format!("{what} is too little: at least {least}"));
+    /// `memory_of` and `cpu_of`: who wants it so, in words, if not the caller.
+    fn check(&self, memory_of: &str, cpu_of: &str) -> Result<()> {
+        let small = |what, least: &dyn std::fmt::Display| {
+            Error::invalid_input("server_too_small", format!("{what} is too little: at least {least}"))
+        };
         if self.memory < LEAST_MEMORY {
-            return Err(small(format!("memory {}", self.memory), LEAST_MEMORY));
+            return Err(small(format!("memory {}{memory_of}", self.memory), &LEAST_MEMORY)
+                .with_hint(format!("give it more: --memory {}", Self::guide()?.memory)));
         }
-        if self.storage < LEAST_STORAGE {
-            return Err(small(format!("storage {}", self.storage), LEAST_STORAGE));
+        if self.cpu < LEAST_CPU {
+            return Err(small(format!("cpu {}{cpu_of}", self.cpu), &LEAST_CPU)
+                .with_hint(format!("give it more: --cpu {}", Self::guide()?.cpu)));
+        }
+        // What somebody else has made is as large as it is.
+        if self.storage < LEAST_STORAGE && self.adopted.as_ref().is_none_or(|adopted| !adopted.keeps_size) {
+            return Err(small(format!("storage {}", self.storage), &LEAST_STORAGE));
         }
         let needed = Size::mebibytes(u64::from(self.connections) * SESSION_MEBIBYTES);
         if CONNECTIONS.contains(&self.connections) && self.memory < needed {
-            return Err(small(format!("memory {} for {} connections", self.memory, self.connections), needed)
+            return Err(small(format!("memory {} for {} connections", self.memory, self.connections), &needed)
                 .with_hint("give it more (--memory), or fewer sessions (--max-connections)"));
         }
         if !CONNECTIONS.contains(&self.connections) {
@@ -233,6 +245,7 @@ mod tests {
         let memory = "64Mi".parse().ok();
         assert_eq!(code(ServerSpec { memory, ..ServerSpec::default() }), "server_too_small");
         assert_eq!(code(ServerSpec { storage: memory, ..ServerSpec::default() }), "server_too_small");
+        assert_eq!(code(ServerSpec { cpu: "9m".parse().ok(), ..ServerSpec::default() }), "server_too_small");
         assert_eq!(code(ServerSpec { connections: Some(3), ..ServerSpec::default() }), "connections_invalid");
     }
 }

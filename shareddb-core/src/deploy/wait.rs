@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::deploy::rollout::{self, Sight, Stage, Trouble};
-use crate::deploy::spec::ADMIN;
+use crate::deploy::spec::{ADMIN, ServerRecord};
 use crate::deploy::{DeployEvent, Deployer, Ready, ServerPlan, look, manifests};
 use crate::error::{Error, Result};
 
@@ -27,16 +27,30 @@ impl Deployer {
     /// # Errors
     /// `Unavailable` with what a person would look for when it does not start: an image, a node, a volume, a quota, and the
     /// last lines of its log; `Timeout` when it is still on its way; `PermissionDenied` when the admin's password is not that of the
-    /// data. That the API does not answer for a while is not an error.
+    /// data; `Conflict` when another deploy has undone meanwhile what was asked for. That the API does not answer for a while is not
+    /// an error.
     pub async fn wait(&self, plan: &ServerPlan, patience: Duration) -> Result<Ready> {
         let deadline = Instant::now() + patience;
         let waited = async {
             let mut told = String::new();
             self.come_up(plan, patience, &mut told).await?;
             self.tell(&mut told, "a login as its admin".to_owned(), DeployEvent::Awaiting);
-            self.login(deadline).await
+            let ready = self.login(deadline).await?;
+            self.check_kept(plan).await.map(|()| ready)
         };
         waited.await.map_err(|error| self.placed(error))
+    }
+
+    /// Two deploys that make the server at once know nothing of each other's options.
+    async fn check_kept(&self, plan: &ServerPlan) -> Result<()> {
+        let found = look::deployment(&self.ground.objects).await?;
+        let record = found.as_ref().and_then(look::record_of);
+        let is_kept = |record: ServerRecord| record.clone().changed(&plan.spec).is_ok_and(|wanted| wanted == record);
+        if record.is_some_and(is_kept) {
+            return Ok(());
+        }
+        let message = "another deploy was there meanwhile: the server is not what was asked for";
+        Err(Error::conflict("deploy_overtaken", message).with_hint("run it again"))
     }
 
     async fn come_up(&self, plan: &ServerPlan, patience: Duration, told: &mut String) -> Result<()> {
@@ -99,6 +113,7 @@ impl Deployer {
 
     /// A server that is ready says so to everybody; one that serves lets its admin in.
     async fn login(&self, deadline: Instant) -> Result<Ready> {
+        let mut told = "";
         loop {
             let tried = async {
                 let server = self.environment.connect().await?;
@@ -106,7 +121,14 @@ impl Deployer {
                 Ok::<_, Error>(Ready { version: facts.version.to_string(), place: server.place().to_owned() })
             };
             match tried.await {
-                Err(error) if error.is_retryable() && Instant::now() < deadline => sleep(PULSE).await,
+                Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                    // Its text may name another port at each attempt.
+                    if error.code() != told {
+                        told = error.code();
+                        (self.listener)(DeployEvent::Trouble(&error.to_string()));
+                    }
+                    sleep(PULSE).await;
+                }
                 Err(error) if error.code() == "password_rejected" => {
                     let message = format!(
                         "the server runs, and the password in secret/{} is not its admin's",

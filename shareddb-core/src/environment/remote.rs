@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::entry::ADMIN_SECRET;
 use super::way::Route;
 #[cfg(feature = "kubernetes")]
-use super::way::{resolves, through, tunnel};
+use super::way::{flags, resolves, through, tunnel};
 use crate::connection::{ConnectionConfig, RootCertificate, SslMode};
 use crate::credentials;
 use crate::error::{Error, Result};
@@ -119,7 +119,7 @@ impl Remote {
 
     pub(super) async fn connect(&self, environment: &EnvironmentName) -> Result<Server> {
         let surroundings = self.surroundings().await?;
-        let Login { config: admin, ours } = self.login(surroundings.cluster.as_ref()).await?;
+        let Login { config: admin, ours } = self.login(&surroundings, environment).await?;
         let (host, port) = self.published();
         let way = admin.hostaddr().map(|address| format!(" by way of {}", SocketAddr::new(address, admin.port())));
         let place = format!("{}{host}:{port}", surroundings.place);
@@ -138,8 +138,8 @@ impl Remote {
     }
 
     /// How the admin logs in where the server's name means something, or as the file says. Asks for the password only.
-    pub(super) async fn stored_admin(&self) -> Result<ConnectionConfig> {
-        self.login(self.surroundings().await?.cluster.as_ref()).await.map(|login| login.config)
+    pub(super) async fn stored_admin(&self, environment: &EnvironmentName) -> Result<ConnectionConfig> {
+        self.login(&self.surroundings().await?, environment).await.map(|login| login.config)
     }
 
     /// Whether the server is the namespace's Service and no way leads there but one through the API.
@@ -211,7 +211,7 @@ impl Remote {
     }
 
     /// How the admin logs in from here.
-    async fn login(&self, cluster: Option<&Arc<dyn SecretStore>>) -> Result<Login> {
+    async fn login(&self, surroundings: &Surroundings, environment: &EnvironmentName) -> Result<Login> {
         let (host, port) = self.published();
         let mut config = self.admin.clone().unwrap_or_else(|| ConnectionConfig::new(host, port, DATABASE, ADMIN));
         if let Some(database) = &self.maintenance_database {
@@ -227,10 +227,15 @@ impl Remote {
             let root = RootCertificate::pem(blocking(move || root.text()).await?);
             config = config.with_tls(mode, Some(path.into_iter().fold(root, RootCertificate::with_path)));
         }
-        self.with_password(config, cluster).await
+        self.with_password(config, surroundings, environment).await
     }
 
-    async fn with_password(&self, config: ConnectionConfig, cluster: Option<&Arc<dyn SecretStore>>) -> Result<Login> {
+    async fn with_password(
+        &self,
+        config: ConnectionConfig,
+        surroundings: &Surroundings,
+        environment: &EnvironmentName,
+    ) -> Result<Login> {
         let missing = |message: String| Error::not_found("admin_password_missing", message);
         match &self.password {
             Password::Unset => Ok(config.into()),
@@ -241,13 +246,14 @@ impl Remote {
                     .with_hint(format!("set {name}; shareddb.toml names it as admin_password_env")))
             }
             Password::Secret { name, key } => {
-                let Some(cluster) = cluster else { return Err(without_kubernetes()) };
+                let Some(cluster) = &surroundings.cluster else { return Err(without_kubernetes()) };
                 let place = cluster.describe(name);
                 let Some(secret) = cluster.load(name).await? else {
-                    return Err(missing(format!("there is no {place}, which holds the admin's password")).with_hint(
-                        "`shareddb deploy` makes the server with it; if it is there, are context and namespace right? another Secret is named in \
-                         shareddb.toml: admin_password_secret = \"NAME/KEY\"",
-                    ));
+                    return Err(missing(format!("there is no {place}, which holds the admin's password")).with_hint(format!(
+                        "`shareddb deploy{}` makes the server with it; if it is there, are context and namespace right? another Secret is \
+                         named in shareddb.toml: admin_password_secret = \"NAME/KEY\"",
+                        surroundings.flags(environment)
+                    )));
                 };
                 // A URL names the admin already.
                 let user = USER_KEYS.iter().find_map(|key| secret.data.get(*key)).filter(|_| self.admin.is_none());
@@ -310,6 +316,17 @@ struct Surroundings {
     namespace: Option<Namespace>,
     /// Where that is, for people.
     place: String,
+}
+
+impl Surroundings {
+    /// What a command needs to act there.
+    fn flags(&self, environment: &EnvironmentName) -> String {
+        #[cfg(feature = "kubernetes")]
+        if let Some(namespace) = &self.namespace {
+            return flags(environment, namespace);
+        }
+        format!(" -e {environment}")
+    }
 }
 
 async fn from_file(path: &Path) -> Result<SecretString> {

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use {
     super::remote::SERVICE,
     crate::connection::ConnectionConfig,
-    crate::error::Result,
-    crate::kubernetes::{Namespace, TUNNEL_PATIENCE, Tunnel, on_own_thread},
+    crate::error::{Result, shell_word},
+    crate::kubernetes::{IN_CLUSTER, Namespace, TUNNEL_PATIENCE, Tunnel, on_own_thread},
     crate::names::EnvironmentName,
     std::net::ToSocketAddrs as _,
     std::time::Duration,
@@ -50,10 +50,21 @@ pub(super) async fn resolves(host: &str) -> bool {
 pub(super) async fn tunnel(namespace: &Namespace, port: u16, environment: &EnvironmentName) -> Result<Tunnel> {
     Tunnel::open(namespace, SERVICE, port).await.map_err(|error| match error.code() {
         "service_not_found" => error.with_hint(format!(
-            "`shareddb deploy -e {environment}` puts the server there; if it is there, are context and namespace right?"
+            "`shareddb deploy{}` puts the server there; if it is there, are context and namespace right?",
+            flags(environment, namespace)
         )),
         _ => error,
     })
+}
+
+/// What a command needs to act there, wherever it would by itself.
+#[cfg(feature = "kubernetes")]
+pub(super) fn flags(environment: &EnvironmentName, namespace: &Namespace) -> String {
+    let context = match namespace.context() {
+        IN_CLUSTER => String::new(),
+        context => format!(" --context {}", shell_word(context)),
+    };
+    format!(" -e {environment} -n {}{context}", namespace.name())
 }
 
 /// The same login by way of a tunnel. The host stays what TLS checks.

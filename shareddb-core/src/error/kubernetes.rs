@@ -13,6 +13,9 @@ use super::Error;
 /// No answer about one object is longer: the API server takes no more than 3 MiB in a request, and 1 MiB in a Secret.
 pub(crate) const API_ANSWER_MAX: usize = 8 << 20;
 
+/// A cause of a conflict: somebody else owns the field.
+const DISPUTED: &str = "FieldManagerConflict";
+
 /// What was asked of the API, for the text of an error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ApiRequest<'a> {
@@ -143,20 +146,26 @@ impl Error {
     }
 
     /// Classifies what speaks against a change of an object: fields of somebody else, fields that cannot change, an object
-    /// that is no longer as it was.
-    pub(crate) fn from_rejection(request: ApiRequest<'_>, label: &str, status: &Status) -> Self {
+    /// that is no longer as it was. `values`: what a field is and what it is to be, where that may be told.
+    pub(crate) fn from_rejection(
+        request: ApiRequest<'_>,
+        label: &str,
+        status: &Status,
+        values: &dyn Fn(&str) -> Option<String>,
+    ) -> Self {
         let causes = status.details.iter().flat_map(|details| &details.causes);
         let owned: Vec<(&str, &str)> = causes
-            .filter(|cause| cause.reason == "FieldManagerConflict")
+            .filter(|cause| cause.reason == DISPUTED)
             .map(|cause| (cause.field.as_str(), owner(&cause.message)))
             .collect();
         if !owned.is_empty() {
+            let told = |field| values(field).map(|values| format!(" ({values})")).unwrap_or_default();
             let fields: Vec<String> =
-                owned.iter().map(|(field, owner)| format!("{field} belongs to {owner}")).collect();
+                owned.iter().map(|(field, owner)| format!("{field} belongs to {owner}{}", told(field))).collect();
             let message = format!("{label} is somebody else's in part: {}", fields.join(", "));
             return Self::conflict("field_owned", message).with_hint(
-                "nothing of that object was changed; undo there what that program or person has set, or set it to what a dry \
-                 run shows, and run this again",
+                "nothing of that object was changed; undo there what that program or person has set, or set it there to what it is \
+                 to be, and run this again",
             );
         }
         let message = format!("{label} cannot be changed: {}", said(status).unwrap_or_default());
@@ -190,6 +199,11 @@ impl Error {
             source => Self::invalid_input("kubeconfig_invalid", format!("{place} is of no use: {source}")),
         }
     }
+}
+
+/// Whether somebody else owns a field that would change.
+pub(crate) fn is_disputed(status: &Status) -> bool {
+    status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == DISPUTED)
 }
 
 /// What an API server says.

@@ -7,9 +7,10 @@ use kube::core::params::{GetParams, ListParams, Patch, PatchParams, PostParams, 
 use kube::core::subresource::LogParams;
 use serde_json::{Value, json};
 
+use super::field_path::{self, may_hold_a_password};
 use super::object::{Kind, Object};
 use super::{Answer, Namespace, Task};
-use crate::error::{ApiRequest, Error, Result};
+use crate::error::{ApiRequest, Error, Result, is_disputed, shortened};
 use crate::names::NamespaceName;
 
 /// Whom the API server writes down as the owner of what we apply.
@@ -185,7 +186,12 @@ impl Objects {
             Answer::Done(Err(status)) => {
                 let (namespace, context) = (self.namespace().as_str(), self.context());
                 let request = ApiRequest { verb, resource: object.kind.plural, namespace, context, role: "" };
-                Err(Error::from_rejection(request, &object.label(), &status))
+                let present = match is_disputed(&status) {
+                    true => self.read(object.kind, &object.name).await.ok().flatten().unwrap_or_default(),
+                    false => Value::Null,
+                };
+                let values = |field: &str| dispute(object, &present, field);
+                Err(Error::from_rejection(request, &object.label(), &status, &values))
             }
             Answer::Absent | Answer::Exists | Answer::Moved => Err(unexpected(object.kind, &object.name)),
         }
@@ -207,6 +213,16 @@ impl Objects {
     fn requests(&self, kind: Kind) -> Request {
         Request::new(kind.path(self.namespace().as_str()))
     }
+}
+
+/// What a field is and what it is to be, where that may be shown.
+fn dispute(wanted: &Object, present: &Value, field: &str) -> Option<String> {
+    if wanted.kind.name == "Secret" || may_hold_a_password(field) {
+        return None;
+    }
+    let shown = |object| field_path::value(object, field).map(|value| shortened(&value.to_string()));
+    let (is, to_be) = (shown(present), shown(&wanted.content)?);
+    Some(format!("is {}, to be {to_be}", is.as_deref().unwrap_or("not there")))
 }
 
 fn parsed(kind: Kind, name: &str, text: &str) -> Result<Value> {

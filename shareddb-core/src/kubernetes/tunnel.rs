@@ -17,7 +17,8 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, copy_buf, sink, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
-use tokio::task::{JoinHandle, JoinSet, yield_now};
+use tokio::sync::oneshot;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::backend::{Aim, Backend};
@@ -37,11 +38,13 @@ const CHUNK: usize = 64 << 10;
 ///
 /// Each connection to the address becomes a port-forward to a pod of the Service that is ready at that moment; so a pod may be
 /// replaced meanwhile, and only its own connections end. Whoever is on this machine can connect, as with `kubectl
-/// port-forward`, and still has to log in. Dropping it ends the listener and every connection.
+/// port-forward`, and still has to log in. Dropping it ends the listener at once, and every connection after a moment: the goodbye
+/// of a session that ends with it is still carried, as long as the runtime runs.
 pub struct Tunnel {
     address: SocketAddr,
     way: Arc<Way>,
-    work: JoinHandle<()>,
+    /// Its end is that of the tunnel.
+    _open: oneshot::Sender<()>,
 }
 
 /// What all connections of a tunnel have in common.
@@ -68,8 +71,9 @@ impl Tunnel {
         let unbound = |error| Error::from_io("cannot listen on 127.0.0.1", error);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(unbound)?;
         let address = listener.local_addr().map_err(unbound)?;
-        let work = tokio::spawn(serve(listener, Arc::clone(&way)));
-        Ok(Self { address, way, work })
+        let (open, closed) = oneshot::channel();
+        tokio::spawn(serve(listener, Arc::clone(&way), closed));
+        Ok(Self { address, way, _open: open })
     }
 
     /// Where it listens.
@@ -83,23 +87,18 @@ impl Tunnel {
     }
 }
 
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        self.work.abort();
-    }
-}
-
 impl fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tunnel({} to service/{}, {:?})", self.address, self.way.service, self.way.namespace)
     }
 }
 
-/// Accepts connections until it is aborted, which ends them as well.
-async fn serve(listener: TcpListener, way: Arc<Way>) {
+/// Accepts connections until the tunnel is closed, and ends them a moment later.
+async fn serve(listener: TcpListener, way: Arc<Way>, mut closed: oneshot::Receiver<()>) {
     let mut connections = JoinSet::new();
     loop {
         select! {
+            _ = &mut closed => break,
             accepted = listener.accept() => match accepted {
                 Ok((local, _)) => drop(connections.spawn(carry(local, Arc::clone(&way)))),
                 // Too many open files, or a client that has gone again: the next one may do better.
@@ -111,6 +110,8 @@ async fn serve(listener: TcpListener, way: Arc<Way>) {
             Some(_) = connections.join_next() => {}
         }
     }
+    drop(listener);
+    let _ = timeout(LINGER, async { while connections.join_next().await.is_some() {} }).await;
 }
 
 /// Serves one connection to its end. What goes wrong is noted before the client can notice it.
