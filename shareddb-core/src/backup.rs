@@ -4,9 +4,15 @@ mod archive;
 mod blocks;
 mod cursor;
 mod digest;
+mod grants;
+mod lexer;
+mod schema_digest;
+mod selection;
 mod toc;
 mod toc_reader;
 
 pub use archive::{ArchiveReader, Contents, Position};
 pub use digest::{RowCounter, RowDigest, Rows};
+pub use schema_digest::{difference, schema_digest};
+pub use selection::{DefaultPrivileges, LeftOut, LoadList, Target, Why, roles_named};
 pub use toc::{ArchiveVersion, Entry, Section, Toc};

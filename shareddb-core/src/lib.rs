@@ -34,7 +34,8 @@ pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, S
 #[doc(hidden)]
 pub mod reading {
     pub use crate::backup::{
-        ArchiveReader, ArchiveVersion, Contents, Entry, Position, RowCounter, RowDigest, Rows, Section, Toc,
+        ArchiveReader, ArchiveVersion, Contents, DefaultPrivileges, Entry, LeftOut, LoadList, Position, RowCounter,
+        RowDigest, Rows, Section, Target, Toc, Why, difference, roles_named, schema_digest,
     };
 }
 

@@ -116,3 +116,45 @@ impl fmt::Display for Entry {
         f.write_str(&line.replace(|character: char| character.is_control(), " "))
     }
 }
+
+/// Entries that other files' tests are about.
+#[cfg(test)]
+pub(super) mod sample {
+    use super::{Entry, Section};
+
+    /// An entry of an owner `app_db`, without a definition.
+    pub(in super::super) fn entry(id: i32, kind: &str, namespace: &str, tag: &str) -> Entry {
+        Entry {
+            id,
+            has_data: false,
+            catalog: 1259,
+            oid: 16384,
+            tag: tag.to_owned(),
+            kind: kind.to_owned(),
+            section: Section::PreData,
+            definition: String::new(),
+            copy_statement: String::new(),
+            namespace: namespace.to_owned(),
+            owner: "app_db".to_owned(),
+            dependencies: Vec::new(),
+        }
+    }
+
+    impl Entry {
+        pub(in super::super) fn defined(self, definition: &str) -> Self {
+            Self { definition: definition.to_owned(), ..self }
+        }
+
+        pub(in super::super) fn owned(self, owner: &str) -> Self {
+            Self { owner: owner.to_owned(), ..self }
+        }
+
+        pub(in super::super) fn within(self, section: Section) -> Self {
+            Self { section, ..self }
+        }
+
+        pub(in super::super) fn needing(self, dependencies: &[i32]) -> Self {
+            Self { dependencies: dependencies.to_vec(), ..self }
+        }
+    }
+}
