@@ -2,6 +2,8 @@
 
 mod adoption;
 mod app;
+#[cfg(feature = "backup")]
+mod backup;
 mod change;
 mod connection;
 mod credentials;
@@ -27,6 +29,16 @@ pub use adoption::{Adopt, Adopted, Before, Grant};
 pub use app::{App, AppSpec, Slot};
 pub use change::Change;
 pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};
+/// What reads archives, for those who test it against real ones; no part of the interface.
+#[cfg(feature = "backup")]
+#[doc(hidden)]
+pub mod reading {
+    pub use crate::backup::{
+        ArchiveReader, ArchiveVersion, Contents, DefaultPrivileges, Entry, LeftOut, LoadList, Position, RowCounter,
+        RowDigest, Rows, Section, Target, Toc, Why, difference, roles_named, schema_digest,
+    };
+}
+
 #[cfg(feature = "kubernetes")]
 pub use deploy::{
     AccessMode, ClaimState, Cores, DeployEvent, Deployer, FieldChange, Image, ObjectChange, PodState, Ready,
