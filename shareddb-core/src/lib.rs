@@ -2,6 +2,8 @@
 
 mod adoption;
 mod app;
+#[cfg(feature = "backup")]
+mod backup;
 mod change;
 mod connection;
 mod credentials;
@@ -25,6 +27,13 @@ mod server;
 
 pub use adoption::{Adopt, Adopted, Before, Grant};
 pub use app::{App, AppSpec, Slot};
+#[cfg(feature = "backup")]
+pub use backup::{
+    BackupId, BackupStore, Candidate, DatabaseFacts, Download, Encryption, ExtensionFacts, ExtensionOwner, Hold,
+    Identities, Inventory, Judged, KeepReason, LastAttempt, Listed, Manifest, Orphan, Pack, PackOptions, PrunePlan,
+    Pruned, Quota, Reason, Recipients, RetentionPolicy, RoleSettings, RowDigest, Rule, Sealing, SequenceFacts,
+    ServerFacts, Shelf, Stored, TableFacts, Unpack, Upload, Uploaded, Verdict, Verification, Verified, plan_prune,
+};
 pub use change::Change;
 pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};
 #[cfg(feature = "kubernetes")]
