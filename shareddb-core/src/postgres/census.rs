@@ -268,7 +268,7 @@ impl Reader<'_> {
             format!(
                 "SELECT format('{kind} %s of %s', {name}, pg_get_userbyid(o.{owner_column})) FROM {class} o {namespace} \
                  WHERE o.oid >= 16384 AND o.{owner_column} <> {owner}::regrole AND NOT EXISTS (SELECT FROM pg_depend d \
-                 WHERE d.classid = '{class}'::regclass AND d.objid = o.oid AND d.deptype = 'e')",
+                 WHERE d.classid = '{class}'::regclass AND d.objid = o.oid AND d.deptype IN ('e', 'i'))",
                 owner = literal(identifier(owner)),
             )
         };
