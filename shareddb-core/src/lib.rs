@@ -6,6 +6,7 @@ mod app;
 mod backup;
 mod change;
 mod connection;
+mod copy_mark;
 mod credentials;
 #[cfg(feature = "kubernetes")]
 mod deploy;

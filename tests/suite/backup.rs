@@ -52,4 +52,10 @@ async fn everything_comes_back() {
     assert_eq!(value(&undone, "SELECT count(*)::text FROM parted").await, "0");
     assert_eq!(value(&undone, "SELECT count(*)::text FROM tree WHERE id = 9").await, "1");
     assert!(server.provisioner().await.plan(&shareddb_core::AppSpec::new(app.name.clone())).await.unwrap().is_empty());
+
+    // What a restore has kept goes with the app.
+    let dropped = server.provisioner().await.drop(&app.name, app.name.as_str()).await.unwrap();
+    assert_eq!(dropped.outcome, shareddb_core::Outcome::Dropped);
+    let left = format!("SELECT count(*)::text FROM pg_shdescription WHERE description LIKE '%\"{}\"%'", app.name);
+    assert_eq!(server.value("postgres", &left).await, "0");
 }

@@ -11,8 +11,9 @@ use super::scratch::{self, Scratch};
 use super::selection::{DefaultPrivileges, LeftOut, Target};
 use super::swap;
 use crate::app::App;
+use crate::copy_mark::CopyRole;
 use crate::error::{Error, Result};
-use crate::postgres::copies::{self, CopyFact, Locale, Role};
+use crate::postgres::copies::{self, CopyFact, Locale};
 use crate::postgres::maintenance;
 use crate::postgres::requirements;
 
@@ -128,7 +129,7 @@ async fn prove(job: &Job<'_>) -> Result<()> {
 /// `NotFound` when there is none.
 pub(super) async fn kept(job: &Job<'_>) -> Result<CopyFact> {
     let copies = copies::copies(job.admin()).await?;
-    let ours = copies.into_iter().filter(|copy| copy.mark.app == job.app.name && copy.mark.role == Role::Kept);
+    let ours = copies.into_iter().filter(|copy| copy.mark.app == job.app.name && copy.mark.role == CopyRole::Kept);
     ours.last().ok_or_else(|| {
         Error::not_found("nothing_kept", format!("nothing of app {} was kept: there is no restore to undo", job.app.name))
             .with_hint("a backup from before the restore can be restored: `shareddb backups` lists them")

@@ -16,7 +16,6 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult, UploadPart,
 };
 
-use super::digest::RowDigest;
 use super::id::BackupId;
 use super::manifest::{
     API_VERSION, DatabaseFacts, KIND, Manifest, ROW_DIGEST, Reason, SequenceFacts, ServerFacts, Stored, TableFacts,
@@ -77,7 +76,7 @@ pub(crate) fn manifest(id: &BackupId, data: Stored) -> Manifest {
             name: "t\"1\n".to_owned(),
             rows: 1000,
             bytes: 36_466,
-            digest: RowDigest(7),
+            digest: "00000000000000000000000000000007".parse().unwrap(),
         }],
         sequences: vec![SequenceFacts {
             schema: "my_app".to_owned(),

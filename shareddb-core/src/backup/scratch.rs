@@ -5,8 +5,9 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::job::Job;
+use crate::copy_mark::{CopyMark, CopyRole};
 use crate::error::{Error, Result};
-use crate::postgres::copies::{self, CopyFact, CopyMark, Locale, Role};
+use crate::postgres::copies::{self, CopyFact, Locale};
 use crate::postgres::maintenance;
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements as sql;
@@ -34,7 +35,7 @@ impl<'a> Scratch<'a> {
         let admin = job.admin();
         let since = copies::now(admin).await?;
         let scratch = Self { job, name: name('r', &since) };
-        let mark = CopyMark { role: Role::Scratch, app: job.app.name.clone(), backup: backup.to_owned(), since };
+        let mark = CopyMark { role: CopyRole::Scratch, app: job.app.name.clone(), backup: backup.to_owned(), since };
         let made = async {
             for statement in copies::create(&scratch.name, &job.app, &mark, locale) {
                 admin.run("make a database for the restore", &statement).await?;
@@ -84,7 +85,7 @@ pub(crate) async fn drop_copy(admin: &AdminSession, name: &str) -> Result<()> {
 pub(crate) async fn sweep(job: &Job<'_>) -> Result<()> {
     for CopyFact { name, mark, age, .. } in copies::copies(job.admin()).await? {
         let ours = mark.app == job.app.name;
-        if mark.role == Role::Scratch && (ours || age > LEFT_OVER) {
+        if mark.role == CopyRole::Scratch && (ours || age > LEFT_OVER) {
             drop_copy(job.admin(), &name).await?;
         }
     }

@@ -6,8 +6,9 @@ use tokio::time::sleep;
 
 use super::job::Job;
 use super::scratch;
+use crate::copy_mark::{CopyMark, CopyRole};
 use crate::error::{Error, Result};
-use crate::postgres::copies::{self, CopyMark, Fittings, Role, Swap};
+use crate::postgres::copies::{self, Fittings, Swap};
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements as sql;
 use tokio_postgres::types::Oid;
@@ -31,7 +32,7 @@ pub(crate) async fn swap(job: &Job<'_>, incoming: &str, backup: &str) -> Result<
     }
     let since = copies::now(admin).await?;
     let kept = scratch::name('k', &since);
-    let kept_mark = CopyMark { role: Role::Kept, app: job.app.name.clone(), backup: backup.to_owned(), since };
+    let kept_mark = CopyMark { role: CopyRole::Kept, app: job.app.name.clone(), backup: backup.to_owned(), since };
     let swap = Swap { app: &job.app, incoming, kept: &kept, kept_mark, fittings: &fittings };
     let (old, new) = (known(admin, live).await?, known(admin, incoming).await?);
     let other = job.server.session().await?;

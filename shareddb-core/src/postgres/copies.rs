@@ -2,41 +2,17 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio_postgres::types::{Oid, Type};
 
 use crate::app::App;
+use crate::copy_mark::CopyMark;
 use crate::error::{Error, Result};
-use crate::names::AppName;
 use crate::postgres::session::AdminSession;
 use crate::postgres::sql::{identifier, literal};
 use crate::postgres::statements as sql;
 
-/// What a comment of ours on such a database begins with. It is no record of an app.
-const PREFIX: &str = "shareddb-copy:";
 /// How long the server gives the sessions of a database to end, when it is renamed.
 const RENAME_PATIENCE: &str = "5s";
-
-/// What a copy is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Role {
-    /// A backup is loaded into it, and nobody but the maintenance login may enter.
-    Scratch,
-    /// It was the app's until a restore took its place.
-    Kept,
-}
-
-/// The record of a copy, kept as the comment of the database.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CopyMark {
-    pub(crate) role: Role,
-    pub(crate) app: AppName,
-    /// The backup that it was loaded from, or that took its place.
-    pub(crate) backup: String,
-    /// The server's time when it became what it is: `2026-11-22T02:00:56Z`.
-    pub(crate) since: String,
-}
 
 /// A copy that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,22 +35,21 @@ pub(crate) struct Locale {
     pub(crate) name: Option<String>,
 }
 
-/// Every copy on the server, oldest first.
+/// Every copy on the server, oldest first. What others have written on databases of their own is none.
 pub(crate) async fn copies(session: &AdminSession) -> Result<Vec<CopyFact>> {
-    let sql = "SELECT d.datname::text, d.oid, s.description, pg_database_size(d.oid) \
+    let sql = "SELECT d.datname::text, d.oid, s.description, pg_database_size(d.oid), extract(epoch FROM now())::int8 \
          FROM pg_shdescription s JOIN pg_database d ON s.classoid = 'pg_database'::regclass AND d.oid = s.objoid \
-         WHERE starts_with(s.description, $1)";
-    let now = session.value("read the clock", "SELECT extract(epoch FROM now())::bigint").await?;
-    let now: i64 = now.and_then(|text| text.parse().ok()).unwrap_or_default();
-    let rows = session.read("look for copies", sql, &[(&PREFIX, Type::TEXT)]).await?;
+         JOIN pg_roles o ON o.oid = d.datdba \
+         WHERE s.description LIKE 'shareddb-copy:{%' AND (o.rolsuper OR o.rolname = current_user)";
+    let rows = session.read("look for copies", sql, &[]).await?;
     let mut found: Vec<CopyFact> = rows
         .iter()
         .filter_map(|row| {
-            let mark: CopyMark = serde_json::from_str(row.get::<_, &str>(2).strip_prefix(PREFIX)?).ok()?;
+            let mark = CopyMark::parse(row.get(2))?;
             let since: jiff::Timestamp = mark.since.parse().ok()?;
-            let age = Duration::from_secs(now.saturating_sub(since.as_second()).max(0).unsigned_abs());
+            let age = row.get::<_, i64>(4).saturating_sub(since.as_second()).max(0).unsigned_abs();
             let bytes = row.get::<_, Option<i64>>(3).unwrap_or(0).unsigned_abs();
-            Some(CopyFact { name: row.get(0), oid: row.get(1), bytes, age, mark })
+            Some(CopyFact { name: row.get(0), oid: row.get(1), bytes, age: Duration::from_secs(age), mark })
         })
         .collect();
     found.sort_by_key(|copy| std::cmp::Reverse(copy.age));
@@ -130,8 +105,7 @@ fn locale_clauses(locale: &Locale) -> String {
 
 /// Writes what a copy is.
 pub(crate) fn comment(name: &str, mark: &CopyMark) -> String {
-    let json = serde_json::to_string(mark).unwrap_or_default();
-    sql::comment_on_database(name, Some(&format!("{PREFIX}{json}")))
+    sql::comment_on_database(name, Some(&mark.to_string()))
 }
 
 /// Inside a scratch, before anything of the tenant's is there: `public` is the app's, as in its own database, and extensions
