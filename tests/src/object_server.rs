@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use http_body_util::{BodyExt as _, Full};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::IF_NONE_MATCH;
 use hyper::service::{Service as _, service_fn};
@@ -67,7 +67,12 @@ impl ObjectServer {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let plan: Arc<Mutex<Plan>> = Arc::default();
-        let front = Arc::new(Front { service, plan: Arc::clone(&plan), root: root.path().to_owned(), one_writer: tokio::sync::Mutex::default() });
+        let front = Arc::new(Front {
+            service,
+            plan: Arc::clone(&plan),
+            root: root.path().to_owned(),
+            one_writer: tokio::sync::Mutex::default(),
+        });
         let task = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.expect("the listener stays");
@@ -127,7 +132,8 @@ impl ObjectServer {
         let mut found = Vec::new();
         let mut folders = vec![self.root.path().to_owned()];
         while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).expect("the folder is ours").map(|entry| entry.expect("it is there")) {
+            for entry in std::fs::read_dir(folder).expect("the folder is ours").map(|entry| entry.expect("it is there"))
+            {
                 let path = entry.path();
                 if path.is_dir() {
                     folders.push(path);

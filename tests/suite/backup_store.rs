@@ -89,7 +89,11 @@ async fn what_went_in_comes_out() {
 
 /// Names of what lies on the server's disk, without what it keeps for itself.
 fn objects(server: &ObjectServer) -> Vec<String> {
-    server.files().into_iter().filter(|name| !name.ends_with("metadata.json") && !name.ends_with("internal.json")).collect()
+    server
+        .files()
+        .into_iter()
+        .filter(|name| !name.ends_with("metadata.json") && !name.ends_with("internal.json"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
