@@ -15,6 +15,7 @@ mod adopt_secret;
 mod adopt_size;
 mod adopt_undo;
 mod backup;
+mod backup_store;
 mod cli;
 mod cluster;
 mod corners;

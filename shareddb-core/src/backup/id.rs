@@ -33,10 +33,10 @@ impl BackupId {
     /// The name of a backup of `app` taken at this time; what is finer than a second is cut off.
     ///
     /// # Errors
-    /// `InvalidInput` for a time outside the years 1970 to 9999.
+    /// `InvalidInput` for a time outside the years 1970 to 9998.
     pub fn new(app: AppName, taken_at: Timestamp) -> Result<Self> {
         let second = Timestamp::from_second(taken_at.as_second()).ok();
-        match second.filter(|second| has_four_digits(*second)) {
+        match second.filter(|_| is_in_range(taken_at)) {
             Some(taken_at) => Ok(Self { app, taken_at }),
             None => Err(Error::invalid_input("backup_time_invalid", format!("no backup is taken at {taken_at}"))
                 .with_hint("what time is it by the server's clock?")),
@@ -54,8 +54,8 @@ impl BackupId {
     }
 }
 
-fn has_four_digits(time: Timestamp) -> bool {
-    (1970..=9999).contains(&TimeZone::UTC.to_datetime(time).year())
+fn is_in_range(time: Timestamp) -> bool {
+    (1970..=9998).contains(&TimeZone::UTC.to_datetime(time).year())
 }
 
 /// A time as it stands in the names of objects.
@@ -66,7 +66,7 @@ pub(crate) fn stamp(time: Timestamp) -> String {
 /// The time that a stamp means. What is not written exactly as [`stamp`] does is none.
 pub(crate) fn stamped(text: &str) -> Option<Timestamp> {
     let time = DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp();
-    (has_four_digits(time) && stamp(time) == text).then_some(time)
+    (is_in_range(time) && stamp(time) == text).then_some(time)
 }
 
 impl FromStr for BackupId {
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn names_come_back_as_they_were_written() {
-        for text in ["my-app-20261122T020056Z", "a-19700101T000000Z", "a-20240229T235959Z", "a-b-99991231T235959Z"] {
+        for text in ["my-app-20261122T020056Z", "a-19700101T000000Z", "a-20240229T235959Z", "a-b-99981231T235959Z"] {
             assert_eq!(id(text).to_string(), text);
             assert_eq!(serde_json::to_string(&id(text)).unwrap(), format!("{text:?}"));
         }
@@ -143,6 +143,7 @@ mod tests {
             "a-20261122T020056Z ",
             "a-+2026122T020056Z",
             "a-19691231T235959Z",
+            "a-99990101T000000Z",
             "shareddb-20261122T020056Z",
         ] {
             assert_eq!(text.parse::<BackupId>().unwrap_err().code(), "backup_id_invalid", "{text}");

@@ -10,15 +10,16 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::error::{Error, Result};
 
 /// One part of an upload has to get through in this time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// With the pauses in between that is half a minute of a store that answers nothing.
+/// With the pauses in between that is some twenty seconds of a store that answers nothing.
 const RETRIES: usize = 8;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// A store and the folder in it.
 pub(crate) struct Location {
@@ -119,7 +120,8 @@ fn client() -> ClientOptions {
 }
 
 fn retry() -> RetryConfig {
-    RetryConfig { max_retries: RETRIES, ..RetryConfig::default() }
+    let backoff = BackoffConfig { init_backoff: FIRST_PAUSE, base: 3.0, ..BackoffConfig::default() };
+    RetryConfig { backoff, max_retries: RETRIES, ..RetryConfig::default() }
 }
 
 fn folder(address: &Address<'_>) -> Result<Location> {
@@ -155,4 +157,66 @@ fn unknown(url: &str) -> Error {
     let scheme = url.split_once("://").map_or("a path", |(scheme, _)| scheme);
     Error::invalid_input("store_url_invalid", format!("{scheme:?} is no kind of store that is known here"))
         .with_hint("write file:///path/to/folder, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or az://CONTAINER/FOLDER")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn urls_are_places() {
+        for (url, root) in [
+            ("file:///var/lib/backups", "var/lib/backups"),
+            ("file:///with%20space", "with space"),
+            ("memory:///", ""),
+            ("s3://bucket", ""),
+            ("s3://bucket/a/b/", "a/b"),
+            ("gs://bucket/a", "a"),
+        ] {
+            let settings = settings(&[("AWS_REGION", "eu-central-1"), ("GOOGLE_SKIP_SIGNATURE", "true")]);
+            assert_eq!(locate(url, &settings).unwrap().root.as_ref(), root, "{url}");
+        }
+        let folder = locate("file:///with%20space/x", &[]).unwrap().folder.unwrap();
+        assert_eq!(folder, PathBuf::from("/with space/x"));
+    }
+
+    #[test]
+    fn what_is_more_than_a_place_is_refused_and_not_repeated() {
+        for url in [
+            "",
+            "/var/lib/backups",
+            "backups",
+            "ftp://host/m4rker",
+            "https://host/m4rker",
+            "file://host/folder",
+            "file:///a/../b",
+            "s3://",
+            "s3:///folder",
+            "s3://key:m4rker@bucket/folder",
+            "s3://bucket/folder?token=m4rker",
+            "s3://bucket/folder#m4rker",
+            "az://",
+        ] {
+            let error = locate(url, &[]).err().unwrap();
+            assert_eq!(error.code(), "store_url_invalid", "{url}: {error:?}");
+            assert!(error.hint().is_some() && !format!("{error:?}").contains("m4rker"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn settings_of_others_are_not_used() {
+        let given = settings(&[
+            ("AWS_REGION", "x"),
+            ("REGION", "y"),
+            ("TIMEOUT", "soon"),
+            ("AWS_PAGER", "less"),
+            ("AWS_BUCKET", ""),
+        ]);
+        let used: Vec<_> = chosen::<object_store::aws::AmazonS3ConfigKey>("AWS_", &given).collect();
+        assert_eq!(used.len(), 1, "{used:?}");
+    }
 }

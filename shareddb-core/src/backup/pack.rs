@@ -272,3 +272,125 @@ impl Write for Outlet {
         self.output.blocking_send(chunk.freeze()).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{Fault, Faulty, ID, back_up, id, in_memory, manifest, noise};
+    use super::super::shelf::{Sealing, Shelf};
+    use super::*;
+
+    async fn begin(shelf: &Shelf) -> Pack {
+        shelf.pack(&id(ID), PackOptions::default()).await.unwrap()
+    }
+
+    async fn is_empty(shelf: &Shelf) -> bool {
+        let inventory = shelf.inventory().await.unwrap();
+        inventory.backups.is_empty() && inventory.orphans.is_empty()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_stored_is_said_as_it_is() {
+        let shelf = in_memory();
+        let content = noise(3 * CHUNK + 17, 1);
+        let manifest = back_up(&shelf, &id(ID), &content, PackOptions::default()).await;
+        assert_eq!(manifest.data.archive_bytes, content.len() as u64);
+        assert_eq!(manifest.data.compression, "zstd:3");
+        let mut download = shelf.read(&manifest).await.unwrap();
+        let mut stored = Vec::new();
+        while let Some(bytes) = download.next().await.unwrap() {
+            stored.extend_from_slice(&bytes);
+        }
+        assert_eq!(stored.len() as u64, manifest.data.bytes);
+        // What the command line of zstd would do, with the checksum that it writes.
+        assert_eq!(stored[4] & 0b100, 0b100);
+        assert_eq!(zstd::decode_all(&stored[..]).unwrap(), content);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn given_up_nothing_is_left() {
+        let (store, shelf) = Faulty::new();
+        let mut pack = begin(&shelf).await;
+        pack.write(noise(2 * CHUNK, 1)).await.unwrap();
+        pack.abort().await.unwrap();
+        assert!(is_empty(&shelf).await);
+        assert_eq!(store.aborted(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn dropped_nothing_is_left() {
+        let (store, shelf) = Faulty::new();
+        let mut pack = begin(&shelf).await;
+        pack.write(noise(2 * CHUNK, 1)).await.unwrap();
+        drop(pack);
+        tokio::time::timeout(std::time::Duration::from_secs(20), async {
+            while store.aborted() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        assert!(is_empty(&shelf).await);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dump_that_broke_off_leaves_an_open_frame() {
+        let (to, input) = mpsc::channel(1);
+        let (output, mut from) = mpsc::channel(64);
+        let encoder = tokio::task::spawn_blocking(move || encode(input, output, None, 3, 2));
+        to.send(Input::Bytes(noise(CHUNK, 1))).await.unwrap();
+        drop(to);
+        assert!(encoder.await.unwrap().is_err());
+        let mut made = Vec::new();
+        while let Some(bytes) = from.recv().await {
+            made.extend_from_slice(&bytes);
+        }
+        assert!(made.is_empty() || zstd::decode_all(&made[..]).is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_fails_is_the_reason_given() {
+        for fault in [Fault::Part(1), Fault::Part(2), Fault::Complete] {
+            let (store, shelf) = Faulty::new();
+            let mut pack = begin(&shelf).await;
+            store.breaks(fault);
+            let mut failed = None;
+            for round in 0..80 {
+                if let Err(error) = pack.write(noise(CHUNK, round)).await {
+                    failed = Some(error);
+                    break;
+                }
+            }
+            let error = match failed {
+                Some(error) => error,
+                None => pack.finish().await.unwrap_err(),
+            };
+            assert_eq!(error.code(), "store_unreachable", "{fault:?}: {error:?}");
+            store.heals();
+            assert!(is_empty(&shelf).await, "{fault:?}");
+            assert_eq!(store.aborted(), 1, "{fault:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lost_reply_is_no_failure() {
+        let (store, shelf) = Faulty::new();
+        let mut pack = begin(&shelf).await;
+        store.breaks(Fault::CompleteReply);
+        pack.write(noise(CHUNK, 1)).await.unwrap();
+        let stored = pack.finish().await.unwrap();
+        store.heals();
+        shelf.publish(&manifest(&id(ID), stored)).await.unwrap();
+        assert_eq!(store.aborted(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn options_that_make_no_sense_begin_nothing() {
+        let shelf = in_memory();
+        for (level, threads) in [(0, 1), (20, 1), (-1, 1), (3, 0), (3, 17)] {
+            let options = PackOptions { level, threads, ..PackOptions::default() };
+            assert_eq!(shelf.pack(&id(ID), options).await.unwrap_err().code(), "compression_invalid");
+        }
+        assert!(shelf.upload(&id("other-20261122T020056Z"), Sealing::Open).await.is_err());
+        assert!(is_empty(&shelf).await);
+    }
+}

@@ -284,3 +284,351 @@ fn keep_whatever_the_policy(backups: &mut [Judged]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn id(time: &str) -> BackupId {
+        BackupId::new("a".parse().unwrap(), time.parse().unwrap()).unwrap()
+    }
+
+    fn candidate(id: BackupId) -> Candidate {
+        Candidate { id, bytes: 1, verified: false, damaged: false, held: false, keep: None }
+    }
+
+    fn candidates(times: &[&str]) -> Vec<Candidate> {
+        times.iter().map(|time| candidate(id(time))).collect()
+    }
+
+    fn of(rule: Rule, quota: Quota) -> RetentionPolicy {
+        let mut policy = RetentionPolicy::default();
+        let place = match rule {
+            Rule::Last => &mut policy.last,
+            Rule::Hourly => &mut policy.hourly,
+            Rule::Daily => &mut policy.daily,
+            Rule::Weekly => &mut policy.weekly,
+            Rule::Monthly => &mut policy.monthly,
+            Rule::Yearly => &mut policy.yearly,
+        };
+        *place = quota;
+        policy
+    }
+
+    /// Berlin's rules, without asking the machine for them.
+    fn berlin() -> TimeZone {
+        TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap()
+    }
+
+    fn plan(policy: &RetentionPolicy, zone: &TimeZone, given: &[Candidate]) -> PrunePlan {
+        plan_prune(policy, zone, LastAttempt::Succeeded, given).unwrap()
+    }
+
+    fn kept(plan: &PrunePlan) -> BTreeSet<BackupId> {
+        plan.backups.iter().filter(|judged| judged.stays()).map(|judged| judged.backup.id.clone()).collect()
+    }
+
+    fn by_rule(plan: &PrunePlan, rule: Rule) -> BTreeSet<BackupId> {
+        let kept = plan.backups.iter().filter(|judged| judged.reasons.contains(&KeepReason::Rule(rule)));
+        kept.map(|judged| judged.backup.id.clone()).collect()
+    }
+
+    /// The same rules, thought the other way round: by what a calendar calls each time.
+    fn reference(rule: Rule, quota: Quota, zone: &TimeZone, given: &[Candidate]) -> BTreeSet<BackupId> {
+        let format = match rule {
+            Rule::Last => "%s",
+            Rule::Hourly => "%Y-%m-%d %H %z",
+            Rule::Daily => "%Y-%m-%d",
+            Rule::Weekly => "%G-W%V",
+            Rule::Monthly => "%Y-%m",
+            Rule::Yearly => "%Y",
+        };
+        let name = |id: &BackupId| id.taken_at().to_zoned(zone.clone()).strftime(format).to_string();
+        let all: BTreeSet<BackupId> = given.iter().map(|candidate| candidate.id.clone()).collect();
+        let newest_of = |bucket: &str| all.iter().rev().find(|id| name(id) == bucket).cloned();
+        let buckets: BTreeSet<String> = all.iter().map(name).collect();
+        let mut heads: Vec<BackupId> = buckets.iter().filter_map(|bucket| newest_of(bucket)).collect();
+        heads.sort();
+        heads.reverse();
+        let count = match quota {
+            Quota::None => 0,
+            Quota::Of(count) => count as usize,
+            Quota::All => usize::MAX,
+        };
+        let mut kept: BTreeSet<BackupId> = heads.iter().take(count).cloned().collect();
+        if heads.len() < count {
+            kept.extend(all.first().cloned());
+        }
+        kept
+    }
+
+    const RULES: [Rule; 6] = [Rule::Last, Rule::Hourly, Rule::Daily, Rule::Weekly, Rule::Monthly, Rule::Yearly];
+
+    /// Times around everything that calendars have of traps.
+    const SERIES: [(&str, &[&str]); 10] = [
+        ("one", &["2026-11-22T02:00:56Z"]),
+        (
+            "a week of nights",
+            &[
+                "2026-11-16T02:00:00Z",
+                "2026-11-17T02:00:00Z",
+                "2026-11-18T02:00:00Z",
+                "2026-11-19T02:00:00Z",
+                "2026-11-20T02:00:00Z",
+                "2026-11-21T02:00:00Z",
+                "2026-11-22T02:00:00Z",
+                "2026-11-23T02:00:00Z",
+            ],
+        ),
+        (
+            "many a day",
+            &[
+                "2026-11-21T23:59:59Z",
+                "2026-11-22T00:00:00Z",
+                "2026-11-22T00:59:59Z",
+                "2026-11-22T01:00:00Z",
+                "2026-11-22T22:30:00Z",
+                "2026-11-22T23:30:00Z",
+                "2026-11-23T00:00:00Z",
+            ],
+        ),
+        (
+            "week 53",
+            &[
+                "2026-12-27T12:00:00Z",
+                "2026-12-28T12:00:00Z",
+                "2026-12-31T12:00:00Z",
+                "2027-01-01T12:00:00Z",
+                "2027-01-03T12:00:00Z",
+                "2027-01-04T12:00:00Z",
+            ],
+        ),
+        (
+            "week 1 in December",
+            &[
+                "2024-12-29T12:00:00Z",
+                "2024-12-30T12:00:00Z",
+                "2024-12-31T12:00:00Z",
+                "2025-01-01T12:00:00Z",
+                "2025-01-05T12:00:00Z",
+            ],
+        ),
+        ("leap day", &["2024-02-28T12:00:00Z", "2024-02-29T12:00:00Z", "2024-03-01T12:00:00Z", "2025-02-28T12:00:00Z"]),
+        (
+            "summer time ends",
+            &[
+                "2026-10-24T23:30:00Z",
+                "2026-10-25T00:30:00Z",
+                "2026-10-25T01:30:00Z",
+                "2026-10-25T02:30:00Z",
+                "2026-10-25T22:59:59Z",
+                "2026-10-25T23:00:00Z",
+            ],
+        ),
+        (
+            "summer time begins",
+            &["2026-03-29T00:59:59Z", "2026-03-29T01:00:00Z", "2026-03-29T01:59:59Z", "2026-03-29T22:00:00Z"],
+        ),
+        (
+            "months apart",
+            &["2025-01-31T23:30:00Z", "2025-06-30T22:30:00Z", "2025-12-31T23:30:00Z", "2026-06-01T00:00:00Z"],
+        ),
+        (
+            "years apart",
+            &[
+                "1999-12-31T23:59:59Z",
+                "2000-01-01T00:00:00Z",
+                "2004-02-29T00:00:00Z",
+                "2026-01-01T00:00:00Z",
+                "9998-12-31T23:59:59Z",
+            ],
+        ),
+    ];
+
+    #[test]
+    fn every_rule_keeps_what_a_calendar_says() {
+        let mut cases = 0;
+        for (name, times) in SERIES {
+            let given = candidates(times);
+            for zone in [TimeZone::UTC, berlin()] {
+                for rule in RULES {
+                    for quota in [Quota::Of(1), Quota::Of(2), Quota::Of(3), Quota::Of(100), Quota::All] {
+                        let plan = plan(&of(rule, quota), &zone, &given);
+                        assert_eq!(
+                            by_rule(&plan, rule),
+                            reference(rule, quota, &zone, &given),
+                            "{name} {rule:?} {quota:?}"
+                        );
+                        cases += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(cases, 600);
+    }
+
+    /// What is said by hand, so that the reference is not the only witness.
+    #[test]
+    fn cases_by_hand() {
+        let cases: [(usize, Rule, u32, bool, &[usize]); 22] = [
+            (0, Rule::Daily, 1, false, &[0]),
+            (1, Rule::Last, 3, false, &[5, 6, 7]),
+            (1, Rule::Daily, 2, false, &[6, 7]),
+            // The 16th was a Monday, and so is the 23rd; the oldest of all fills the third.
+            (1, Rule::Weekly, 1, false, &[7]),
+            (1, Rule::Weekly, 2, false, &[6, 7]),
+            (1, Rule::Weekly, 3, false, &[0, 6, 7]),
+            (1, Rule::Monthly, 1, false, &[7]),
+            (1, Rule::Monthly, 2, false, &[0, 7]),
+            (2, Rule::Hourly, 3, false, &[4, 5, 6]),
+            (2, Rule::Daily, 2, false, &[5, 6]),
+            (2, Rule::Daily, 9, false, &[0, 5, 6]),
+            // In Berlin it is the 23rd from 23:00 on.
+            (2, Rule::Daily, 2, true, &[4, 6]),
+            // Week 53 lasts until January the 3rd.
+            (3, Rule::Weekly, 2, false, &[4, 5]),
+            (3, Rule::Weekly, 3, false, &[0, 4, 5]),
+            (3, Rule::Yearly, 2, false, &[2, 5]),
+            // Week 1 begins on December the 30th.
+            (4, Rule::Weekly, 1, false, &[4]),
+            (4, Rule::Weekly, 2, false, &[0, 4]),
+            (5, Rule::Daily, 9, false, &[0, 1, 2, 3]),
+            (5, Rule::Monthly, 2, false, &[2, 3]),
+            // Half past two comes twice.
+            (6, Rule::Hourly, 5, true, &[1, 2, 3, 4, 5]),
+            // It is the 25th until 23:00 only.
+            (6, Rule::Daily, 2, true, &[4, 5]),
+            (8, Rule::Monthly, 2, true, &[2, 3]),
+        ];
+        for (series, rule, count, in_berlin, expected) in cases {
+            let given = candidates(SERIES[series].1);
+            let zone = if in_berlin { berlin() } else { TimeZone::UTC };
+            let expected: BTreeSet<BackupId> = expected.iter().map(|at| given[*at].id.clone()).collect();
+            let plan = plan(&of(rule, Quota::Of(count)), &zone, &given);
+            assert_eq!(by_rule(&plan, rule), expected, "{} {rule:?} {count}", SERIES[series].0);
+        }
+    }
+
+    /// Numbers that are the same each time.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % sides
+        }
+
+        fn shelf(&mut self) -> Vec<Candidate> {
+            let start = 1_600_000_000 + self.roll(200_000_000);
+            let stretch = [3_600, 86_400, 30 * 86_400, 4 * 366 * 86_400][usize::try_from(self.roll(4)).unwrap()];
+            let times: BTreeSet<u64> = (0..self.roll(40)).map(|_| start + self.roll(stretch)).collect();
+            times
+                .into_iter()
+                .map(|time| {
+                    let time = Timestamp::from_second(time.cast_signed()).unwrap();
+                    let mut candidate = candidate(BackupId::new("a".parse().unwrap(), time).unwrap());
+                    candidate.verified = self.roll(5) == 0;
+                    candidate.damaged = !candidate.verified && self.roll(5) == 0;
+                    candidate.held = self.roll(9) == 0;
+                    candidate
+                })
+                .collect()
+        }
+
+        fn policy(&mut self) -> RetentionPolicy {
+            let mut quota = || Quota::Of(u32::try_from(self.roll(6)).unwrap());
+            let (last, hourly, daily, weekly) = (quota(), quota(), quota(), quota());
+            RetentionPolicy { last, hourly, daily, weekly, monthly: quota(), yearly: Quota::Of(1) }
+        }
+    }
+
+    #[test]
+    fn properties() {
+        let mut dice = Dice(1);
+        for _ in 0..3000 {
+            let (given, policy) = (dice.shelf(), dice.policy());
+            let zone = if dice.roll(2) == 0 { TimeZone::UTC } else { berlin() };
+            let plan = plan(&policy, &zone, &given);
+            let kept = kept(&plan);
+            assert_eq!(plan.backups.len(), given.len());
+            // A larger number keeps as much and more.
+            for rule in RULES {
+                let mut larger = policy;
+                let place = match rule {
+                    Rule::Last => &mut larger.last,
+                    Rule::Hourly => &mut larger.hourly,
+                    Rule::Daily => &mut larger.daily,
+                    Rule::Weekly => &mut larger.weekly,
+                    Rule::Monthly => &mut larger.monthly,
+                    Rule::Yearly => &mut larger.yearly,
+                };
+                if let Quota::Of(count) = place {
+                    *count += 1;
+                }
+                assert!(self::kept(&self::plan(&larger, &zone, &given)).is_superset(&kept), "{rule:?}");
+            }
+            // What stays would stay again.
+            let remaining: Vec<Candidate> = given.iter().filter(|one| kept.contains(&one.id)).cloned().collect();
+            assert_eq!(self::kept(&self::plan(&policy, &zone, &remaining)), kept);
+            // The order they are given in says nothing.
+            let reversed: Vec<Candidate> = given.iter().rev().cloned().collect();
+            assert_eq!(self::plan(&policy, &zone, &reversed), plan);
+            // Floors.
+            assert!(given.iter().max_by_key(|one| one.id.clone()).is_none_or(|newest| kept.contains(&newest.id)));
+            let verified = given.iter().filter(|one| one.verified).max_by_key(|one| one.id.clone());
+            assert!(verified.is_none_or(|verified| kept.contains(&verified.id)));
+            assert!(given.iter().filter(|one| one.held).all(|held| kept.contains(&held.id)));
+        }
+    }
+
+    #[test]
+    fn an_empty_policy_deletes_nothing() {
+        for policy in [RetentionPolicy::default(), of(Rule::Daily, Quota::Of(0))] {
+            let error = plan_prune(&policy, &TimeZone::UTC, LastAttempt::Succeeded, &[]).unwrap_err();
+            assert_eq!(error.code(), "policy_empty");
+        }
+    }
+
+    #[test]
+    fn damaged_ones_push_out_nothing() {
+        let mut given = candidates(SERIES[1].1);
+        for candidate in &mut given[4..] {
+            candidate.damaged = true;
+        }
+        let plan = plan(&of(Rule::Last, Quota::Of(2)), &TimeZone::UTC, &given);
+        let expected: BTreeSet<BackupId> = [2, 3, 6, 7].map(|at| given[at].id.clone()).into();
+        assert_eq!(kept(&plan), expected);
+    }
+
+    #[test]
+    fn floors_hold_whatever_the_policy() {
+        let mut given = candidates(SERIES[1].1);
+        given[0].keep = Some("2026-11-23T02:00:01Z".parse().unwrap());
+        // It ends with the newest backup, and not with anybody's clock.
+        given[1].keep = Some("2026-11-23T02:00:00Z".parse().unwrap());
+        given[2].verified = true;
+        given[3].verified = true;
+        given[4].held = true;
+        let plan = plan(&of(Rule::Last, Quota::Of(1)), &TimeZone::UTC, &given);
+        let expected: BTreeSet<BackupId> = [0, 3, 4, 7].map(|at| given[at].id.clone()).into();
+        assert_eq!(kept(&plan), expected);
+        let reasons: Vec<String> = plan.backups[0].reasons.iter().map(ToString::to_string).collect();
+        assert_eq!(reasons, ["last", "newest"]);
+        assert_eq!(
+            plan.doomed().map(|one| one.id.clone()).collect::<Vec<_>>(),
+            [1, 2, 5, 6].map(|at| given[at].id.clone())
+        );
+        assert_eq!(plan.freed(), 4);
+    }
+
+    #[test]
+    fn after_a_failure_two_remain() {
+        let given = candidates(SERIES[1].1);
+        let policy = of(Rule::Last, Quota::Of(1));
+        let plan = plan_prune(&policy, &TimeZone::UTC, LastAttempt::Failed, &given).unwrap();
+        assert_eq!(kept(&plan), [6, 7].map(|at| given[at].id.clone()).into());
+        assert_eq!(plan.backups[1].reasons, [KeepReason::LastAttemptFailed]);
+    }
+}

@@ -253,3 +253,157 @@ fn taken(id: &BackupId) -> Error {
     Error::conflict("backup_exists", format!("there is a backup {id} already"))
         .with_hint("two were taken in the same second: run it again")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{Fault, Faulty, ID, back_up, id, in_memory, manifest, noise, stored};
+    use super::super::verification::Verdict;
+    use super::*;
+
+    const LATER: &str = "my-app-20261123T020056Z";
+
+    async fn ids(shelf: &Shelf) -> Vec<String> {
+        shelf.list().await.unwrap().iter().map(|listed| listed.id.to_string()).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_backup_is_listed_once_it_is_published() {
+        let shelf = in_memory();
+        assert!(ids(&shelf).await.is_empty());
+        let mut pack = shelf.pack(&id(ID), PackOptions::default()).await.unwrap();
+        pack.write(noise(100, 1)).await.unwrap();
+        let manifest = manifest(&id(ID), pack.finish().await.unwrap());
+        assert!(ids(&shelf).await.is_empty());
+        assert_eq!(shelf.inventory().await.unwrap().orphans.len(), 1);
+        shelf.publish(&manifest).await.unwrap();
+        back_up(&shelf, &id(LATER), &noise(100, 2), PackOptions::default()).await;
+        assert_eq!(ids(&shelf).await, [LATER, ID]);
+        let listed = shelf.list().await.unwrap().remove(1);
+        assert_eq!(listed.bytes, Some(manifest.data.bytes));
+        assert_eq!(shelf.manifest(&id(ID)).await.unwrap(), manifest);
+        assert_eq!(shelf.store().apps(shelf.environment()).await.unwrap(), [shelf.app().clone()]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_of_one_second_are_told() {
+        let shelf = in_memory();
+        let first = back_up(&shelf, &id(ID), &noise(100, 1), PackOptions::default()).await;
+        assert_eq!(shelf.upload(&id(ID), Sealing::Open).await.unwrap_err().code(), "backup_exists");
+        // The same again is what a lost reply looks like.
+        shelf.publish(&first).await.unwrap();
+        let mut other = first.clone();
+        other.attempts = 2;
+        assert_eq!(shelf.publish(&other).await.unwrap_err().code(), "backup_exists");
+        assert_eq!(shelf.discard(&id(ID), &first.data.object).await.unwrap_err().code(), "backup_published");
+        assert_eq!(shelf.manifest(&id(ID)).await.unwrap(), first);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_dump_of_a_loser_is_taken_back() {
+        let shelf = in_memory();
+        let mut loser = shelf.pack(&id(ID), PackOptions::default()).await.unwrap();
+        loser.write(noise(50, 3)).await.unwrap();
+        let first = back_up(&shelf, &id(ID), &noise(100, 1), PackOptions::default()).await;
+        let lost = loser.finish().await.unwrap();
+        let inventory = shelf.inventory().await.unwrap();
+        assert_eq!(inventory.backups[0].bytes, Some(first.data.bytes));
+        assert_eq!(inventory.orphans[0].name, lost.object);
+        shelf.discard(&id(ID), &lost.object).await.unwrap();
+        assert!(shelf.inventory().await.unwrap().orphans.is_empty());
+        assert!(shelf.read(&first).await.is_ok());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_is_published_without_its_dump() {
+        let shelf = in_memory();
+        let error = shelf.publish(&manifest(&id(ID), stored(&id(ID)))).await.unwrap_err();
+        assert_eq!(error.code(), "upload_damaged");
+        assert!(ids(&shelf).await.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_publication_that_fails_or_seems_to() {
+        // The first create is the marker's.
+        for (fault, published) in [(Fault::Create(1), false), (Fault::CreateReply(1), true), (Fault::Unguarded, true)] {
+            let (store, shelf) = Faulty::new();
+            let mut pack = shelf.pack(&id(ID), PackOptions::default()).await.unwrap();
+            pack.write(noise(100, 1)).await.unwrap();
+            let manifest = manifest(&id(ID), pack.finish().await.unwrap());
+            store.breaks(fault);
+            let done = shelf.publish(&manifest).await;
+            assert_eq!(done.is_ok(), published, "{fault:?}: {done:?}");
+            store.heals();
+            assert_eq!(ids(&shelf).await.len(), usize::from(published), "{fault:?}");
+            shelf.publish(&manifest).await.unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn other_apps_backups_are_not_touched_from_here() {
+        let shelf = in_memory();
+        let foreign = id("other-20261122T020056Z");
+        assert_eq!(shelf.manifest(&foreign).await.unwrap_err().code(), "backup_foreign");
+        assert_eq!(shelf.delete(&foreign).await.unwrap_err().code(), "backup_foreign");
+        assert_eq!(shelf.hold(&foreign, "x", None).await.unwrap_err().code(), "backup_foreign");
+        assert_eq!(shelf.manifest(&id(ID)).await.unwrap_err().code(), "backup_not_found");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn holds_and_checks_are_listed() {
+        let shelf = in_memory();
+        back_up(&shelf, &id(ID), &noise(100, 1), PackOptions::default()).await;
+        let now: Timestamp = "2026-11-24T00:00:00Z".parse().unwrap();
+        let until: Timestamp = "2026-11-24T01:00:00.5Z".parse().unwrap();
+        let mut hold = shelf.hold(&id(ID), "restore", Some(until)).await.unwrap();
+        let held = async |at: Timestamp| shelf.list().await.unwrap()[0].held(at);
+        assert!(held(now).await && held(until).await);
+        assert!(!held("2026-11-24T01:00:01Z".parse().unwrap()).await);
+        let later = "2026-11-24T02:00:00Z".parse().unwrap();
+        hold.extend(later).await.unwrap();
+        assert_eq!(shelf.list().await.unwrap()[0].holds.len(), 1);
+        assert!(held(later).await);
+        hold.release().await.unwrap();
+        assert!(!held(now).await);
+        for (at, verdict) in [("2026-11-24T00:00:00Z", Verdict::Passed), ("2026-11-25T00:00:00Z", Verdict::Read)] {
+            shelf.record(&id(ID), &Verification::new(id(ID), at.parse().unwrap(), verdict)).await.unwrap();
+        }
+        let listed = shelf.list().await.unwrap().remove(0);
+        assert_eq!(listed.checks.len(), 2);
+        assert_eq!(listed.verified().unwrap().at, now);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_manifest_goes_first() {
+        let (store, shelf) = Faulty::new();
+        back_up(&shelf, &id(ID), &noise(100, 1), PackOptions::default()).await;
+        back_up(&shelf, &id(LATER), &noise(100, 1), PackOptions::default()).await;
+        let at = "2026-11-24T00:00:00Z".parse().unwrap();
+        shelf.record(&id(ID), &Verification::new(id(ID), at, Verdict::Passed)).await.unwrap();
+        shelf.hold(&id(ID), "x", Some(at)).await.unwrap();
+        for word in ["manifest", ".dump.", "verify"] {
+            store.breaks(Fault::Delete(word));
+            assert_eq!(shelf.delete(&id(ID)).await.unwrap_err().code(), "store_denied");
+            // Listed with its dump, or not at all.
+            assert_eq!(ids(&shelf).await.len(), if word == "manifest" { 2 } else { 1 }, "{word}");
+        }
+        store.breaks(Fault::Read);
+        shelf.delete(&id(ID)).await.unwrap();
+        let endings =
+            store.deleted().iter().map(|name| name.rsplit('.').nth(3).unwrap_or("").to_owned()).collect::<Vec<_>>();
+        assert_eq!(endings.len(), 2, "{endings:?}");
+        assert!(shelf.inventory().await.unwrap().orphans.is_empty());
+        assert_eq!(ids(&shelf).await, [LATER]);
+        shelf.delete(&id(ID)).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn listing_reads_nothing_of_a_backup() {
+        let (store, shelf) = Faulty::new();
+        for at in 10..30 {
+            back_up(&shelf, &id(&format!("my-app-202611{at}T020056Z")), &noise(9, at), PackOptions::default()).await;
+        }
+        store.breaks(Fault::Unguarded);
+        assert!(!ids(&shelf).await.is_empty());
+        assert_eq!(store.read(), 0);
+    }
+}

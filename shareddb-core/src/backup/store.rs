@@ -258,3 +258,61 @@ impl fmt::Debug for BackupStore {
         write!(f, "BackupStore({self})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::pack::PackOptions;
+    use super::super::sample::{ID, back_up, id, noise, shelf};
+    use super::*;
+
+    fn at(folder: &std::path::Path) -> BackupStore {
+        BackupStore::open(&format!("file://{}", folder.display()), []).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_folder_is_made_at_the_first_write_for_its_owner_only() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("a b/backups");
+        let store = BackupStore::open(&format!("file://{}/a%20b/backups", home.path().display()), []).unwrap();
+        assert!(shelf(&store).list().await.unwrap().is_empty());
+        assert!(!folder.exists());
+        let manifest = back_up(&shelf(&store), &id(ID), &noise(100, 1), PackOptions::default()).await;
+        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(folder.join("production/my-app").join(&manifest.data.object).is_file());
+        assert_eq!(
+            std::fs::read_to_string(folder.join(MARKER)).unwrap(),
+            "{\"apiVersion\":\"shareddb/v1\",\"kind\":\"BackupStore\",\"layout\":1}\n"
+        );
+        let again = at(&folder.parent().unwrap().join("backups"));
+        drop(again);
+        assert_eq!(shelf(&store).list().await.unwrap().len(), 1);
+        shelf(&store).delete(&id(ID)).await.unwrap();
+        assert!(shelf(&store).list().await.unwrap().is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn another_arrangement_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        for marker in ["{\"apiVersion\":\"shareddb/v1\",\"kind\":\"BackupStore\",\"layout\":2}", "", "[]"] {
+            std::fs::write(home.path().join(MARKER), marker).unwrap();
+            let store = at(home.path());
+            assert_eq!(shelf(&store).list().await.unwrap_err().code(), "store_version", "{marker}");
+            let error = shelf(&store).pack(&id(ID), PackOptions::default()).await.unwrap_err();
+            assert!(matches!(error, Error::Refused(_)), "{error:?}");
+            assert_eq!(shelf(&store).delete(&id(ID)).await.unwrap_err().code(), "store_version");
+        }
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let settings = [("AWS_SECRET_ACCESS_KEY", "m4rker"), ("AWS_ACCESS_KEY_ID", "x"), ("AWS_REGION", "r")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let store = BackupStore::open("s3://bucket/folder", settings).unwrap();
+        assert_eq!(
+            (store.to_string().as_str(), format!("{store:?}").as_str()),
+            ("s3://bucket/folder", "BackupStore(s3://bucket/folder)")
+        );
+    }
+}

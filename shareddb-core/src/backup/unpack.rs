@@ -207,3 +207,150 @@ impl Read for Inlet {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use age::secrecy::ExposeSecret as _;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use object_store::{ObjectStore, ObjectStoreExt as _};
+    use std::sync::Arc;
+
+    use super::super::pack::PackOptions;
+    use super::super::sample::{Fault, Faulty, ID, back_up, id, in_memory, noise, shelf};
+    use super::super::seal::Recipients;
+    use super::super::shelf::Shelf;
+    use super::super::store::BackupStore;
+    use super::*;
+
+    async fn content(shelf: &Shelf, manifest: &Manifest, identities: &Identities) -> Result<Vec<u8>> {
+        let mut unpack = Unpack::start(shelf.read(manifest).await?, manifest, identities).await?;
+        let mut content = Vec::new();
+        while let Some(bytes) = unpack.next().await? {
+            content.extend_from_slice(&bytes);
+        }
+        Ok(content)
+    }
+
+    fn sealed(recipients: Recipients) -> PackOptions {
+        PackOptions { recipients, threads: 1, ..PackOptions::default() }
+    }
+
+    fn key() -> (Recipients, Identities) {
+        let key = age::x25519::Identity::generate();
+        let recipients = Recipients::keys([key.to_public().to_string().as_str()]).unwrap();
+        (recipients, Identities::keys(key.to_string().expose_secret()).unwrap())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_went_in_comes_out() {
+        for (length, threads) in [(0, 1), (1, 1), (CHUNK - 1, 2), (5 * CHUNK, 1), (23 * CHUNK + 5, 4)] {
+            let shelf = in_memory();
+            let written = noise(length, 9);
+            let options = PackOptions { threads, ..PackOptions::default() };
+            let manifest = back_up(&shelf, &id(ID), &written, options).await;
+            assert_eq!(content(&shelf, &manifest, &Identities::none()).await.unwrap(), written, "{length}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn keys_open_what_is_for_them() {
+        let (recipients, identities) = key();
+        let shelf = in_memory();
+        let written = noise(3 * CHUNK, 9);
+        let manifest = back_up(&shelf, &id(ID), &written, sealed(recipients)).await;
+        assert!(manifest.data.object.ends_with(".dump.zst.age"));
+        assert_eq!(content(&shelf, &manifest, &identities).await.unwrap(), written);
+        let error = content(&shelf, &manifest, &Identities::none()).await.unwrap_err();
+        assert_eq!(error.code(), "backup_key_missing");
+        assert!(error.to_string().contains("age1"));
+        let error = content(&shelf, &manifest, &key().1).await.unwrap_err();
+        assert!(matches!(error, Error::PermissionDenied(_)) && error.code() == "backup_key_wrong", "{error:?}");
+        assert!(error.hint().unwrap().contains("age1"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn passphrases_open_what_is_for_them() {
+        let shelf = in_memory();
+        let options = sealed(Recipients::passphrase("m4rker").unwrap());
+        assert!(!format!("{options:?}").contains("m4rker"));
+        let manifest = back_up(&shelf, &id(ID), &noise(1000, 9), options).await;
+        let right = Identities::passphrase("m4rker");
+        assert!(!format!("{right:?}").contains("m4rker"));
+        assert_eq!(content(&shelf, &manifest, &right).await.unwrap(), noise(1000, 9));
+        let error = content(&shelf, &manifest, &Identities::passphrase("another")).await.unwrap_err();
+        assert_eq!(error.code(), "backup_key_wrong");
+        assert_eq!(content(&shelf, &manifest, &key().1).await.unwrap_err().code(), "backup_key_missing");
+    }
+
+    /// A backup in a store whose objects can be changed behind our back.
+    async fn changeable(options: PackOptions, written: &Bytes) -> (Arc<InMemory>, Shelf, Manifest, Path) {
+        let objects = Arc::new(InMemory::new());
+        let shelf = shelf(&BackupStore::new(Arc::clone(&objects) as Arc<dyn ObjectStore>, "b"));
+        let manifest = back_up(&shelf, &id(ID), written, options).await;
+        let path = Path::from(format!("b/production/my-app/{}", manifest.data.object));
+        (objects, shelf, manifest, path)
+    }
+
+    /// No flipped bit in any byte, no cut and no addition passes, whatever the manifest's digest says.
+    async fn every_change_is_found(options: PackOptions, identities: &Identities, written: Bytes) {
+        let (objects, shelf, manifest, path) = changeable(options, &written).await;
+        let good = objects.get(&path).await.unwrap().bytes().await.unwrap();
+        let put = |changed: Vec<u8>| {
+            let (objects, path) = (&objects, &path);
+            async move { objects.put(path, changed.into()).await.unwrap() }
+        };
+        for at in 0..good.len() {
+            let mut changed = good.to_vec();
+            changed[at] ^= 1 << (at % 8);
+            put(changed).await;
+            let error = content(&shelf, &manifest, identities).await.unwrap_err();
+            assert_eq!(error.code(), "backup_damaged", "byte {at}: {error:?}");
+        }
+        for length in 0..good.len() {
+            put(good[..length].to_vec()).await;
+            assert_eq!(
+                content(&shelf, &manifest, identities).await.unwrap_err().code(),
+                "backup_damaged",
+                "cut at {length}"
+            );
+        }
+        put([&good[..], b"x"].concat()).await;
+        assert_eq!(content(&shelf, &manifest, identities).await.unwrap_err().code(), "backup_damaged");
+        put(good.to_vec()).await;
+        assert_eq!(content(&shelf, &manifest, identities).await.unwrap(), written);
+        objects.delete(&path).await.unwrap();
+        assert_eq!(content(&shelf, &manifest, identities).await.unwrap_err().code(), "backup_data_missing");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_change_of_a_plain_dump_passes() {
+        every_change_is_found(sealed(Recipients::none()), &Identities::none(), noise(700, 3)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_change_of_an_encrypted_dump_passes() {
+        let (recipients, identities) = key();
+        every_change_is_found(sealed(recipients), &identities, noise(300, 3)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_manifest_that_knows_another_digest_or_size_is_not_believed() {
+        let (_, shelf, manifest, _) = changeable(PackOptions::default(), &noise(700, 3)).await;
+        let mut other = manifest.clone();
+        other.data.sha256 = "00".repeat(32);
+        assert_eq!(content(&shelf, &other, &Identities::none()).await.unwrap_err().code(), "backup_damaged");
+        let mut other = manifest.clone();
+        other.data.archive_bytes += 1;
+        assert_eq!(content(&shelf, &other, &Identities::none()).await.unwrap_err().code(), "backup_damaged");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_cannot_be_read_is_not_a_damaged_backup() {
+        let (store, shelf) = Faulty::new();
+        let manifest = back_up(&shelf, &id(ID), &noise(700, 3), PackOptions::default()).await;
+        store.breaks(Fault::Read);
+        let error = content(&shelf, &manifest, &Identities::none()).await.unwrap_err();
+        assert_eq!(error.code(), "store_unreachable", "{error:?}");
+    }
+}
