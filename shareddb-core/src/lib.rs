@@ -34,8 +34,9 @@ pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, S
 #[doc(hidden)]
 pub mod reading {
     pub use crate::backup::{
-        ArchiveReader, ArchiveVersion, Contents, DefaultPrivileges, Entry, LeftOut, LoadList, Position, RowCounter,
-        RowDigest, Rows, Section, Target, Toc, Why, difference, roles_named, schema_digest,
+        ArchiveReader, ArchiveVersion, Contents, DefaultPrivileges, Entry, LeftOut, LoadList, MissingRoles, Piece,
+        Position, RowCounter, RowDigest, Rows, ScriptReader, ScriptTarget, Section, Target, Toc, Why, difference,
+        roles_named, schema_digest,
     };
 }
 
