@@ -155,7 +155,7 @@ fn arrows_point_down() {
         &["error", "change", "names", "adoption", "app", "mark", "password", "file", "home"],
         &["connection", "kubernetes", "secrets", "credentials", "postgres", "local"],
         &["server", "environment"],
-        &["provision", "deploy"],
+        &["provision", "deploy", "backup"],
     ];
     let layer = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
     for (path, text) in core() {
