@@ -30,9 +30,12 @@ mod retention;
 mod sample;
 mod schema_digest;
 mod scratch;
+mod script;
 mod seal;
 mod selection;
 mod shelf;
+mod splitter;
+mod statement;
 mod store;
 mod swap;
 mod toc;
@@ -62,9 +65,11 @@ pub use pack::{Pack, PackOptions};
 pub use prune::Pruned;
 pub use retention::{Candidate, Judged, KeepReason, LastAttempt, PrunePlan, Quota, RetentionPolicy, Rule, plan_prune};
 pub use schema_digest::{difference, schema_digest};
+pub use script::{Piece, ScriptReader};
 pub use seal::{Identities, Recipients};
 pub use selection::{DefaultPrivileges, LeftOut, LoadList, Target, Why, roles_named};
 pub use shelf::{Sealing, Shelf};
+pub use statement::{MissingRoles, ScriptTarget};
 pub use store::BackupStore;
 pub use toc::{ArchiveVersion, Entry, Section, Toc};
 pub use unpack::Unpack;
@@ -176,7 +181,8 @@ impl BackupManager {
         let shelf = self.shelf(app);
         // Nobody is to wait for a dump that has no place.
         shelf.list().await?;
-        self.work(app, async |job| dump::dump(job, &shelf, options, &|event| self.listener.tell(app, event)).await).await
+        self.work(app, async |job| dump::dump(job, &shelf, options, &|event| self.listener.tell(app, event)).await)
+            .await
     }
 
     /// Proves a backup: reads it to its end, loads it into a database of its own, compares every row and definition with what

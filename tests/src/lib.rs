@@ -7,6 +7,7 @@ pub mod access;
 pub mod api_proxy;
 pub mod archive;
 pub mod certificates;
+pub mod clients;
 pub mod cluster;
 pub mod command;
 pub mod conformance;

@@ -1,8 +1,6 @@
 //! Taking a backup, proving it, restoring it and taking that back, on a database with every kind of object.
 
-use shareddb_core::{
-    App, BackupManager, BackupOptions, BackupStore, RestoreOptions, Verdict, VerifyOptions,
-};
+use shareddb_core::{App, BackupManager, BackupOptions, BackupStore, RestoreOptions, Verdict, VerifyOptions};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::{session, sql, temporary_home, value};
 
@@ -31,14 +29,20 @@ async fn everything_comes_back() {
     let manager = BackupManager::new(server.server().await, folder_store());
 
     let manifest = manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
-    assert_eq!(manifest.tables.iter().map(|table| table.rows).sum::<u64>(), 500 + 4 + 1 + 2 + 1 + 400 + 1 + 1 + 10 + 100);
+    assert_eq!(
+        manifest.tables.iter().map(|table| table.rows).sum::<u64>(),
+        500 + 4 + 1 + 2 + 1 + 400 + 1 + 1 + 10 + 100
+    );
     assert_eq!((manifest.large_objects, manifest.attempts), (2, 1));
     assert_eq!(manager.shelf(&app.name).list().await.unwrap().len(), 1);
     let checked = manager.verify(&manifest.id, &VerifyOptions::default()).await.unwrap();
     assert_eq!((checked.verdict, checked.findings), (Verdict::Passed, vec![]));
 
     let app_session = session(&config, config.database()).await;
-    app_session.batch_execute("DROP MATERIALIZED VIEW moods; DELETE FROM parted; INSERT INTO tree VALUES (9, NULL, NULL)").await.unwrap();
+    app_session
+        .batch_execute("DROP MATERIALIZED VIEW moods; DELETE FROM parted; INSERT INTO tree VALUES (9, NULL, NULL)")
+        .await
+        .unwrap();
     let report = manager.restore(&app.name, &RestoreOptions::default(), app.name.as_str()).await.unwrap();
     assert!(report.left_out.iter().all(|left| left.what.contains("SCHEMA - public")), "{:?}", report.left_out);
     let restored = session(&config, config.database()).await;

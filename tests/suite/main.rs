@@ -14,6 +14,7 @@ mod adopt_replaced;
 mod adopt_secret;
 mod adopt_size;
 mod adopt_undo;
+mod archive_format;
 mod backup;
 mod backup_store;
 mod cli;

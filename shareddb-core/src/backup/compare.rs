@@ -110,7 +110,9 @@ pub(super) async fn database(
             Some(rows) if *rows != count => {
                 findings.add(format!("table {}.{} has {count} rows, not {rows}", table.schema, table.name));
             }
-            None if table.extension.is_none() => findings.add(format!("table {}.{} is one too many", table.schema, table.name)),
+            None if table.extension.is_none() => {
+                findings.add(format!("table {}.{} is one too many", table.schema, table.name))
+            }
             _ => {}
         }
     }
@@ -130,7 +132,8 @@ pub(super) async fn database(
 
 /// What the rows of a table come to where it was loaded.
 async fn digest(session: &Session, entry: &Entry) -> Result<Rows> {
-    let failed = |source| Error::from_postgres(format_args!("cannot read table {}.{}", entry.namespace, entry.tag), source);
+    let failed =
+        |source| Error::from_postgres(format_args!("cannot read table {}.{}", entry.namespace, entry.tag), source);
     let copy = Reader(session).copy_out(&entry.namespace, &entry.tag, &entry.copy_statement);
     let stream = session.copy_out(copy.as_str()).await.map_err(failed)?;
     pin_mut!(stream);
@@ -151,7 +154,8 @@ fn sequences(findings: &mut Findings, manifest: &Manifest, found: &[SequenceFact
             findings.add(format!("sequence {name} is missing"));
             continue;
         };
-        let (low, high) = if fact.descends { (sequence.after, sequence.before) } else { (sequence.before, sequence.after) };
+        let (low, high) =
+            if fact.descends { (sequence.after, sequence.before) } else { (sequence.before, sequence.after) };
         // Whoever set it back meanwhile wins either way.
         let (low, high) = (low.min(high), low.max(high));
         if !(low..=high).contains(&fact.value) {
@@ -161,7 +165,12 @@ fn sequences(findings: &mut Findings, manifest: &Manifest, found: &[SequenceFact
 }
 
 fn tables(contents: &Contents) -> impl Iterator<Item = (&Entry, &Rows)> {
-    contents.toc.entries().iter().filter(|entry| entry.kind == "TABLE DATA").filter_map(|entry| Some((entry, contents.tables.get(&entry.id)?)))
+    contents
+        .toc
+        .entries()
+        .iter()
+        .filter(|entry| entry.kind == "TABLE DATA")
+        .filter_map(|entry| Some((entry, contents.tables.get(&entry.id)?)))
 }
 
 fn key(entry: &Entry) -> (&str, &str) {

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use rand::RngExt as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::ChildStdout;
-use tokio::time::{interval_at, sleep, Instant};
+use tokio::time::{Instant, interval_at, sleep};
 
 use super::archive::{ArchiveReader, Contents};
 use super::event::{BackupEvent, Stage};
@@ -161,7 +161,8 @@ impl Attempt<'_> {
     fn check(&self, census: &Census) -> Result<()> {
         let app = &self.job.app;
         if !census.foreign.is_empty() {
-            let message = format!("{} in database {} belong to others: {}", "objects", app.database, census.foreign.join(", "));
+            let message =
+                format!("{} in database {} belong to others: {}", "objects", app.database, census.foreign.join(", "));
             return Err(Error::refused("objects_of_others", message).with_hint(format!(
                 "`shareddb create {} -e {} --adopt` hands them to the app; or ALTER … OWNER TO {}",
                 app.name, app.environment, app.owner
@@ -187,10 +188,16 @@ impl Attempt<'_> {
         strange: &[TableFact],
     ) -> Result<Contents, Miss> {
         (self.tell)(BackupEvent::Began(Stage::Dumping));
-        let mut arguments: Vec<String> =
-            ["--no-password", "--format=custom", "--compress=0", "--lock-wait-timeout=10s", "--no-tablespaces", "--no-security-labels"]
-                .map(str::to_owned)
-                .into();
+        let mut arguments: Vec<String> = [
+            "--no-password",
+            "--format=custom",
+            "--compress=0",
+            "--lock-wait-timeout=10s",
+            "--no-tablespaces",
+            "--no-security-labels",
+        ]
+        .map(str::to_owned)
+        .into();
         arguments.push(format!("--snapshot={snapshot}"));
         arguments.extend(strange.iter().map(|table| format!("--exclude-table-data={}", table.sql())));
         let config = self.job.reading(self.job.app.database.as_str());
@@ -221,7 +228,10 @@ impl Attempt<'_> {
     ) -> Result<()> {
         let mut buffer = BytesMut::with_capacity(CHUNK);
         loop {
-            let length = output.read_buf(&mut buffer).await.map_err(|error| Error::from_io("cannot read from pg_dump", error))?;
+            let length = output
+                .read_buf(&mut buffer)
+                .await
+                .map_err(|error| Error::from_io("cannot read from pg_dump", error))?;
             if length > 0 && buffer.len() < CHUNK / 2 {
                 continue;
             }

@@ -44,13 +44,13 @@ pub(super) fn policy_roles(entry: &Entry) -> BTreeSet<String> {
 }
 
 /// What stands behind the last TO or FROM.
-fn grantees(statement: &[Token<'_>]) -> BTreeSet<String> {
+pub(super) fn grantees(statement: &[Token<'_>]) -> BTreeSet<String> {
     let last = statement.iter().rposition(|token| token.is("TO") || token.is("FROM"));
     last.map(|last| roles(&statement[last + 1..])).unwrap_or_default()
 }
 
 /// Names up to where no comma follows.
-fn roles(tokens: &[Token<'_>]) -> BTreeSet<String> {
+pub(super) fn roles(tokens: &[Token<'_>]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut tokens = tokens.iter().peekable();
     while let Some(token) = tokens.next_if(|token| token.name().is_some()) {

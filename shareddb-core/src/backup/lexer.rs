@@ -47,9 +47,14 @@ pub(super) fn begins(tokens: &[Token<'_>], words: &[&str]) -> bool {
 
 /// All of a text. What is not closed ends with it.
 pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
+    first_tokens(text, usize::MAX)
+}
+
+/// The first so many.
+pub(super) fn first_tokens(text: &str, most: usize) -> Vec<Token<'_>> {
     let mut found = Vec::new();
     let mut at = 0;
-    while let Some(character) = text[at..].chars().next() {
+    while let Some(character) = text[at..].chars().next().filter(|_| found.len() < most) {
         let rest = &text[at..];
         let (kind, length) = if character.is_whitespace() {
             (None, character.len_utf8())

@@ -9,10 +9,10 @@ use tokio::io::AsyncWriteExt as _;
 use super::archive::{ArchiveReader, Contents};
 use super::event::{BackupEvent, Stage};
 use super::job::Job;
-use super::unpack::Unpack;
 use super::program::Program;
 use super::selection::{LoadList, Target};
 use super::toc::Toc;
+use super::unpack::Unpack;
 use crate::error::{Error, Result};
 use crate::postgres::maintenance;
 
@@ -23,11 +23,7 @@ pub(super) struct Loaded {
 }
 
 /// Reads an archive to its end, for what it holds.
-pub(super) async fn read(
-    mut archive: Unpack,
-    total: u64,
-    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-) -> Result<Contents> {
+pub(super) async fn read(mut archive: Unpack, total: u64, tell: &(dyn Fn(BackupEvent<'_>) + Sync)) -> Result<Contents> {
     tell(BackupEvent::Began(Stage::Reading));
     let mut reader = ArchiveReader::new();
     while let Some(chunk) = archive.next().await? {
@@ -133,7 +129,14 @@ fn written(list: &LoadList) -> Result<NamedTempFile> {
 /// What pg_dump says of the schema of a database that is there.
 pub(super) async fn schema(job: &Job<'_>, database: &str) -> Result<Toc> {
     use tokio::io::AsyncReadExt as _;
-    let arguments = ["--no-password", "--format=custom", "--compress=0", "--schema-only", "--no-tablespaces", "--no-security-labels"];
+    let arguments = [
+        "--no-password",
+        "--format=custom",
+        "--compress=0",
+        "--schema-only",
+        "--no-tablespaces",
+        "--no-security-labels",
+    ];
     let mut program = Program::start(&job.binaries, "pg_dump", &job.reading(database), &arguments.map(str::to_owned))?;
     let Some(mut output) = program.child.stdout.take() else {
         return Err(Error::failed("internal", "pg_dump has no output"));

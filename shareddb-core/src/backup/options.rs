@@ -25,7 +25,12 @@ pub struct BackupOptions {
 
 impl Default for BackupOptions {
     fn default() -> Self {
-        Self { reason: Reason::Manual, recipients: Recipients::none(), yield_after: Duration::from_secs(60), keep: None }
+        Self {
+            reason: Reason::Manual,
+            recipients: Recipients::none(),
+            yield_after: Duration::from_secs(60),
+            keep: None,
+        }
     }
 }
 

@@ -6,10 +6,10 @@ use super::event::{BackupEvent, Stage};
 use super::job::Job;
 use super::load::{self, Loaded};
 use super::manifest::{ExtensionOwner, Manifest};
-use super::unpack::Unpack;
 use super::scratch::{self, Scratch};
 use super::selection::{DefaultPrivileges, LeftOut, Target};
 use super::swap;
+use super::unpack::Unpack;
 use crate::app::App;
 use crate::copy_mark::CopyRole;
 use crate::error::{Error, Result};
@@ -35,8 +35,13 @@ pub(super) async fn check(job: &Job<'_>, manifest: &Manifest, tell: &(dyn Fn(Bac
     }
     let taken: u32 = manifest.server.version.split('.').next().and_then(|text| text.parse().ok()).unwrap_or_default();
     if taken > major {
-        let message = format!("the backup is of PostgreSQL {}, and this server is {}", manifest.server.version, job.facts.version);
-        return Err(Error::refused("server_older", message).with_hint("restore it on a server of that version or newer"));
+        let message = format!(
+            "the backup is of PostgreSQL {}, and this server is {}",
+            manifest.server.version, job.facts.version
+        );
+        return Err(
+            Error::refused("server_older", message).with_hint("restore it on a server of that version or newer")
+        );
     }
     let names = manifest.extensions.iter().map(|extension| extension.name.as_str());
     let missing = requirements::missing_extensions(job.admin(), names).await?;
@@ -131,8 +136,11 @@ pub(super) async fn kept(job: &Job<'_>) -> Result<CopyFact> {
     let copies = copies::copies(job.admin()).await?;
     let ours = copies.into_iter().filter(|copy| copy.mark.app == job.app.name && copy.mark.role == CopyRole::Kept);
     ours.last().ok_or_else(|| {
-        Error::not_found("nothing_kept", format!("nothing of app {} was kept: there is no restore to undo", job.app.name))
-            .with_hint("a backup from before the restore can be restored: `shareddb backups` lists them")
+        Error::not_found(
+            "nothing_kept",
+            format!("nothing of app {} was kept: there is no restore to undo", job.app.name),
+        )
+        .with_hint("a backup from before the restore can be restored: `shareddb backups` lists them")
     })
 }
 

@@ -81,4 +81,3 @@ async fn prove(
         .await?;
     Ok(Verdict::Passed)
 }
-

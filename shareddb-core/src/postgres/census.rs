@@ -109,9 +109,8 @@ impl Reader<'_> {
     /// Begins the transaction that all reading is in, and locks the tables: nobody can empty or rewrite them from here on.
     /// Only then is the snapshot taken, so that what was rewritten just before is not seen as empty.
     pub(crate) async fn freeze(&self, tables: &[TableFact]) -> Result<()> {
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{LOCK_PATIENCE}'"
-        );
+        let begin =
+            format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{LOCK_PATIENCE}'");
         self.run("begin to read", &begin).await?;
         for batch in tables.chunks(BATCH) {
             let names: Vec<String> = batch.iter().map(|table| format!("ONLY {}", table.sql())).collect();
@@ -274,9 +273,11 @@ impl Reader<'_> {
         };
         let within = |column: &str| format!("JOIN pg_namespace n ON n.oid = o.{column} AND {OWN}");
         let parts = [
-            of("pg_class", "relation", "o.oid::regclass", "relowner", &within("relnamespace")) + " AND o.relkind <> 'i' AND o.relpersistence <> 't'",
+            of("pg_class", "relation", "o.oid::regclass", "relowner", &within("relnamespace"))
+                + " AND o.relkind <> 'i' AND o.relpersistence <> 't'",
             of("pg_proc", "function", "o.oid::regprocedure", "proowner", &within("pronamespace")),
-            of("pg_type", "type", "o.oid::regtype", "typowner", &within("typnamespace")) + " AND o.typrelid = 0 AND o.typelem = 0",
+            of("pg_type", "type", "o.oid::regtype", "typowner", &within("typnamespace"))
+                + " AND o.typrelid = 0 AND o.typelem = 0",
             of("pg_namespace", "schema", "quote_ident(o.nspname)", "nspowner", "")
                 + &format!(" AND o.nspname <> {}", literal(EXTENSION_SCHEMA)),
             of("pg_largeobject_metadata", "large object", "o.oid", "lomowner", ""),

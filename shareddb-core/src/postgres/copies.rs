@@ -74,10 +74,7 @@ pub(crate) async fn oid(session: &AdminSession, database: &str) -> Result<Option
 pub(crate) fn create(name: &str, app: &App, mark: &CopyMark, locale: &Locale) -> Vec<String> {
     let (database, owner, maintenance) = (identifier(name), identifier(&app.owner), identifier(&app.maintenance));
     vec![
-        format!(
-            "CREATE DATABASE {database} TEMPLATE template0 ALLOW_CONNECTIONS false{}",
-            locale_clauses(locale)
-        ),
+        format!("CREATE DATABASE {database} TEMPLATE template0 ALLOW_CONNECTIONS false{}", locale_clauses(locale)),
         comment(name, mark),
         format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"),
         // To connect is the login's alone: whether somebody may is asked before a role is set.
