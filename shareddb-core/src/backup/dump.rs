@@ -35,6 +35,9 @@ const WATCH: Duration = Duration::from_secs(2);
 /// Bytes that are passed on at once.
 const CHUNK: usize = 1 << 20;
 
+/// What pg_dump says when others lock or drop what it is about to read.
+const SOMEBODY_ELSE: [&str; 3] = ["due to lock timeout", "does not exist", "could not open relation"];
+
 /// Why an attempt came to nothing.
 enum Miss {
     /// Another attempt may do better.
@@ -107,11 +110,13 @@ impl Attempt<'_> {
         let session = reading(self.job, database).await?;
         let reader = Reader(&session);
         let listed = reader.tables().await?;
-        let (tables, strange): (Vec<_>, Vec<_>) = listed.into_iter().partition(|table| self.is_read(table));
-        if let Err(error) = reader.freeze(&tables).await {
+        if let Err(error) = reader.freeze(listed.iter().filter(|table| self.is_read(table))).await {
             return Err(self.locked_out(error).await);
         }
         let snapshot = reader.export_snapshot().await?;
+        // What was made since it was listed is in the snapshot, too.
+        let (tables, strange): (Vec<_>, Vec<_>) =
+            reader.tables().await?.into_iter().partition(|table| self.is_read(table));
         if let Some(table) = reader.rewritten().await?.first() {
             return Err(Miss::Again(rewritten(table)));
         }
@@ -214,7 +219,7 @@ impl Attempt<'_> {
         }
         match program.finish().await {
             Ok(()) => Ok(archive.finish()?),
-            Err(error) if error.to_string().contains("due to lock timeout") => Err(Miss::Again(error)),
+            Err(error) if SOMEBODY_ELSE.iter().any(|words| error.to_string().contains(words)) => Err(Miss::Again(error)),
             Err(error) => Err(error.into()),
         }
     }
@@ -294,8 +299,11 @@ impl Attempt<'_> {
 
     /// A table is locked by somebody: who?
     async fn locked_out(&self, error: Error) -> Miss {
-        if error.sqlstate() != Some("55P03") {
-            return Miss::Over(error);
+        match error.sqlstate() {
+            Some("55P03") => {}
+            // It was dropped after it had been listed.
+            Some("42P01" | "3F000") => return Miss::Again(error),
+            _ => return Miss::Over(error),
         }
         let holders = blockers::locking(self.job.admin(), self.job.app.database.as_str()).await;
         let by = match holders {
