@@ -59,12 +59,12 @@ impl Error {
         }
         if let Some(error) = find::<HttpError>(source) {
             let hint = "is the store up, and is its address right (AWS_ENDPOINT_URL, AZURE_ENDPOINT)? run it again in a moment";
+            let reason = way(error);
             return match error.kind() {
                 HttpErrorKind::Timeout => Self::timeout("store_timeout", message).with_hint(hint),
-                _ if text.contains("URL scheme is not allowed") || text.contains("scheme is not http") => {
-                    plain_http(message)
-                }
-                _ => Self::unavailable("store_unreachable", format!("{message}: {}", way(error))).with_hint(hint),
+                // The words of the client, which has no type for this.
+                _ if reason.contains("scheme is not allowed") => plain_http(message),
+                _ => Self::unavailable("store_unreachable", format!("{message}: {reason}")).with_hint(hint),
             };
         }
         if is_setting(text) {
