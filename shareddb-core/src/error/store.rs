@@ -63,7 +63,7 @@ impl Error {
             return match error.kind() {
                 HttpErrorKind::Timeout => Self::timeout("store_timeout", message).with_hint(hint),
                 // The words of the client, which has no type for this.
-                _ if reason.contains("scheme is not allowed") => plain_http(message),
+                _ if reason.contains("scheme is not allowed") => plain_http(&message),
                 _ => Self::unavailable("store_unreachable", format!("{message}: {reason}")).with_hint(hint),
             };
         }
@@ -80,7 +80,7 @@ impl Error {
     }
 }
 
-fn plain_http(message: String) -> Error {
+fn plain_http(message: &str) -> Error {
     Error::invalid_input("store_not_encrypted", format!("{message}: its address is http, and not https"))
         .with_hint("where nobody listens in between, AWS_ALLOW_HTTP=true allows it")
 }
