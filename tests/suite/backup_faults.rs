@@ -56,10 +56,7 @@ async fn assert_tidy(server: &TestServer, app: &App, manager: &BackupManager, ba
     );
     assert_eq!(server.value("postgres", &shape).await, "f f");
     let scratches = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shareddb\\_r\\_%'";
-    let of_app = format!(
-        "{scratches} AND shobj_description(oid, 'pg_database') LIKE '%\"app\":\"{}\"%'",
-        app.name
-    );
+    let of_app = format!("{scratches} AND shobj_description(oid, 'pg_database') LIKE '%\"app\":\"{}\"%'", app.name);
     assert_eq!(server.value("postgres", &of_app).await, "0");
     let inventory = manager.shelf(&app.name).inventory().await.unwrap();
     assert_eq!((inventory.backups.len(), inventory.orphans.len()), (backups, 0), "{inventory:?}");
@@ -70,7 +67,7 @@ async fn a_dump_whose_session_is_ended_leaves_nothing() {
     let server = TestServer::shared().await;
     let app = heavy(server, "cut", 20_000).await;
     let end = format!(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{}' AND application_name = 'pg_dump'",
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{}' AND query LIKE 'COPY %'",
         app.maintenance
     );
     let manager = BackupManager::new(server.server().await, memory());
@@ -158,7 +155,9 @@ async fn a_migration_that_waits_for_the_dump_goes_first() {
         let config = migrating.clone();
         async move {
             let session = config.with_application_name("migration").connect().await.unwrap();
-            tokio::spawn(async move { session.batch_execute("ALTER TABLE big ADD COLUMN more int DEFAULT random() * 9").await });
+            tokio::spawn(async move {
+                session.batch_execute("ALTER TABLE big ADD COLUMN more int DEFAULT random() * 9").await
+            });
         }
     }));
     let mut options = BackupOptions::default();
@@ -239,7 +238,10 @@ async fn a_restore_that_loses_any_request_or_answer_leaves_old_or_new() {
             drop(now);
             if let Err(error) = &done {
                 assert!(struck, "{number} {loss:?}: {error}");
-                lossy.undo(&app.name, app.name.as_str()).await.unwrap_or_else(|error| panic!("{number} {loss:?}: {error}"));
+                lossy
+                    .undo(&app.name, app.name.as_str())
+                    .await
+                    .unwrap_or_else(|error| panic!("{number} {loss:?}: {error}"));
             }
             let copies = "SELECT count(*)::text FROM pg_database WHERE datname LIKE 'shareddb\\_%'";
             assert_eq!(server.value("postgres", copies).await, "1", "{number} {loss:?}");
@@ -293,13 +295,19 @@ async fn an_app_that_writes_meanwhile_sees_two_errors_at_most() {
     let report = manager.restore(&app.name, &options, app.name.as_str()).await.unwrap();
     going.store(1, Ordering::Relaxed);
     let seen = writer.await.unwrap();
-    assert!(seen.len() <= 3 && seen.iter().all(|code| ["57P01", "3D000", "closed"].contains(&code.as_str())), "{seen:?}");
+    assert!(
+        seen.len() <= 3 && seen.iter().all(|code| ["57P01", "3D000", "closed"].contains(&code.as_str())),
+        "{seen:?}"
+    );
     // What was written after the swap is in the new database only.
     let now = session(&config, config.database()).await;
     assert_eq!(value(&now, "SELECT (count(*) >= 20)::text FROM log").await, "true");
     assert!(report.kept.starts_with("shareddb_k_"));
     eventually("the app's sessions have ended", async || {
-        server.value("postgres", &format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", report.kept)).await == "0"
+        server
+            .value("postgres", &format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", report.kept))
+            .await
+            == "0"
     })
     .await;
 }

@@ -113,7 +113,8 @@ pub(super) async fn replace(
         Err(error) if error.is_retryable() => {
             let message = format!("app {} has what was restored, but nobody could log in to it just now", job.app.name);
             let environment = job.server.environment();
-            let hint = format!("see `shareddb status {} -e {environment}`; the database before it is kept", job.app.name);
+            let hint =
+                format!("see `shareddb status {} -e {environment}`; the database before it is kept", job.app.name);
             Err(Error::unavailable("restore_unproven", message).with_hint(hint).with_source(error))
         }
         Err(error) => {
