@@ -10,6 +10,8 @@ use tokio_postgres::error::SqlState;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod login;
+#[cfg(feature = "backup")]
+mod store;
 
 #[cfg(feature = "kubernetes")]
 pub(crate) use kubernetes::{API_ANSWER_MAX, ApiRequest, cut_by, is_disputed, shell_word, shortened};

@@ -2,6 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
+#[cfg(feature = "backup")]
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -81,6 +83,16 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
         Ok(done) => done,
         Err(error) => Err(Error::failed("internal", "work on files was cut short").with_source(error)),
     }
+}
+
+/// Makes a folder, and those above it, for its owner only. One that is there already stays as it is.
+///
+/// # Errors
+/// As the disk says.
+#[cfg(feature = "backup")]
+pub(crate) fn make_private_folder(path: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| Error::from_io(format!("cannot make the folder {}", path.display()), error))
 }
 
 /// The user that we act as.

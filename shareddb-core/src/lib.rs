@@ -2,8 +2,11 @@
 
 mod adoption;
 mod app;
+#[cfg(feature = "backup")]
+mod backup;
 mod change;
 mod connection;
+mod copy_mark;
 mod credentials;
 #[cfg(feature = "kubernetes")]
 mod deploy;
@@ -25,8 +28,28 @@ mod server;
 
 pub use adoption::{Adopt, Adopted, Before, Grant};
 pub use app::{App, AppSpec, Slot};
+#[cfg(feature = "backup")]
+pub use backup::{
+    BackupEvent, BackupId, BackupManager, BackupOptions, BackupStore, Candidate, Choice, DatabaseFacts, Download,
+    Encryption, ExtensionFacts, ExtensionOwner, Hold, Identities, Interrupt, Inventory, Judged, KeepReason,
+    LastAttempt, LeftOut, Listed, Manifest, Orphan, Pack, PackOptions, PrunePlan, Pruned, Quota, Reason, Recipients,
+    RestoreOptions, RestoreReport, RetentionPolicy, RoleSettings, RowDigest, Rule, Sealing, SequenceFacts, ServerFacts,
+    Shelf, Stage, Stored, TableFacts, Unpack, Upload, Uploaded, Verdict, Verification, Verified, VerifyOptions, Why,
+    plan_prune,
+};
 pub use change::Change;
 pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};
+/// What reads archives, for those who test it against real ones; no part of the interface.
+#[cfg(feature = "backup")]
+#[doc(hidden)]
+pub mod reading {
+    pub use crate::backup::{
+        ArchiveReader, ArchiveVersion, Contents, DefaultPrivileges, Entry, LeftOut, LoadList, MissingRoles, Piece,
+        Position, RowCounter, RowDigest, Rows, ScriptReader, ScriptTarget, Section, Target, Toc, Why, difference,
+        roles_named, schema_digest,
+    };
+}
+
 #[cfg(feature = "kubernetes")]
 pub use deploy::{
     AccessMode, ClaimState, Cores, DeployEvent, Deployer, FieldChange, Image, ObjectChange, PodState, Ready,

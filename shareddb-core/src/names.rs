@@ -301,6 +301,13 @@ pub(crate) fn shown_value<'a>(setting: &str, value: &'a str) -> Option<&'a str> 
 /// What stands for a value that is not shown.
 pub(crate) const HIDDEN: &str = "…";
 
+impl DatabaseName {
+    /// That of a database beside an app's own, which has a name that nobody may choose.
+    pub(crate) fn of_copy(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

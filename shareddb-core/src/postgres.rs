@@ -4,14 +4,24 @@
 //! through [`sql::literal`].
 
 pub(crate) mod adopt_statements;
+#[cfg(feature = "backup")]
+pub(crate) mod blockers;
 pub(crate) mod catalog;
+#[cfg(feature = "backup")]
+pub(crate) mod census;
+#[cfg(feature = "backup")]
+pub(crate) mod copies;
 pub(crate) mod extensions;
 pub(crate) mod facts;
 pub(crate) mod inventory;
 pub(crate) mod legacy;
 pub(crate) mod lock;
+#[cfg(feature = "backup")]
+pub(crate) mod maintenance;
 pub(crate) mod marks;
 pub(crate) mod powers;
+#[cfg(feature = "backup")]
+pub(crate) mod requirements;
 pub(crate) mod session;
 pub(crate) mod sql;
 pub(crate) mod statements;

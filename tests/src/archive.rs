@@ -36,7 +36,7 @@ async fn fetch(version: &str, cache: &Path, place: &Path) {
 }
 
 /// Outside the work tree, and where root's servers, which run as another account, can get.
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = if rustix::process::geteuid().is_root() {
         PathBuf::from("/var/cache")

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+#[cfg(feature = "backup")]
+use super::os_release::client_install_hint;
 use super::os_release::install_hint;
 use crate::error::{Error, Result};
 
@@ -12,6 +14,9 @@ const MAJORS: std::ops::RangeInclusive<u16> = 14..=18;
 const PREFERRED: u16 = 15;
 const DEBIAN_LAYOUT: &str = "/usr/lib/postgresql";
 const NEEDED: [&str; 6] = ["postgres", "initdb", "pg_ctl", "psql", "pg_dump", "pg_restore"];
+/// What it takes to work on a server that runs elsewhere.
+#[cfg(feature = "backup")]
+const CLIENTS: [&str; 2] = ["pg_dump", "pg_restore"];
 
 /// A directory with PostgreSQL's server and client programs of one major version, 14 to 18.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +62,35 @@ impl Binaries {
         })
     }
 
+    /// The client programs for work on a server of version `major` that may run elsewhere: those of the same version, else of
+    /// a newer one, since older ones do not understand it.
+    ///
+    /// # Errors
+    /// `Unavailable` (`tool_missing`) with the line that installs them.
+    #[cfg(feature = "backup")]
+    pub fn clients(major: u16, explicit: Option<&Path>) -> Result<Self> {
+        let found = Self::directories(explicit).into_iter().filter_map(|dir| Self::clients_in(dir).ok());
+        let fit = found.filter(|found| found.major >= major);
+        fit.min_by_key(|found| found.major).ok_or_else(|| {
+            let message = format!("{} of PostgreSQL {major} were not found", CLIENTS.join(" and "));
+            Error::unavailable("tool_missing", message).with_hint(match explicit {
+                Some(_) => format!("SHAREDDB_PG_BIN must name the directory of {}", CLIENTS.join(" and ")),
+                None => client_install_hint(major),
+            })
+        })
+    }
+
+    /// Those in one directory.
+    #[cfg(feature = "backup")]
+    fn clients_in(dir: PathBuf) -> Result<Self, String> {
+        let versions = CLIENTS.map(|name| version_of(&dir.join(name)));
+        match versions {
+            [Ok(dump), Ok(restore)] if dump == restore => Ok(Self { dir, major: dump }),
+            [Ok(dump), Ok(restore)] => Err(format!("{} mixes versions {dump} and {restore}", dir.display())),
+            [Err(reason), _] | [_, Err(reason)] => Err(reason),
+        }
+    }
+
     fn unfit_for(&self, major: u16) -> Error {
         let message =
             format!("the data are of PostgreSQL {major}, the programs in {} of {}", self.dir.display(), self.major);
@@ -70,7 +104,19 @@ impl Binaries {
 
     /// The first set that fits, or why each directory was passed over.
     fn first(explicit: Option<&Path>, fits: impl Fn(&Self) -> bool) -> Result<Self, Vec<String>> {
-        let directories: Box<dyn Iterator<Item = PathBuf>> = match explicit {
+        let mut rejected = Vec::new();
+        for dir in Self::directories(explicit) {
+            match Self::in_directory(dir, version_of) {
+                Ok(found) if fits(&found) => return Ok(found),
+                Ok(_) => {}
+                Err(reason) => rejected.push(reason),
+            }
+        }
+        Err(rejected)
+    }
+
+    fn directories(explicit: Option<&Path>) -> Box<dyn Iterator<Item = PathBuf>> {
+        match explicit {
             Some(dir) => Box::new(std::iter::once(dir.to_owned())),
             // Lazy: the shell is asked for PATH only when nothing before it fits.
             None => Box::new(
@@ -79,16 +125,7 @@ impl Binaries {
                     .chain(debian_directories())
                     .chain(std::iter::once_with(directory_on_path).flatten()),
             ),
-        };
-        let mut rejected = Vec::new();
-        for dir in directories {
-            match Self::in_directory(dir, version_of) {
-                Ok(found) if fits(&found) => return Ok(found),
-                Ok(_) => {}
-                Err(reason) => rejected.push(reason),
-            }
         }
-        Err(rejected)
     }
 
     /// The set in `dir`, or what keeps it from being one.
@@ -130,10 +167,10 @@ fn debian_directories() -> Vec<PathBuf> {
     dirs.filter(|dir| dir.is_dir()).collect()
 }
 
-/// The directory of the `postgres` on PATH. The shell looks it up: the environment is not ours to
+/// The directory of the `postgres`, or else the `pg_dump`, on PATH. The shell looks it up: the environment is not ours to
 /// read. Links are followed, as a lone link may lead to a whole directory.
 fn directory_on_path() -> Option<PathBuf> {
-    let found = output_of(Command::new("/bin/sh").args(["-c", "command -v postgres"]))?;
+    let found = output_of(Command::new("/bin/sh").args(["-c", "command -v postgres || command -v pg_dump"]))?;
     Some(fs::canonicalize(found).ok()?.parent()?.to_owned())
 }
 

@@ -10,6 +10,22 @@ pub(super) fn install_hint(major: Option<u16>) -> String {
     hint_for(&text, own_uid() == 0, major)
 }
 
+/// The same for the client programs alone.
+#[cfg(feature = "backup")]
+pub(super) fn client_install_hint(major: u16) -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let sudo = if own_uid() == 0 { "" } else { "sudo " };
+    match is_debian(&text) {
+        true => format!(
+            "`{sudo}apt-get install postgresql-client-{major}` (from apt.postgresql.org where the distribution has another)"
+        ),
+        false => format!(
+            "install the client programs of PostgreSQL {major} with your package manager, or point SHAREDDB_PG_BIN at their \
+             directory"
+        ),
+    }
+}
+
 fn hint_for(os_release: &str, root: bool, major: Option<u16>) -> String {
     let sudo = if root { "" } else { "sudo " };
     match (is_debian(os_release), major) {

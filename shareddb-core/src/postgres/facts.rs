@@ -281,6 +281,16 @@ pub(crate) struct AbroadFacts {
     pub(crate) estate: bool,
 }
 
+impl AbroadFacts {
+    /// The same without what they have in these databases.
+    pub(crate) fn without(mut self, databases: &BTreeSet<&str>) -> Self {
+        self.access.retain(|access| !databases.contains(access.database.as_str()));
+        self.objects.retain(|database| !databases.contains(database.as_str()));
+        self.rights.retain(|database| !databases.contains(database.as_str()));
+        self
+    }
+}
+
 /// A right on a database, and who granted it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Access {

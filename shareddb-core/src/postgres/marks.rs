@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::app::App;
+use crate::copy_mark::CopyMark;
 use crate::error::{Error, Result};
 use crate::mark::Mark;
 use crate::names::{AppName, EnvironmentName};
@@ -13,6 +14,8 @@ use crate::postgres::session::AdminSession;
 pub(crate) struct Marks {
     pub(crate) readable: Vec<MarkFact>,
     pub(crate) unreadable: Vec<UnreadableMark>,
+    /// Databases beside those of the apps, each with whose it is.
+    pub(crate) copies: Vec<(String, AppName)>,
 }
 
 /// A mark and the object that bears it.
@@ -65,11 +68,16 @@ impl Marks {
              FROM pg_shdescription s \
              LEFT JOIN pg_database d ON s.classoid = 'pg_database'::regclass AND d.oid = s.objoid \
              LEFT JOIN pg_roles r ON s.classoid = 'pg_authid'::regclass AND r.oid = s.objoid \
-             WHERE s.description LIKE 'shareddb:{%' AND coalesce(d.datname, r.rolname) IS NOT NULL ORDER BY 1, 2";
+             WHERE (s.description LIKE 'shareddb:{%' OR s.description LIKE 'shareddb-copy:{%' \
+                 AND d.datdba IN (SELECT oid FROM pg_roles WHERE rolsuper OR rolname = current_user)) AND coalesce(d.datname, r.rolname) IS NOT NULL ORDER BY 1, 2";
         let mut marks = Self::default();
         for row in session.read("read the records of apps", sql, &[]).await? {
             let bearer = if row.get(0) { Bearer::Database } else { Bearer::Role };
             let name: String = row.get(1);
+            if let Some(copy) = CopyMark::parse(row.get(2)) {
+                marks.copies.push((name, copy.app));
+                continue;
+            }
             let Some(mark) = Mark::parse(row.get(2)) else { continue };
             match mark.and_then(|mark| App::recorded(&mark).map(|_| mark)) {
                 Ok(mark) => marks.readable.push(MarkFact { bearer, name, mark }),
@@ -105,6 +113,11 @@ impl Marks {
             .filter(|fact| fact.bearer == Bearer::Database && fact.mark.app == app.name)
             .map(|fact| fact.name.as_str())
             .filter(|name| *name != app.database.as_str())
+    }
+
+    /// Databases that a restore has left beside an app's own, or that one was killed in.
+    pub(crate) fn copies_of(&self, app: &AppName) -> impl Iterator<Item = &str> {
+        self.copies.iter().filter(move |(_, of)| of == app).map(|(name, _)| name.as_str())
     }
 
     /// That no app of this name is recorded. An unreadable record may be its.

@@ -297,6 +297,15 @@ pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>) -> Stri
     )
 }
 
+/// Ends every session in one database, which its OID names: the name may be another's by now.
+#[cfg(feature = "backup")]
+pub(crate) fn end_sessions_in(database: u32) -> String {
+    format!(
+        "{QUIETLY} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity \
+         WHERE datid = {database} AND pid <> pg_backend_pid()"
+    )
+}
+
 /// Who has no business in a database: `{own}` roles have, superusers, the admin, and whoever enters with the rights of one of
 /// the `{guests}`. Of sessions `a` and their roles `r`.
 pub(crate) fn is_stranger(own: &str, guests: &str) -> String {

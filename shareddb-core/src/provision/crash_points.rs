@@ -373,6 +373,11 @@ fn a_drop_killed_anywhere_is_finished_by_the_next() {
     plain.be_plain();
     gone.be_plain();
     drop_everywhere(&plain, &gone);
+    let (mut restored, mut gone) = (FINE.clone(), World::empty());
+    let other = ("shareddb_k_2".to_owned(), "other".parse().unwrap());
+    restored.observed.marks.copies = vec![("shareddb_k_1".to_owned(), "my-app".parse().unwrap()), other.clone()];
+    gone.observed.marks.copies.push(other);
+    drop_everywhere(&restored, &gone);
 }
 
 fn drop_everywhere(start: &World, gone: &World) {

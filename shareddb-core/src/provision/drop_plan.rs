@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::mark::Progress;
-use crate::names::{AppName, RoleName};
+use crate::names::{AppName, DatabaseName, RoleName};
 use crate::postgres::facts::RoleShape;
 use crate::postgres::marks::Bearer;
 use crate::postgres::sql::escaped;
@@ -44,6 +44,8 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
         steps.push(Step::DeleteSecret { secret: app.secret.clone() });
     }
     steps.extend(database.map(|_| Step::DropDatabase { database: app.database.clone() }));
+    let copies = observed.marks.copies_of(name).map(DatabaseName::of_copy);
+    steps.extend(copies.map(|database| Step::DropDatabase { database }));
     // Others may have given them rights at any moment: these hinder no drop.
     let rights = observed.abroad.rights.iter();
     steps.extend(rights.map(|other| Step::TakeRights { database: other.clone(), roles: roles.clone() }));

@@ -97,7 +97,8 @@ pub(crate) async fn observe_app(
         server.secrets().load(&app.secret),
     )
     .await?;
-    observed.abroad = abroad;
+    // What they have there goes with these databases.
+    observed.abroad = abroad.without(&observed.marks.copies_of(&app.name).collect());
     observed.roles = roles;
     observed.database = database;
     let adopting = record.as_ref().is_some_and(Mark::is_adopting);

@@ -229,6 +229,10 @@ impl World {
     }
 
     pub(super) fn drop_database(&mut self, name: &str) {
+        if self.observed.marks.copies.iter().any(|(copy, _)| copy == name) {
+            self.observed.marks.copies.retain(|(copy, _)| copy != name);
+            return;
+        }
         self.observed.database = None;
         self.inside = InsideFacts::default();
         self.forget_mark(Bearer::Database, name);

@@ -1,0 +1,332 @@
+//! Backups that are known to restore: taken, listed, proven, restored, pruned.
+
+mod archive;
+mod blocks;
+mod compare;
+mod cursor;
+mod digest;
+mod download;
+mod dump;
+mod event;
+mod grants;
+mod hold;
+mod id;
+mod interrupt;
+mod inventory;
+mod job;
+mod lexer;
+mod load;
+mod location;
+mod manifest;
+mod object;
+mod options;
+mod pack;
+mod program;
+mod prune;
+mod record;
+mod restore;
+mod retention;
+#[cfg(test)]
+mod sample;
+mod schema_digest;
+mod scratch;
+mod script;
+mod seal;
+mod selection;
+mod shelf;
+mod splitter;
+mod statement;
+mod store;
+mod swap;
+mod toc;
+mod toc_reader;
+mod unpack;
+mod upload;
+mod verification;
+mod verify;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use archive::{ArchiveReader, Contents, Position};
+pub use digest::{RowCounter, RowDigest, Rows};
+pub use download::Download;
+pub use event::{BackupEvent, Stage};
+pub use hold::Hold;
+pub use id::BackupId;
+pub use interrupt::Interrupt;
+pub use inventory::{Inventory, Listed, Orphan, Verified};
+pub use manifest::{
+    DatabaseFacts, Encryption, ExtensionFacts, ExtensionOwner, Manifest, Reason, RoleSettings, SequenceFacts,
+    ServerFacts, Stored, TableFacts,
+};
+pub use options::{BackupOptions, Choice, RestoreOptions, VerifyOptions};
+pub use pack::{Pack, PackOptions};
+pub use prune::Pruned;
+pub use retention::{Candidate, Judged, KeepReason, LastAttempt, PrunePlan, Quota, RetentionPolicy, Rule, plan_prune};
+pub use schema_digest::{difference, schema_digest};
+pub use script::{Piece, ScriptReader};
+pub use seal::{Identities, Recipients};
+pub use selection::{DefaultPrivileges, LeftOut, LoadList, Target, Why, roles_named};
+pub use shelf::{Sealing, Shelf};
+pub use statement::{MissingRoles, ScriptTarget};
+pub use store::BackupStore;
+pub use toc::{ArchiveVersion, Entry, Section, Toc};
+pub use unpack::Unpack;
+pub use upload::{Upload, Uploaded};
+pub use verification::{Verdict, Verification};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::error::{Error, Result};
+use crate::names::AppName;
+use crate::server::Server;
+use event::Listener;
+use job::Job;
+
+/// How long a run waits for another one on the same app.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+/// How long one backup, check or restore may take.
+const BUDGET: Duration = Duration::from_secs(60 * 60);
+
+/// Backs up the apps of one server, proves and restores what was backed up.
+///
+/// Each call works under the app's lock, with a login that is open for as long and may enter nothing but the app's database.
+#[derive(Clone, Debug)]
+pub struct BackupManager {
+    server: Server,
+    store: BackupStore,
+    listener: Listener,
+    lock_patience: Duration,
+    budget: Duration,
+    binaries: Option<PathBuf>,
+    interrupt: Interrupt,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// The backup that was restored.
+    pub manifest: Manifest,
+    /// The backup of what was there before, unless it was not wanted.
+    pub safety: Option<Manifest>,
+    /// The database that was replaced, under the name that it is kept by.
+    pub kept: String,
+    /// What of the backup was not loaded, and why.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl BackupManager {
+    /// A manager of the backups of `server` in `store`. Connects to nothing yet.
+    pub fn new(server: Server, store: BackupStore) -> Self {
+        Self {
+            server,
+            store,
+            listener: Listener::default(),
+            lock_patience: LOCK_PATIENCE,
+            budget: BUDGET,
+            binaries: None,
+            interrupt: Interrupt::default(),
+        }
+    }
+
+    /// Tells `listener` what happens meanwhile.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(&AppName, BackupEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.listener = Listener::new(listener);
+        self
+    }
+
+    /// Sets how long a run waits while another one works on the same app; a minute when nothing was said.
+    #[must_use]
+    pub fn with_lock_patience(mut self, patience: Duration) -> Self {
+        self.lock_patience = patience;
+        self
+    }
+
+    /// Sets how long one backup, check or restore may take; an hour when nothing was said.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Sets the folder of `pg_dump` and `pg_restore`; they are looked for when nothing was said.
+    #[must_use]
+    pub fn with_binaries(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.binaries = Some(folder.into());
+        self
+    }
+
+    /// Sets what ends a run early. It then leaves nothing behind, which takes a moment.
+    #[must_use]
+    pub fn with_interrupt(mut self, interrupt: Interrupt) -> Self {
+        self.interrupt = interrupt;
+        self
+    }
+
+    /// The backups of an app.
+    pub fn shelf(&self, app: &AppName) -> Shelf {
+        self.store.shelf(self.server.environment(), app)
+    }
+
+    /// Takes a backup of an app. It exists when this returns, and not before.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such app; `Timeout` when tables stay locked, naming by whom, or when it gave way to somebody;
+    /// `ToolFailed` with what pg_dump said; `Unavailable` when the store cannot be reached. Nothing is listed then.
+    pub async fn backup(&self, app: &AppName, options: &BackupOptions) -> Result<Manifest> {
+        let shelf = self.shelf(app);
+        // Nobody is to wait for a dump that has no place.
+        shelf.list().await?;
+        self.work(app, async |job| dump::dump(job, &shelf, options, &|event| self.listener.tell(app, event)).await)
+            .await
+    }
+
+    /// Proves a backup: reads it to its end, loads it into a database of its own, compares every row and definition with what
+    /// was dumped, and writes the verdict beside it. A backup that fails is no error.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such backup, and whatever keeps the answer from being known.
+    pub async fn verify(&self, id: &BackupId, options: &VerifyOptions) -> Result<Verification> {
+        verify::verify(self, id, options).await
+    }
+
+    /// Puts a backup in the place of an app's database. Until it has been loaded and compared, nothing of the app's is
+    /// touched; what was there is kept for [`undo`](Self::undo). `confirm` is the app's name again.
+    ///
+    /// # Errors
+    /// `Refused` when `confirm` is another text, or when the server lacks something; `NotFound` when there is no such backup;
+    /// `Failed` when it is damaged. The app's database is as it was then.
+    pub async fn restore(&self, app: &AppName, options: &RestoreOptions, confirm: &str) -> Result<RestoreReport> {
+        confirmed(app, confirm)?;
+        let shelf = self.shelf(app);
+        let id = choose(&shelf, &options.backup).await?;
+        let hold = shelf.hold(&id, "restore", Some(self.until())).await?;
+        let done = self.restore_held(app, &shelf, &id, options).await;
+        let released = hold.release().await;
+        done.and_then(|report| released.map(|()| report))
+    }
+
+    async fn restore_held(
+        &self,
+        app: &AppName,
+        shelf: &Shelf,
+        id: &BackupId,
+        options: &RestoreOptions,
+    ) -> Result<RestoreReport> {
+        let manifest = shelf.manifest(id).await?;
+        let archive = Unpack::start(shelf.read(&manifest).await?, &manifest, &options.identities).await?;
+        let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
+        self.work(app, async |job| {
+            scratch::sweep(job).await?;
+            restore::check(job, &manifest, &tell).await?;
+            let safety = match options.safety_backup {
+                true => {
+                    let before = BackupOptions { reason: Reason::BeforeRestore, ..options.safety.clone() };
+                    Some(dump::dump(job, shelf, &before, &tell).await?)
+                }
+                false => None,
+            };
+            let (scratch, left_out) = restore::load(job, &manifest, archive, &tell).await?;
+            let incoming = scratch.into_name();
+            match restore::replace(job, &incoming, &id.to_string(), &tell).await {
+                Ok(kept) => Ok(RestoreReport { manifest: manifest.clone(), safety, kept, left_out }),
+                Err(error) => {
+                    // Where it is the app's by now, its name is another.
+                    let _ = scratch::drop_copy(job.admin(), &incoming).await;
+                    Err(error)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Takes back the last restore: the database that it replaced is the app's again, and the restored one is kept.
+    ///
+    /// # Errors
+    /// `Refused` when `confirm` is not the app's name, `NotFound` when nothing was kept.
+    pub async fn undo(&self, app: &AppName, confirm: &str) -> Result<String> {
+        confirmed(app, confirm)?;
+        let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
+        self.work(app, async |job| {
+            let kept = restore::kept(job).await?;
+            restore::replace(job, &kept.name, &kept.mark.backup, &tell).await
+        })
+        .await
+    }
+
+    /// Decides which backups of an app a policy gives up, and deletes nothing. Needs no server.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a policy that keeps nothing, and as the store says.
+    pub async fn plan_prune(&self, app: &AppName, policy: &RetentionPolicy, zone: &TimeZone) -> Result<PrunePlan> {
+        prune::plan(&self.shelf(app), policy, zone, LastAttempt::Succeeded, Timestamp::now()).await
+    }
+
+    /// Deletes what a plan gives up, and what old runs have left in the store. Holds are looked at again before each. Needs no
+    /// server, and no space.
+    ///
+    /// # Errors
+    /// As the store says; the rest is as it was then, and the same call goes on.
+    pub async fn prune(&self, app: &AppName, plan: &PrunePlan) -> Result<Pruned> {
+        prune::carry_out(&self.shelf(app), plan, Timestamp::now()).await
+    }
+
+    /// Does something under the app's lock, for so long as nobody interrupts and the budget lasts; what was opened for it is
+    /// closed whatever comes of it.
+    async fn work<T>(&self, app: &AppName, work: impl AsyncFnOnce(&Job<'_>) -> Result<T>) -> Result<T> {
+        self.listener.tell(app, BackupEvent::Began(Stage::Waiting));
+        let job = tokio::select! {
+            job = Job::begin(self, app) => job?,
+            error = self.interrupt.raised() => return Err(error),
+        };
+        let done = tokio::select! {
+            done = work(&job) => done,
+            error = self.interrupt.raised() => Err(error),
+            () = tokio::time::sleep(self.budget) => Err(self.over_budget(app)),
+        };
+        let swept = match &done {
+            Ok(_) => Ok(()),
+            Err(_) => scratch::sweep(&job).await,
+        };
+        let ended = job.end().await;
+        let done = done.map_err(|error| self.server.with_trouble(error))?;
+        swept.and(ended).map(|()| done)
+    }
+
+    /// When the work is over, whatever comes of it.
+    fn until(&self) -> Timestamp {
+        Timestamp::now() + self.budget
+    }
+
+    fn over_budget(&self, app: &AppName) -> Error {
+        Error::timeout("budget_exceeded", format!("the work on app {app} took longer than {:?}", self.budget))
+            .with_hint("give it more time: --timeout")
+    }
+}
+
+async fn choose(shelf: &Shelf, choice: &Choice) -> Result<BackupId> {
+    if let Choice::Id(id) = choice {
+        return Ok(id.clone());
+    }
+    let listed = shelf.list().await?;
+    let fits = |listed: &&Listed| match choice {
+        Choice::At(time) => listed.id.taken_at() <= *time,
+        _ => true,
+    };
+    listed.iter().find(fits).map(|listed| listed.id.clone()).ok_or_else(|| {
+        Error::not_found("backup_not_found", format!("there is no such backup of app {}", shelf.app()))
+            .with_hint(format!("`shareddb backups {}` lists those that there are", shelf.app()))
+    })
+}
+
+fn confirmed(app: &AppName, confirm: &str) -> Result<()> {
+    if confirm == app.as_str() {
+        return Ok(());
+    }
+    Err(Error::refused("confirmation_required", format!("this replaces the database of app {app}"))
+        .with_hint(format!("say so by giving its name again: --confirm {app}")))
+}

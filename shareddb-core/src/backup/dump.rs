@@ -1,0 +1,370 @@
+//! Taking a backup: lock, snapshot, count, dump, compare, publish.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rand::RngExt as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::ChildStdout;
+use tokio::time::{Instant, interval_at, sleep};
+
+use super::archive::{ArchiveReader, Contents};
+use super::event::{BackupEvent, Stage};
+use super::id::BackupId;
+use super::job::Job;
+use super::manifest::Manifest;
+use super::options::BackupOptions;
+use super::pack::{Pack, PackOptions};
+use super::program::Program;
+use super::record::{self, Circumstances};
+use super::shelf::Shelf;
+use crate::connection::Session;
+use crate::error::{Error, Result};
+use crate::postgres::blockers;
+use crate::postgres::census::{Census, LOCK_PATIENCE, Reader, SequenceFact, TableFact};
+use crate::postgres::maintenance::may_bypass_row_security;
+use crate::postgres::session::AdminSession;
+
+/// How often it is tried while tables are locked or rewritten under it.
+const ATTEMPTS: u32 = 5;
+/// How often it gives way to somebody who waits.
+const YIELDS: u32 = 2;
+/// How often it is looked whether somebody waits.
+const WATCH: Duration = Duration::from_secs(2);
+/// Bytes that are passed on at once.
+const CHUNK: usize = 1 << 20;
+
+/// What pg_dump says when others lock or drop what it is about to read.
+const SOMEBODY_ELSE: [&str; 3] = ["due to lock timeout", "does not exist", "could not open relation"];
+
+/// Why an attempt came to nothing.
+enum Miss {
+    /// Another attempt may do better.
+    Again(Error),
+    /// Somebody waited for it too long.
+    GaveWay(String),
+    Over(Error),
+}
+
+impl From<Error> for Miss {
+    fn from(error: Error) -> Self {
+        Self::Over(error)
+    }
+}
+
+/// What was seen in the snapshot.
+pub(super) struct Sight {
+    pub(super) tables: Vec<TableFact>,
+    pub(super) counts: Vec<u64>,
+    pub(super) census: Census,
+    pub(super) before: Vec<SequenceFact>,
+    pub(super) after: Vec<SequenceFact>,
+}
+
+/// Takes a backup, and tries again where others were in its way.
+pub(super) async fn dump(
+    job: &Job<'_>,
+    shelf: &Shelf,
+    options: &BackupOptions,
+    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+) -> Result<Manifest> {
+    let (mut missed, mut yields) = (0, 0);
+    loop {
+        let attempt = missed + yields + 1;
+        let (error, pause) = match (Attempt { job, shelf, options, tell, attempt }).run().await {
+            Ok(manifest) => return Ok(manifest),
+            Err(Miss::Over(error)) => return Err(error),
+            Err(Miss::Again(error)) => {
+                missed += 1;
+                (error, Duration::from_millis(rand::rng().random_range(1000..2000)))
+            }
+            Err(Miss::GaveWay(whom)) => {
+                yields += 1;
+                let error = Error::timeout("backup_gave_way", format!("the backup gave way to {whom}"))
+                    .with_hint("a statement that locks a table waited for it: run it again when that is done");
+                (error, options.yield_after)
+            }
+        };
+        if missed >= ATTEMPTS || yields >= YIELDS {
+            return Err(error);
+        }
+        tell(BackupEvent::Noticed(&format!("{error}: trying again")));
+        sleep(pause).await;
+    }
+}
+
+struct Attempt<'a> {
+    job: &'a Job<'a>,
+    shelf: &'a Shelf,
+    options: &'a BackupOptions,
+    tell: &'a (dyn Fn(BackupEvent<'_>) + Sync),
+    attempt: u32,
+}
+
+impl Attempt<'_> {
+    async fn run(&self) -> Result<Manifest, Miss> {
+        let began = Instant::now();
+        (self.tell)(BackupEvent::Began(Stage::Waiting));
+        let database = self.job.app.database.as_str();
+        let session = reading(self.job, database).await?;
+        let reader = Reader(&session);
+        if let Err(error) = self.freeze(&reader).await {
+            return Err(self.locked_out(error).await);
+        }
+        let snapshot = reader.export_snapshot().await?;
+        // What was made since it was listed is in the snapshot, too.
+        let (tables, strange): (Vec<_>, Vec<_>) =
+            reader.tables().await?.into_iter().partition(|table| self.is_read(table));
+        if let Some(table) = reader.rewritten().await?.first() {
+            return Err(Miss::Again(rewritten(table)));
+        }
+        (self.tell)(BackupEvent::Began(Stage::Counting));
+        let own: Vec<&str> = self.job.app.roles().map(AsRef::as_ref).collect();
+        let census = reader.census(self.job.app.owner.as_str(), &own).await?;
+        self.check(&census)?;
+        let counts = reader.counts(&tables).await?;
+        let before = reader.sequences().await?;
+        let mut sight = Sight { tables, counts, census, before, after: Vec::new() };
+
+        let id = BackupId::new(self.job.app.name.clone(), record::taken_at(&sight.census)?)?;
+        let packing = PackOptions { recipients: self.options.recipients.clone(), ..PackOptions::default() };
+        let mut pack = self.shelf.pack(&id, packing).await.map_err(taken)?;
+        let dumped = self.carry(&mut pack, &snapshot, &sight, &strange).await;
+        let contents = match dumped {
+            Ok(contents) => contents,
+            Err(miss) => {
+                pack.abort().await?;
+                return Err(miss);
+            }
+        };
+        let checked = self.settle(&reader, &mut sight, &contents).await;
+        if let Err(miss) = checked {
+            pack.abort().await?;
+            return Err(miss);
+        }
+        let stored = pack.finish().await?;
+        let circumstances = Circumstances {
+            id,
+            stored,
+            system_identifier: self.job.system_identifier().await?,
+            strange: &strange,
+            attempts: self.attempt,
+            took: began.elapsed(),
+        };
+        let manifest = record::manifest(self.job, self.options, &sight, &contents, circumstances)?;
+        match self.shelf.publish(&manifest).await {
+            Ok(()) => Ok(manifest),
+            Err(error) if error.code() == "backup_exists" => {
+                self.shelf.discard(&manifest.id, &manifest.data.object).await?;
+                Err(taken(error))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn freeze(&self, reader: &Reader<'_>) -> Result<()> {
+        let listed = reader.tables().await?;
+        reader.freeze(listed.iter().filter(|table| self.is_read(table))).await
+    }
+
+    /// Rows of an extension that the admin made are the admin's.
+    fn is_read(&self, table: &TableFact) -> bool {
+        table.extension.is_none() || table.owner == self.job.app.owner.as_str()
+    }
+
+    fn check(&self, census: &Census) -> Result<()> {
+        let app = &self.job.app;
+        if !census.foreign.is_empty() {
+            let message =
+                format!("{} in database {} belong to others: {}", "objects", app.database, census.foreign.join(", "));
+            return Err(Error::refused("objects_of_others", message).with_hint(format!(
+                "`shareddb create {} -e {} --adopt` hands them to the app; or ALTER … OWNER TO {}",
+                app.name, app.environment, app.owner
+            )));
+        }
+        if !census.forced_row_security.is_empty() && !may_bypass_row_security(&self.job.facts) {
+            let message = format!(
+                "the admin may not read past FORCE ROW LEVEL SECURITY of {}",
+                census.forced_row_security.join(", ")
+            );
+            return Err(Error::refused("row_security_forced", message)
+                .with_hint(format!("a superuser gives it the right: ALTER ROLE {} BYPASSRLS", self.job.facts.admin)));
+        }
+        Ok(())
+    }
+
+    /// Runs pg_dump on the snapshot, through the reader, into the store.
+    async fn carry(
+        &self,
+        pack: &mut Pack,
+        snapshot: &str,
+        sight: &Sight,
+        strange: &[TableFact],
+    ) -> Result<Contents, Miss> {
+        (self.tell)(BackupEvent::Began(Stage::Dumping));
+        let mut arguments: Vec<String> = [
+            "--no-password",
+            "--format=custom",
+            "--compress=0",
+            "--lock-wait-timeout=10s",
+            "--no-tablespaces",
+            "--no-security-labels",
+        ]
+        .map(str::to_owned)
+        .into();
+        arguments.push(format!("--snapshot={snapshot}"));
+        arguments.extend(strange.iter().map(|table| format!("--exclude-table-data={}", table.sql())));
+        let config = self.job.reading(self.job.app.database.as_str());
+        let mut program = Program::start(&self.job.binaries, "pg_dump", &config, &arguments)?;
+        let Some(output) = program.child.stdout.take() else {
+            return Err(Error::failed("internal", "pg_dump has no output").into());
+        };
+        let total = sight.tables.iter().map(|table| table.bytes).sum();
+        let mut archive = ArchiveReader::new();
+        let watcher = self.job.server.session().await?;
+        tokio::select! {
+            carried = self.pump(output, pack, &mut archive, total) => carried?,
+            whom = self.watch(&watcher) => return Err(whom?),
+        }
+        match program.finish().await {
+            Ok(()) => Ok(archive.finish()?),
+            Err(error) if SOMEBODY_ELSE.iter().any(|words| error.to_string().contains(words)) => {
+                Err(Miss::Again(error))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn pump(
+        &self,
+        mut output: ChildStdout,
+        pack: &mut Pack,
+        archive: &mut ArchiveReader,
+        total: u64,
+    ) -> Result<()> {
+        let mut buffer = BytesMut::with_capacity(CHUNK);
+        loop {
+            let length = output
+                .read_buf(&mut buffer)
+                .await
+                .map_err(|error| Error::from_io("cannot read from pg_dump", error))?;
+            if length > 0 && buffer.len() < CHUNK / 2 {
+                continue;
+            }
+            if buffer.is_empty() {
+                return Ok(());
+            }
+            let chunk = buffer.split().freeze();
+            archive.feed(&chunk)?;
+            pack.write(chunk).await?;
+            buffer.reserve(CHUNK);
+            let position = archive.position();
+            let table = position.table.map(ToString::to_string);
+            (self.tell)(BackupEvent::Moved {
+                stage: Stage::Dumping,
+                bytes: position.bytes,
+                total: Some(total),
+                table: table.as_deref(),
+            });
+        }
+    }
+
+    /// Ends when somebody has waited for the dump too long.
+    async fn watch(&self, session: &AdminSession) -> Result<Miss> {
+        if self.options.yield_after.is_zero() {
+            std::future::pending::<()>().await;
+        }
+        let mut ticks = interval_at(Instant::now() + WATCH, WATCH);
+        loop {
+            ticks.tick().await;
+            let role = self.job.app.maintenance.as_str();
+            if let Some(whom) = blockers::waiting_for(session, role, self.options.yield_after).await?.first() {
+                return Ok(Miss::GaveWay(whom.clone()));
+            }
+        }
+    }
+
+    /// Looks whether what was dumped is what was there.
+    async fn settle(&self, reader: &Reader<'_>, sight: &mut Sight, contents: &Contents) -> Result<(), Miss> {
+        if let Some(table) = reader.rewritten().await?.first() {
+            return Err(Miss::Again(rewritten(table)));
+        }
+        sight.after = reader.sequences().await?;
+        reader.thaw().await?;
+        let dumped = rows_by_table(contents);
+        for (table, count) in sight.tables.iter().zip(&sight.counts) {
+            let found = dumped.get(&(table.schema.as_str(), table.name.as_str())).copied();
+            if found.is_none() && table.extension.is_some() && *count == 0 {
+                continue;
+            }
+            if found != Some(*count) && table.extension.is_none() {
+                let found = found.map_or_else(|| "no".to_owned(), |rows| rows.to_string());
+                let message = format!("table {} has {count} rows, and the dump has {found}", table.sql());
+                return Err(Error::failed("dump_differs", message)
+                    .with_hint("nothing was kept; run it again, and look at the server's log")
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// A table is locked by somebody: who?
+    async fn locked_out(&self, error: Error) -> Miss {
+        match error.sqlstate() {
+            Some("55P03") => {}
+            // It was dropped after it had been listed.
+            Some("42P01" | "3F000") => return Miss::Again(error),
+            _ => return Miss::Over(error),
+        }
+        let holders = blockers::locking(self.job.admin(), self.job.app.database.as_str()).await;
+        let by = match holders {
+            Ok(holders) if !holders.is_empty() => format!(" by {}", holders.join(", ")),
+            _ => String::new(),
+        };
+        let message = format!("a table of database {} is locked{by}", self.job.app.database);
+        Miss::Again(
+            Error::timeout("table_locked", message)
+                .with_hint("a dump waits for whoever changes a table: run it again when that is done")
+                .with_source(error),
+        )
+    }
+}
+
+/// A session that reads what is there, whatever the app's search path and policies say, as pg_dump writes it.
+pub(super) async fn reading(job: &Job<'_>, database: &str) -> Result<Session> {
+    const SETTINGS: [(&str, &str); 8] = [
+        ("search_path", "pg_catalog, pg_temp"),
+        ("row_security", "off"),
+        ("statement_timeout", "0"),
+        // Even to ask for the size of a table takes a lock.
+        ("lock_timeout", LOCK_PATIENCE),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("datestyle", "ISO"),
+        ("intervalstyle", "postgres"),
+        ("extra_float_digits", "3"),
+    ];
+    let config = job.reading(database);
+    SETTINGS.iter().fold(config, |config, (name, value)| config.with_option(*name, *value)).connect().await
+}
+
+/// Rows in an archive, by schema and table.
+pub(super) fn rows_by_table(contents: &Contents) -> BTreeMap<(&str, &str), u64> {
+    let tables = contents.toc.entries().iter().filter(|entry| entry.kind == "TABLE DATA");
+    tables
+        .filter_map(|entry| {
+            let rows = contents.tables.get(&entry.id)?;
+            Some(((entry.namespace.as_str(), entry.tag.as_str()), rows.rows))
+        })
+        .collect()
+}
+
+/// Two backups cannot have the same second.
+fn taken(error: Error) -> Miss {
+    if error.code() == "backup_exists" { Miss::Again(error) } else { Miss::Over(error) }
+}
+
+fn rewritten(table: &str) -> Error {
+    Error::conflict("table_rewritten", format!("table {table} was emptied or rewritten while the dump began"))
+        .with_hint("run it again when that is done")
+}

@@ -1,0 +1,140 @@
+//! One piece of work on an app: under its lock, with its maintenance login open, and closed again whatever happens.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::app::App;
+use crate::backup::BackupManager;
+use crate::connection::ConnectionConfig;
+use crate::error::{Error, Result};
+use crate::local::Binaries;
+use crate::mark::Progress;
+use crate::names::AppName;
+use crate::password::{self, Verifier};
+use crate::postgres::facts::ServerFacts;
+use crate::postgres::lock::AppLock;
+use crate::postgres::maintenance;
+use crate::postgres::marks::Marks;
+use crate::postgres::session::AdminSession;
+use crate::server::Server;
+
+/// What the login's sessions call themselves.
+const APPLICATION: &str = "shareddb backup";
+/// A database that is far away or busy takes a moment to let somebody in.
+const LOGIN: Duration = Duration::from_secs(30);
+
+/// The work, and what it is about.
+pub(crate) struct Job<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) app: App,
+    pub(crate) facts: ServerFacts,
+    pub(crate) binaries: Binaries,
+    lock: AppLock,
+    password: SecretString,
+}
+
+impl<'a> Job<'a> {
+    /// Takes the app's lock and opens its maintenance login for `budget`.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such app, `Refused` while it is half made or half gone, `Timeout` naming who holds the
+    /// lock, `Unavailable` where PostgreSQL's programs are missing.
+    pub(crate) async fn begin(manager: &'a BackupManager, name: &AppName) -> Result<Self> {
+        let server = &manager.server;
+        let lock = AppLock::take(server.session().await?, name, manager.lock_patience).await?;
+        // Others may decide about their apps; this one stays locked.
+        let begun = match lock.release_shared().await {
+            Ok(()) => Self::prepare(manager, &lock, name).await,
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok((app, facts, binaries, password)) => Ok(Self { server, app, facts, binaries, lock, password }),
+            Err(error) => {
+                lock.release().await;
+                Err(server.with_trouble(error))
+            }
+        }
+    }
+
+    async fn prepare(
+        manager: &BackupManager,
+        lock: &AppLock,
+        name: &AppName,
+    ) -> Result<(App, ServerFacts, Binaries, SecretString)> {
+        let (server, session) = (&manager.server, lock.session());
+        let app = recorded(session, server, name).await?;
+        let facts = server.facts(session).await?;
+        facts.version.check()?;
+        let major = u16::try_from(facts.version.major()).unwrap_or(u16::MAX);
+        let binaries = Binaries::clients(major, manager.binaries.as_deref())?;
+        let inside = server.tenant_session(app.database.as_str(), &facts).await?;
+        maintenance::gather(&inside, &app).await?;
+        drop(inside);
+        let password = password::generate()?;
+        maintenance::open(session, &facts, &app, &Verifier::of(&password)?, manager.budget).await?;
+        Ok((app, facts, binaries, password))
+    }
+
+    /// The admin's session, which holds the lock.
+    pub(crate) fn admin(&self) -> &AdminSession {
+        self.lock.session()
+    }
+
+    /// Which data directory the server has; empty where the admin may not see it.
+    pub(crate) async fn system_identifier(&self) -> Result<String> {
+        match maintenance::system_identifier(self.admin()).await {
+            Err(error) if error.sqlstate() == Some("42501") => Ok(String::new()),
+            found => found,
+        }
+    }
+
+    /// How the maintenance login reads a database: as itself, since the owner does not see rows that its own policies hide.
+    pub(crate) fn reading(&self, database: &str) -> ConnectionConfig {
+        self.login(database)
+    }
+
+    /// How it loads one: as the owner, in the start-up packet, which nothing in a dump takes back.
+    pub(crate) fn loading(&self, database: &str) -> ConnectionConfig {
+        self.login(database).with_option("role", self.app.owner.as_str())
+    }
+
+    fn login(&self, database: &str) -> ConnectionConfig {
+        let config = self.server.app_config(&self.app, &self.app.maintenance, self.password.clone());
+        config
+            .with_database(database)
+            .with_application_name(APPLICATION)
+            .with_connect_timeout(LOGIN)
+            // What rows look like as text, and so what their digests are: pg_dump itself sees to the rest.
+            .with_option("timezone", "UTC")
+            .with_option("bytea_output", "hex")
+            .with_option("lc_monetary", "C")
+    }
+
+    /// Closes the login and gives back the lock.
+    pub(crate) async fn end(self) -> Result<()> {
+        let closed = maintenance::close(self.admin(), &self.facts, &self.app).await;
+        self.lock.release().await;
+        closed
+    }
+}
+
+async fn recorded(session: &AdminSession, server: &Server, name: &AppName) -> Result<App> {
+    let marks = Marks::read(session).await?;
+    let mark = match marks.records().remove(name) {
+        Some(mark) => mark.clone(),
+        None => return Err(marks.no_such_app(name, server.environment())),
+    };
+    match mark.progress {
+        Some(progress @ (Progress::Creating | Progress::Dropping | Progress::Adopting)) => {
+            let environment = server.environment();
+            let finish = match progress {
+                Progress::Dropping => format!("finish that: shareddb drop {name} -e {environment} --confirm {name}"),
+                _ => format!("finish that: shareddb create {name} -e {environment}"),
+            };
+            let message = format!("app {name} is {}, or was when that was cut short", progress.as_str());
+            Err(Error::refused("app_unfinished", message).with_hint(finish))
+        }
+        _ => App::recorded(&mark),
+    }
+}

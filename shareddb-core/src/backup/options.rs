@@ -1,0 +1,93 @@
+//! What a caller may choose for a backup, a check or a restore.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::id::BackupId;
+use super::manifest::Reason;
+use super::seal::{Identities, Recipients};
+
+/// How a backup is taken.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct BackupOptions {
+    /// What it is taken for; by hand, unless something else is said.
+    pub reason: Reason,
+    /// Who can read it. Empty: everybody who can read the store.
+    pub recipients: Recipients,
+    /// How long somebody may wait for a lock that the dump holds before it gives way; zero is for ever. A minute, unless
+    /// something else is said.
+    pub yield_after: Duration,
+    /// Until when no policy deletes it.
+    pub keep: Option<Timestamp>,
+}
+
+impl Default for BackupOptions {
+    fn default() -> Self {
+        Self {
+            reason: Reason::Manual,
+            recipients: Recipients::none(),
+            yield_after: Duration::from_secs(60),
+            keep: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for BackupOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BackupOptions")
+            .field("reason", &self.reason)
+            .field("recipients", &self.recipients)
+            .field("yield_after", &self.yield_after)
+            .field("keep", &self.keep)
+            .finish()
+    }
+}
+
+/// Which of an app's backups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The newest.
+    #[default]
+    Latest,
+    /// This one.
+    Id(BackupId),
+    /// The newest that was taken at this time or before it.
+    At(Timestamp),
+}
+
+/// How a backup is proven.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// Only read it to its end; nothing is restored.
+    pub quick: bool,
+    /// Keys to what is encrypted.
+    pub identities: Identities,
+}
+
+/// How a backup is restored.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct RestoreOptions {
+    /// Which one; the newest, unless something else is said.
+    pub backup: Choice,
+    /// Keys to what is encrypted.
+    pub identities: Identities,
+    /// Whether what is there now is backed up first. It is, unless something else is said.
+    pub safety_backup: bool,
+    /// How that is taken.
+    pub safety: BackupOptions,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self {
+            backup: Choice::Latest,
+            identities: Identities::default(),
+            safety_backup: true,
+            safety: BackupOptions::default(),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! PostgreSQL's own programs, run with a login of ours.
+
+use std::io::{ErrorKind, Write as _};
+use std::process::{ExitStatus, Stdio};
+
+use secrecy::ExposeSecret as _;
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use crate::connection::ConnectionConfig;
+use crate::error::{Error, Result};
+use crate::local::Binaries;
+
+/// What is kept of a program's complaints.
+const COMPLAINTS_KEPT: usize = 16 << 10;
+
+/// A program that runs. Dropping it kills it.
+pub(crate) struct Program {
+    name: &'static str,
+    pub(crate) child: Child,
+    complaints: JoinHandle<String>,
+    /// Read by the program at each login.
+    _authority: Option<NamedTempFile>,
+}
+
+impl Program {
+    /// Starts one, with its connection in the environment: everybody may read the arguments of a process.
+    ///
+    /// # Errors
+    /// `Unavailable` with the code `tool_missing`, and those of [`ConnectionConfig::environ`].
+    pub(crate) fn start(
+        binaries: &Binaries,
+        name: &'static str,
+        config: &ConnectionConfig,
+        arguments: &[String],
+    ) -> Result<Self> {
+        let (config, authority) = with_certificate_file(config.clone())?;
+        let mut command = Command::new(binaries.program(name));
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // Variables of libpq would mix with ours, and what is read from messages has to be in English.
+        command.env_clear().env("LC_ALL", "C");
+        for (variable, value) in config.environ()? {
+            command.env(variable, value.expose_secret());
+        }
+        if !config.admits_clear_password() {
+            // As for our own logins; a libpq before 16 does not know it.
+            command.env("PGREQUIREAUTH", "!password");
+        }
+        let mut child = command.spawn().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                Error::unavailable("tool_missing", format!("there is no {name} in {}", binaries.dir.display()))
+                    .with_source(error)
+            }
+            _ => Error::from_io(format!("cannot run {name}"), error),
+        })?;
+        let complaints = tokio::spawn(complaints(child.stderr.take()));
+        Ok(Self { name, child, complaints, _authority: authority })
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// `ToolFailed` with what it said, also when it said something and ended well.
+    pub(crate) async fn finish(mut self) -> Result<()> {
+        drop(self.child.stdin.take());
+        let status = self.child.wait().await.map_err(|error| Error::from_io("cannot wait for a program", error))?;
+        let said = self.complaints.await.unwrap_or_default();
+        match status.success() && said.is_empty() {
+            true => Ok(()),
+            false => Err(failed(self.name, status, &said)),
+        }
+    }
+}
+
+fn failed(name: &str, status: ExitStatus, said: &str) -> Error {
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).take(20).collect();
+    let said = if lines.is_empty() { "without a word".to_owned() } else { lines.join("; ") };
+    Error::tool_failed("tool_failed", format!("{name} ended with {status}: {said}"))
+}
+
+/// Reads to the end, whatever is kept: a program whose pipe is full hangs.
+async fn complaints(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(mut stream) = stream else { return String::new() };
+    let (mut kept, mut chunk) = (Vec::new(), vec![0; 4096]);
+    while let Ok(length @ 1..) = stream.read(&mut chunk).await {
+        let room = COMPLAINTS_KEPT - kept.len();
+        kept.extend_from_slice(&chunk[..length.min(room)]);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// libpq takes a root certificate from a file only.
+fn with_certificate_file(config: ConnectionConfig) -> Result<(ConnectionConfig, Option<NamedTempFile>)> {
+    let Some(root) = config.root_certificate().filter(|root| root.path().is_none()).cloned() else {
+        return Ok((config, None));
+    };
+    let failed = |error| Error::from_io("cannot write the server's root certificate to a file", error);
+    let mut file = NamedTempFile::with_prefix("shareddb-ca-").map_err(failed)?;
+    file.write_all(root.text()?.as_bytes()).map_err(failed)?;
+    let (mode, root) = (config.ssl_mode(), root.with_path(file.path()));
+    Ok((config.with_tls(mode, Some(root)), Some(file)))
+}

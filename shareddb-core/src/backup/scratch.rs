@@ -1,0 +1,117 @@
+//! A database of its own for a backup to be loaded into, which only the maintenance login may enter.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+use super::job::Job;
+use crate::copy_mark::{CopyMark, CopyRole};
+use crate::error::{Error, Result};
+use crate::postgres::copies::{self, CopyFact, Locale};
+use crate::postgres::maintenance;
+use crate::postgres::session::AdminSession;
+use crate::postgres::statements as sql;
+
+/// A scratch that is older is left over, even where nobody knows from whom.
+const LEFT_OVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A scratch database. [`drop`](Self::drop) it, or [`keep`](Self::into_name) it for a swap.
+pub(crate) struct Scratch<'a> {
+    job: &'a Job<'a>,
+    name: String,
+}
+
+impl<'a> Scratch<'a> {
+    /// Makes one and furnishes it: closed to all, with the extensions that only an admin may make.
+    ///
+    /// # Errors
+    /// `Refused` when the server lacks the locale; what was made is dropped again.
+    pub(crate) async fn create(
+        job: &'a Job<'a>,
+        backup: &str,
+        locale: &Locale,
+        extensions: &[(String, String)],
+    ) -> Result<Self> {
+        let admin = job.admin();
+        let since = copies::now(admin).await?;
+        let scratch = Self { job, name: name('r', &since) };
+        let mark = CopyMark { role: CopyRole::Scratch, app: job.app.name.clone(), backup: backup.to_owned(), since };
+        let made = async {
+            for statement in copies::create(&scratch.name, &job.app, &mark, locale) {
+                admin.run("make a database for the restore", &statement).await?;
+            }
+            let inside = job.server.tenant_session(&scratch.name, &job.facts).await?;
+            inside.run_transaction("furnish it", &copies::furnish(&job.app, extensions)).await
+        };
+        match made.await {
+            Ok(()) => Ok(scratch),
+            Err(error) => {
+                // The first error counts; what cannot be dropped now is swept later.
+                let _ = scratch.drop().await;
+                Err(explained(error, locale))
+            }
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Everything in it becomes the owner's, whatever tenant code did while it was loaded.
+    pub(crate) async fn gather(&self) -> Result<()> {
+        let inside = self.job.server.tenant_session(&self.name, &self.job.facts).await?;
+        maintenance::gather(&inside, &self.job.app).await
+    }
+
+    /// Drops it.
+    pub(crate) async fn drop(self) -> Result<()> {
+        drop_copy(self.job.admin(), &self.name).await
+    }
+
+    /// Leaves it to whoever knows its name.
+    pub(crate) fn into_name(self) -> String {
+        self.name
+    }
+}
+
+/// Drops a copy, with the sessions in it.
+pub(crate) async fn drop_copy(admin: &AdminSession, name: &str) -> Result<()> {
+    admin.run(&format!("drop database {name}"), &sql::drop_database(name)).await
+}
+
+/// Drops what runs that were killed have left: this app's scratches at once, as its lock is ours; those of others when
+/// they are old.
+pub(crate) async fn sweep(job: &Job<'_>) -> Result<()> {
+    for CopyFact { name, mark, age, .. } in copies::copies(job.admin()).await? {
+        let ours = mark.app == job.app.name;
+        if mark.role == CopyRole::Scratch && (ours || age > LEFT_OVER) {
+            drop_copy(job.admin(), &name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// `shareddb_r_1f2e3d4c_20261122T020056Z`: of a length of its own, since an app's database may have the longest name.
+pub(super) fn name(kind: char, since: &str) -> String {
+    let stamp: String = since.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("shareddb_{kind}_{:08x}_{}", rand::rng().random::<u32>(), stamp.to_lowercase())
+}
+
+fn explained(error: Error, locale: &Locale) -> Error {
+    match error.sqlstate() {
+        // invalid_parameter_value, wrong_object_type, undefined_object
+        Some("22023" | "42809" | "42704") => {
+            let message = format!(
+                "the server cannot make a database with locale {} ({}, {})",
+                locale.name.as_deref().unwrap_or(&locale.collate),
+                locale.collate,
+                locale.ctype
+            );
+            Error::refused("locale_missing", message)
+                .with_hint("install the locale on the server, or choose another: --locale C.UTF-8")
+                .with_source(error)
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,165 @@
+//! What is done with each statement of a script.
+
+use std::collections::BTreeSet;
+
+use super::grants::{grantees, roles};
+use super::lexer::{Token, begins, first_tokens, tokens};
+
+/// Words that decide about a statement stand among the first so many.
+const HEAD: usize = 8;
+/// It is in every database, and is the superuser's.
+const LANGUAGE: &str = "plpgsql";
+
+/// Where a script is loaded, and as whom.
+#[derive(Clone, Debug, Default)]
+pub struct ScriptTarget {
+    /// The database that the script may connect to.
+    pub database: String,
+    /// The role that everything will belong to.
+    pub owner: String,
+    /// Extensions that the admin has made there already.
+    pub extensions: BTreeSet<String>,
+    /// Roles that rights may be granted to.
+    pub roles: BTreeSet<String>,
+    /// What happens to grants to other roles.
+    pub missing_roles: MissingRoles,
+}
+
+/// What happens to grants to roles that are not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingRoles {
+    /// They end the load.
+    #[default]
+    Refuse,
+    /// They are skipped and listed.
+    Skip,
+}
+
+/// What a statement is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Run,
+    /// Data follow.
+    CopyIn,
+    Skip(&'static str),
+    /// It grants rights to these.
+    Missing(BTreeSet<String>),
+    Refuse(&'static str),
+}
+
+/// Decides about one statement.
+///
+/// This is for loading well, and no wall: what must not be done is kept from the login that runs it.
+pub(super) fn judge(statement: &str, target: &ScriptTarget) -> Verdict {
+    let head = first_tokens(statement, HEAD);
+    let Some(first) = head.first() else { return Verdict::Skip("it says nothing") };
+    let verdict = match first {
+        _ if first.is("ALTER") => alter(&tokens(statement), target),
+        _ if first.is("GRANT") || first.is("REVOKE") => grant(&tokens(statement), target),
+        _ if first.is("COPY") => Some(copy(&tokens(statement))),
+        _ if first.is("SET") || first.is("RESET") => setting(&head[1..]),
+        _ if first.is("CREATE") => create(&head[1..], target),
+        _ if first.is("DROP") => of_cluster(&head[1..]),
+        _ if first.is("COMMENT") => comment(&head[1..], target),
+        _ => None,
+    };
+    verdict.unwrap_or(Verdict::Run)
+}
+
+fn alter(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
+    if let [.., owner, to, _] = tokens
+        && owner.is("OWNER")
+        && to.is("TO")
+    {
+        return Some(Verdict::Skip("everything belongs to who loads it"));
+    }
+    if begins(&tokens[1..], &["DEFAULT", "PRIVILEGES"]) {
+        let named = tokens.iter().position(|token| token.is("ROLE") || token.is("USER"));
+        let named = named.map(|at| roles(&tokens[at + 1..])).unwrap_or_default();
+        if named.iter().any(|role| *role != target.owner) {
+            return Some(Verdict::Skip("it is about what another role will make"));
+        }
+        return missing(tokens, target);
+    }
+    of_cluster(&tokens[1..])
+}
+
+/// Databases and roles: nothing of the app's.
+fn of_cluster(rest: &[Token<'_>]) -> Option<Verdict> {
+    let kind = rest.first()?;
+    if kind.is("DATABASE") {
+        return Some(Verdict::Skip("the database is there"));
+    }
+    let is_role = kind.is("ROLE") || kind.is("GROUP") || kind.is("USER") && !begins(rest, &["USER", "MAPPING"]);
+    is_role.then_some(Verdict::Skip("roles are not a part of a database"))
+}
+
+fn create(rest: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
+    let named = |kind: &str| {
+        let skipped = if begins(rest, &[kind, "IF", "NOT", "EXISTS"]) { 4 } else { 1 };
+        begins(rest, &[kind]).then(|| rest.get(skipped).and_then(Token::name)).flatten()
+    };
+    if named("SCHEMA").is_some_and(|name| name == "public") {
+        return Some(Verdict::Skip("it is there already"));
+    }
+    match named("EXTENSION") {
+        Some(name) if is_there(&name, target) => Some(Verdict::Skip("the admin has made it already")),
+        Some(_) => None,
+        None => of_cluster(rest),
+    }
+}
+
+fn comment(rest: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
+    let [on, kind, name, ..] = rest else { return None };
+    if !on.is("ON") {
+        return None;
+    }
+    if kind.is("DATABASE") {
+        return Some(Verdict::Skip("the database is there"));
+    }
+    let is_extension = kind.is("EXTENSION") && name.name().is_some_and(|name| is_there(&name, target));
+    is_extension.then_some(Verdict::Skip("the admin has made it already"))
+}
+
+fn is_there(extension: &str, target: &ScriptTarget) -> bool {
+    extension == LANGUAGE || target.extensions.contains(extension)
+}
+
+fn setting(rest: &[Token<'_>]) -> Option<Verdict> {
+    let scope = rest.first().is_some_and(|token| token.is("LOCAL") || token.is("SESSION"));
+    let is_session = begins(rest, &["SESSION", "AUTHORIZATION"]);
+    let rest = if scope && !is_session { &rest[1..] } else { rest };
+    let is = |word: &str| rest.first().is_some_and(|token| token.is(word));
+    if is_session || is("ROLE") || is("SESSION_AUTHORIZATION") || begins(rest, &["SESSION", "AUTHORIZATION"]) {
+        return Some(Verdict::Skip("the role is that of who loads it"));
+    }
+    if is("transaction_timeout") {
+        return Some(Verdict::Skip("older servers do not know it, and it is off"));
+    }
+    let is_off = rest.iter().any(|token| token.is("off") || token.is("false"));
+    if is("standard_conforming_strings") && is_off {
+        return Some(Verdict::Refuse("it changes how texts are written"));
+    }
+    None
+}
+
+fn grant(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
+    let Some(on) = tokens.iter().position(|token| token.is("ON")) else {
+        return Some(Verdict::Skip("who is a member of whom is not a part of a database"));
+    };
+    if tokens.get(on + 1).is_some_and(|kind| kind.is("DATABASE")) {
+        return Some(Verdict::Skip("who may connect is not a part of a database"));
+    }
+    missing(tokens, target)
+}
+
+fn missing(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
+    let missing: BTreeSet<_> = grantees(tokens).difference(&target.roles).cloned().collect();
+    (!missing.is_empty()).then_some(Verdict::Missing(missing))
+}
+
+/// Only what stands in the script itself.
+fn copy(tokens: &[Token<'_>]) -> Verdict {
+    let is_in = tokens.windows(2).any(|pair| pair[0].is("FROM") && pair[1].is("STDIN"));
+    if is_in { Verdict::CopyIn } else { Verdict::Refuse("it copies from or to another place than the script") }
+}

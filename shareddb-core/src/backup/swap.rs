@@ -1,0 +1,93 @@
+//! Putting one database in the place of another: one transaction, in which everything is either old or new.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::job::Job;
+use super::scratch;
+use crate::copy_mark::{CopyMark, CopyRole};
+use crate::error::{Error, Result};
+use crate::postgres::copies::{self, Fittings, Swap};
+use crate::postgres::session::AdminSession;
+use crate::postgres::statements as sql;
+use tokio_postgres::types::Oid;
+
+/// How often the sessions of the live database are ended while it waits for them.
+const PRESSURE: Duration = Duration::from_millis(100);
+/// Before the first time: the database has to be locked by then, or its apps would be back at once.
+const LEAD: Duration = Duration::from_millis(50);
+const ATTEMPTS: u32 = 4;
+
+/// Puts `incoming` in the place of the app's database, which is kept under the name that is returned. `backup` says what for.
+///
+/// # Errors
+/// `Conflict` naming the sessions that did not end; then everything is as it was.
+pub(crate) async fn swap(job: &Job<'_>, incoming: &str, backup: &str) -> Result<String> {
+    let admin = job.admin();
+    let live = job.app.database.as_str();
+    let fittings = Fittings::read(admin, live).await?;
+    for statement in fittings.fit(incoming) {
+        admin.run("give the restored database its settings", &statement).await?;
+    }
+    let since = copies::now(admin).await?;
+    let kept = scratch::name('k', &since);
+    let kept_mark = CopyMark { role: CopyRole::Kept, app: job.app.name.clone(), backup: backup.to_owned(), since };
+    let swap = Swap { app: &job.app, incoming, kept: &kept, kept_mark, fittings: &fittings };
+    let (old, new) = (known(admin, live).await?, known(admin, incoming).await?);
+    let other = job.server.session().await?;
+    let mut attempt = 1;
+    loop {
+        match once(admin, &other, &swap, old, new).await {
+            Ok(()) => return Ok(kept),
+            Err(error) if error.sqlstate() == Some("55006") && attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return settle(job, error, new, old, &kept).await,
+        }
+    }
+}
+
+async fn once(admin: &AdminSession, other: &AdminSession, swap: &Swap<'_>, old: Oid, new: Oid) -> Result<()> {
+    let what = "put the restored database in the place of the app's";
+    // Ours would be in the way, too.
+    other.run(what, &sql::end_sessions_in(new)).await?;
+    let pressure = async {
+        sleep(LEAD).await;
+        loop {
+            // That it cannot end them is told by the rename.
+            let _ = other.run(what, &sql::end_sessions_in(old)).await;
+            sleep(PRESSURE).await;
+        }
+    };
+    let first = swap.first();
+    let mut done = tokio::select! {
+        done = admin.run(what, &first) => done,
+        () = pressure => Ok(()),
+    };
+    if done.is_ok() {
+        done = admin.run_all(what, &swap.rest()).await;
+    }
+    admin.end(what, done).await
+}
+
+/// What became of a swap whose last word is not known: the database's OID tells.
+async fn settle(job: &Job<'_>, error: Error, new: Oid, old: Oid, kept: &str) -> Result<String> {
+    let live = job.app.database.as_str();
+    let session = job.server.session().await;
+    let Ok(session) = session else { return Err(error) };
+    if copies::oid(&session, live).await? == Some(new) {
+        return Ok(kept.to_owned());
+    }
+    if error.sqlstate() != Some("55006") {
+        return Err(error);
+    }
+    let held = copies::sessions_in(&session, old).await?;
+    let message = format!("sessions in database {live} do not end: {}", held.join(", "));
+    Err(Error::conflict("database_in_use", message)
+        .with_hint("nothing was changed; end them, then run this again")
+        .with_source(error))
+}
+
+async fn known(admin: &AdminSession, database: &str) -> Result<Oid> {
+    let missing = || Error::not_found("database_missing", format!("there is no database {database}"));
+    copies::oid(admin, database).await?.ok_or_else(missing)
+}

@@ -1,0 +1,83 @@
+//! Proving a backup.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::event::BackupEvent;
+use super::id::BackupId;
+use super::manifest::Manifest;
+use super::options::VerifyOptions;
+use super::unpack::Unpack;
+use super::verification::{Verdict, Verification};
+use super::{BackupManager, compare, load, restore, scratch};
+use crate::error::Result;
+
+/// What an error says of the backup itself, and not of what hindered looking.
+const BAD: [&str; 7] = [
+    "archive_damaged",
+    "archive_incomplete",
+    "backup_damaged",
+    "backup_differs",
+    "backup_data_missing",
+    "rows_damaged",
+    "tool_failed",
+];
+
+pub(super) async fn verify(manager: &BackupManager, id: &BackupId, options: &VerifyOptions) -> Result<Verification> {
+    let shelf = manager.shelf(id.app());
+    let hold = shelf.hold(id, "verify", Some(manager.until())).await?;
+    let began = Instant::now();
+    let done = match shelf.manifest(id).await {
+        Ok(manifest) => prove(manager, &shelf, &manifest, options).await,
+        Err(error) => Err(error),
+    };
+    let verdict = match done {
+        Ok(verdict) => Ok((verdict, Vec::new())),
+        Err(error) if BAD.contains(&error.code()) => {
+            let findings = std::iter::once(error.to_string()).chain(error.causes()).collect();
+            Ok((Verdict::Failed, findings))
+        }
+        Err(error) => Err(error),
+    };
+    let result = match verdict {
+        Ok((verdict, findings)) => {
+            let mut record = Verification::new(id.clone(), Timestamp::now(), verdict);
+            record.took_seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+            record.environment = Some(manager.server.environment().to_string());
+            record.findings = findings;
+            shelf.record(id, &record).await.map(|()| record)
+        }
+        Err(error) => Err(error),
+    };
+    let released = hold.release().await;
+    result.and_then(|record| released.map(|()| record))
+}
+
+async fn prove(
+    manager: &BackupManager,
+    shelf: &super::shelf::Shelf,
+    manifest: &Manifest,
+    options: &VerifyOptions,
+) -> Result<Verdict> {
+    let app = &manifest.app;
+    let tell = |event: BackupEvent<'_>| manager.listener.tell(app, event);
+    let archive = Unpack::start(shelf.read(manifest).await?, manifest, &options.identities).await?;
+    if options.quick {
+        let read = tokio::select! {
+            read = load::read(archive, manifest.data.archive_bytes, &tell) => read?,
+            error = manager.interrupt.raised() => return Err(error),
+        };
+        compare::archive(manifest, &read).into_result(&manifest.id.to_string())?;
+        return Ok(Verdict::Read);
+    }
+    manager
+        .work(app, async |job| {
+            scratch::sweep(job).await?;
+            restore::check(job, manifest, &tell).await?;
+            let (scratch, _) = restore::load(job, manifest, archive, &tell).await?;
+            scratch.drop().await
+        })
+        .await?;
+    Ok(Verdict::Passed)
+}

@@ -1,0 +1,127 @@
+//! The maintenance login: open for the minutes of a backup or a restore, closed between them.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+
+use crate::app::App;
+use crate::connection::Session;
+use crate::error::{Error, Result};
+use crate::password::Verifier;
+use crate::postgres::facts::{RoleShape, ServerFacts};
+use crate::postgres::session::AdminSession;
+use crate::postgres::sql::{identifier, literal};
+use crate::postgres::statements as sql;
+
+/// How many sessions it needs: the one that counts, the dump's or the load's, and one that looks; one is spare.
+const CONNECTIONS: i32 = 4;
+
+/// Whether the server lets this admin give the login what it takes to read every row.
+pub(crate) fn may_bypass_row_security(server: &ServerFacts) -> bool {
+    server.superuser || server.powers.bypassrls
+}
+
+/// Opens the login with a new password for `budget`, which is when new logins end; no session of an earlier run lasts.
+///
+/// # Errors
+/// `NotFound` when the role is not there, and what the server says.
+pub(crate) async fn open(
+    session: &AdminSession,
+    server: &ServerFacts,
+    app: &App,
+    verifier: &Verifier,
+    budget: Duration,
+) -> Result<()> {
+    let what = "open the maintenance login";
+    let role = app.maintenance.as_str();
+    // What is set for the login in one database counts there: a load may have left it, since whoever is logged in may change
+    // settings of its own.
+    let places = "SELECT r.rolname::text, (now() + make_interval(secs => $2))::text, \
+         ARRAY(SELECT d.datname::text FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE s.setrole = r.oid) \
+         FROM pg_roles r WHERE rolname = $1";
+    let seconds = budget.as_secs_f64();
+    let rows = session.read(what, places, &[(&role, Type::TEXT), (&seconds, Type::FLOAT8)]).await?;
+    let Some(row) = rows.first() else {
+        return Err(Error::not_found("role_missing", format!("there is no role {role}, which backups log in as"))
+            .with_hint(format!("`shareddb create {} -e {}` makes it", app.name, app.environment)));
+    };
+    let (until, databases): (String, Vec<String>) = (row.get(1), row.get(2));
+    session.run(what, &sql::end_sessions([role])).await?;
+    let bypassrls = may_bypass_row_security(server);
+    let shape = RoleShape { login: true, bypassrls, connection_limit: CONNECTIONS, ..RoleShape::CLOSED };
+    let mut statements: Vec<String> = databases
+        .iter()
+        .map(|database| format!("ALTER ROLE {} IN DATABASE {} RESET ALL", identifier(role), identifier(database)))
+        .collect();
+    if server.superuser {
+        statements.push(format!("ALTER ROLE {} RESET ALL", identifier(role)));
+        statements.push(sql::set_for_role(role, None, "temp_file_limit", "-1"));
+    }
+    statements.push(altered(role, &shape, server));
+    statements.push(sql::set_password(role, verifier));
+    statements.push(format!("ALTER ROLE {} VALID UNTIL {}", identifier(role), literal(until)));
+    session.run_silently(what, sql::silence_log(server), &statements).await
+}
+
+/// Closes it again and ends its sessions, as [`crate::Provisioner::create`] wants it.
+pub(crate) async fn close(session: &AdminSession, server: &ServerFacts, app: &App) -> Result<()> {
+    let what = "close the maintenance login";
+    let role = app.maintenance.as_str();
+    let shape = RoleShape { connection_limit: CONNECTIONS, ..RoleShape::CLOSED };
+    let statements = [altered(role, &shape, server), sql::clear_password(role), sql::end_expiry(role)];
+    session.run_transaction(what, &statements).await?;
+    session.run(what, &sql::end_sessions([role])).await
+}
+
+fn altered(role: &str, shape: &RoleShape, server: &ServerFacts) -> String {
+    match server.superuser {
+        true => sql::alter_role(role, shape),
+        false => sql::alter_role_within(role, shape, &server.powers),
+    }
+}
+
+/// Which data directory the server has.
+pub(crate) async fn system_identifier(session: &AdminSession) -> Result<String> {
+    let sql = "SELECT system_identifier::text FROM pg_control_system()";
+    Ok(session.value("read which server this is", sql).await?.unwrap_or_default())
+}
+
+/// Everything that the app's logins made for themselves becomes the owner's, in the database of the session.
+pub(crate) async fn gather(session: &AdminSession, app: &App) -> Result<()> {
+    let members = app.logins.iter().chain([&app.maintenance]);
+    let statements: Vec<String> =
+        members.map(|login| sql::reassign_owned(login.as_str(), app.owner.as_str())).collect();
+    session.run_transaction("hand the logins' objects to the owner", &statements).await
+}
+
+/// Statistics for the planner, by the owner: indexes over expressions run the tenant's code.
+pub(crate) async fn analyze(session: &Session) -> Result<()> {
+    let sql = "SELECT format('ANALYZE %I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'm', 'p') AND c.relowner = current_user::regrole AND c.relpersistence <> 't'";
+    let failed = |source| Error::from_postgres("cannot analyze what was loaded", source);
+    let statements = session.query_typed(sql, &[]).await.map_err(failed)?;
+    for row in statements {
+        session.batch_execute(row.get(0)).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Runs statements one by one.
+pub(crate) async fn run_all(session: &Session, statements: &[String]) -> Result<()> {
+    for statement in statements {
+        let failed = |source| Error::from_postgres("cannot grant what was granted", source);
+        session.batch_execute(statement).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Whether a session acts as the app's owner, as every one of the app's does.
+pub(crate) async fn assert_user(session: &Session, owner: &str) -> Result<()> {
+    let failed = |source| Error::from_postgres("cannot see as whom the app works", source);
+    let rows = session.query_typed("SELECT current_user::text", &[]).await.map_err(failed)?;
+    let user: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
+    match user == owner {
+        true => Ok(()),
+        false => Err(Error::failed("wrong_role", format!("the app's login acts as {user}, not as {owner}"))),
+    }
+}

@@ -1,0 +1,29 @@
+//! Whether a server has what a database from elsewhere needs.
+
+use tokio_postgres::types::Type;
+
+use crate::error::Result;
+use crate::postgres::session::AdminSession;
+
+/// Those of these extensions that the server does not have.
+pub(crate) async fn missing_extensions<'a>(
+    session: &AdminSession,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<String>> {
+    let sql = "SELECT n FROM unnest($1) n WHERE NOT EXISTS (SELECT FROM pg_available_extensions a WHERE a.name = n)";
+    missing(session, "look for extensions", sql, names.collect()).await
+}
+
+/// Those of these roles that do not exist.
+pub(crate) async fn missing_roles<'a>(
+    session: &AdminSession,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<String>> {
+    let sql = "SELECT n FROM unnest($1) n WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = n)";
+    missing(session, "look for roles", sql, names.collect()).await
+}
+
+async fn missing(session: &AdminSession, what: &str, sql: &str, names: Vec<&str>) -> Result<Vec<String>> {
+    let rows = session.read(what, sql, &[(&names, Type::TEXT_ARRAY)]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
