@@ -76,7 +76,7 @@ pub(crate) async fn run(args: &Deploy, environment: &Environment, context: &Cont
         return Ok(if differs { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS });
     }
     let plan = deployer.deploy(&spec).await?;
-    let ready = deployer.wait(&plan, context.timeout.saturating_sub(context.started.elapsed() + LAST_WORDS)).await?;
+    let ready = deployer.wait(&plan, context.left().saturating_sub(LAST_WORDS)).await?;
     context.console.progress(&format!("  PostgreSQL {} · {}", ready.version, ready.place));
     let walls = context.provisioner(environment).await?.secure().await?;
     let is_new = plan.objects.iter().any(is_new_server);

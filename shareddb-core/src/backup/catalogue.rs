@@ -35,9 +35,8 @@ impl Shelf {
             let manifest = self.manifest(&listed.id).await;
             Described { listed, manifest }
         });
-        let gone = |described: &Described| {
-            described.manifest.as_ref().is_err_and(|error| error.code() == "backup_not_found")
-        };
+        let gone =
+            |described: &Described| described.manifest.as_ref().is_err_and(|error| error.code() == "backup_not_found");
         Ok(described.buffered(AT_A_TIME).filter(|described| std::future::ready(!gone(described))).collect().await)
     }
 

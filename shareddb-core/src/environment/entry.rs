@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use super::{backups, invalid};
 use super::remote::{Password, Remote, Store};
 use super::way::Route;
+use super::{backups, invalid};
 use crate::connection::{ConnectionConfig, RootCertificate};
 use crate::error::Result;
 use crate::home;
