@@ -1,5 +1,7 @@
 //! What was typed. The comments are the help.
 
+mod backup;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use shareddb_core::{Cores, Image, Size};
+
+pub(crate) use backup::{Backup, Backups, Keys, ProgressForm, Prune, Restore, Telling, Verify};
 
 use crate::units;
 
@@ -43,10 +47,11 @@ pub(crate) struct Globals {
     /// How to print the result; with json an error is one JSON object, too
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = GLOBAL)]
     pub(crate) output: Format,
-    /// How long the whole command may take: 90s, 15m, 1h30m
-    #[arg(long, global = true, value_parser = units::parse_duration, default_value = "5m", value_name = "TIME")]
+    /// How long the whole command may take: 90s, 15m, 1h30m [default: 5m; where there is a backup to take, check or restore,
+    /// 1h for each]
+    #[arg(long, global = true, value_parser = units::parse_duration, value_name = "TIME")]
     #[arg(allow_hyphen_values = true, help_heading = GLOBAL)]
-    pub(crate) timeout: Duration,
+    pub(crate) timeout: Option<Duration>,
     /// Tell no progress, only results, notes and errors
     #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
@@ -97,12 +102,41 @@ pub(crate) enum Command {
     /// Open psql in an app's database, as the app
     #[command(after_help = "Example: shareddb psql myapp -- -c 'select current_user'")]
     Psql(Psql),
-    /// Remove an app with all its data
-    #[command(after_help = "Example: shareddb drop myapp --no-backup --confirm myapp")]
+    /// Back up apps, one after the other, while they work
+    #[command(after_help = "Example: shareddb backup --all -e production")]
+    Backup(Backup),
+    /// List the backups of an app, or of all
+    #[command(after_help = "Example: shareddb backups myapp -o wide")]
+    Backups(Backups),
+    /// Prove that backups restore, by restoring them into a database of their own
+    #[command(after_help = "Example: shareddb verify --all")]
+    Verify(Verify),
+    /// Put a backup in the place of an app's database, which is kept for --undo
+    #[command(after_help = "Example: shareddb restore myapp --backup myapp-20261122T020056Z --confirm myapp")]
+    Restore(Restore),
+    /// Delete backups that no rule keeps. Needs no server
+    #[command(after_help = "Example: shareddb prune --all --keep-daily 7 --keep-weekly 4 --keep-monthly 6 --dry-run")]
+    Prune(Prune),
+    /// Remove an app with all its data, after a last backup
+    #[command(after_help = "Example: shareddb drop myapp --confirm myapp")]
     Drop(Drop),
     /// Print a completion script for a shell
     #[command(after_help = "Example: shareddb completion bash > /etc/bash_completion.d/shareddb")]
     Completion(Completion),
+}
+
+/// What a command takes that neither waits for a database nor moves one.
+const USUAL: Duration = Duration::from_secs(5 * 60);
+
+impl Command {
+    /// How long the command may take unless somebody says otherwise. `None`: as long as each of its parts may.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        match self {
+            Self::Backup(_) | Self::Verify(_) | Self::Restore(_) => None,
+            Self::Drop(drop) if !drop.no_backup => None,
+            _ => Some(USUAL),
+        }
+    }
 }
 
 #[derive(Group, Debug, Clone, Copy)]
@@ -272,6 +306,12 @@ pub(crate) struct Adoption {
 pub(crate) struct Status {
     /// Only this app, with its details
     pub(crate) app: Option<String>,
+    /// Warn when an app's newest backup is older [default: 24h; on `local`, never]
+    #[arg(long, value_parser = units::parse_duration, value_name = "TIME")]
+    pub(crate) backup_age: Option<Duration>,
+    /// Warn when an app's newest backup that is known to restore is older [default: 8d; on `local`, never]
+    #[arg(long, value_parser = units::parse_duration, value_name = "TIME")]
+    pub(crate) verified_age: Option<Duration>,
 }
 
 #[derive(Group, Debug)]
@@ -321,9 +361,14 @@ pub(crate) struct Drop {
     /// The app's name again; without it a terminal is asked
     #[arg(long, value_name = "APP")]
     pub(crate) confirm: Option<String>,
-    /// Take no backup first
+    /// Take no backup first. The one that is taken otherwise is kept for 90 days, whatever the policy
     #[arg(long)]
     pub(crate) no_backup: bool,
+    /// Where that backup goes, instead of the environment's store: a URL or a folder
+    #[arg(long, value_name = "URL", conflicts_with = "no_backup")]
+    pub(crate) to: Option<String>,
+    #[command(flatten)]
+    pub(crate) telling: Telling,
     #[command(flatten)]
     pub(crate) dry_run: DryRun,
 }
@@ -386,6 +431,18 @@ mod tests {
             "shareddb list -o xml",
             "shareddb list -q -v",
             "shareddb create a --undo-adopt --adopt",
+            "shareddb backup",
+            "shareddb backup a --all",
+            "shareddb backup a --yield-after soon",
+            "shareddb verify",
+            "shareddb verify --all --backup a-20261122T020056Z",
+            "shareddb restore",
+            "shareddb restore a --backup latest --at 2026-11-22T02:00:00Z",
+            "shareddb restore a --undo --backup latest",
+            "shareddb restore a --at yesterday",
+            "shareddb prune --keep-last 1",
+            "shareddb prune a --keep-last some",
+            "shareddb drop a --no-backup --to x",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

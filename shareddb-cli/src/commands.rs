@@ -1,5 +1,7 @@
 //! The commands, one file each.
 
+pub(crate) mod backup;
+pub(crate) mod backups;
 pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod deploy;
@@ -8,5 +10,9 @@ mod deploy_local;
 pub(crate) mod drop;
 pub(crate) mod env;
 pub(crate) mod list;
+pub(crate) mod prune;
 pub(crate) mod psql;
+pub(crate) mod restore;
+mod several;
 pub(crate) mod status;
+pub(crate) mod verify;

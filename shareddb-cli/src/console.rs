@@ -3,6 +3,7 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use indicatif::ProgressBar;
 use shareddb_core::{Change, Error, Event, Result};
 use tokio::sync::oneshot;
 
@@ -33,6 +34,8 @@ pub(crate) struct Console {
     volume: Volume,
     paint: Paint,
     turn: Mutex<Turn>,
+    /// What is drawn below all lines.
+    bar: Mutex<Option<ProgressBar>>,
 }
 
 impl Console {
@@ -45,6 +48,7 @@ impl Console {
             },
             paint: Paint::new(globals.color, io::stderr().is_terminal()),
             turn: Mutex::new(Turn::Ours { awaited: "the server's answer".to_owned() }),
+            bar: Mutex::default(),
         }
     }
 
@@ -56,6 +60,11 @@ impl Console {
     /// Whether details are wanted.
     pub(crate) fn is_verbose(&self) -> bool {
         self.volume == Volume::Verbose
+    }
+
+    /// Whether progress is told at all.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.volume == Volume::Quiet
     }
 
     /// Progress; silent with --quiet.
@@ -88,6 +97,18 @@ impl Console {
     pub(crate) fn done(&self, lines: &str) {
         if self.volume != Volume::Quiet {
             self.write(lines);
+        }
+    }
+
+    /// Has a bar drawn below all lines from now on.
+    pub(crate) fn draw(&self, bar: &ProgressBar) {
+        *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
+    }
+
+    /// Takes the bar away, if there is one.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = self.bar.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            bar.finish_and_clear();
         }
     }
 
@@ -138,7 +159,11 @@ impl Console {
 
     fn write(&self, text: &str) {
         // Where standard error is closed there is nobody to tell that.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        let write = || drop(io::stderr().lock().write_all(text.as_bytes()));
+        match &*self.bar.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
     }
 
     fn turn_mut(&self) -> MutexGuard<'_, Turn> {

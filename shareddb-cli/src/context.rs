@@ -1,10 +1,10 @@
 //! From what was typed to what the core takes.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use shareddb_core::{Environment, Environments, LocalServer, LocalState, Provisioner, Result, Server};
+use shareddb_core::{Environment, Environments, Interrupt, LocalServer, LocalState, Provisioner, Result, Server};
 
 use crate::args::Globals;
 use crate::console::Console;
@@ -19,10 +19,23 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub(crate) struct Context {
     pub(crate) console: Arc<Console>,
     pub(crate) output: Output,
-    pub(crate) timeout: Duration,
+    /// How long the command may take, where that is limited as a whole.
+    pub(crate) limit: Option<Duration>,
     /// When the command began; its time runs from then.
-    pub(crate) started: Instant,
+    started: Instant,
     place: Place,
+    /// What ends the work that is going on, where that cannot just be cut off.
+    interrupt: Mutex<Option<Interrupt>>,
+}
+
+/// Work that is asked to end, and not cut off, for as long as this exists.
+#[derive(Debug)]
+pub(crate) struct Careful<'a>(&'a Context);
+
+impl Drop for Careful<'_> {
+    fn drop(&mut self) {
+        *self.0.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// The flags that say where to act.
@@ -36,11 +49,12 @@ struct Place {
 }
 
 impl Context {
-    pub(crate) fn new(globals: Globals) -> Self {
+    /// From what was typed, and how long the command may take unless that says otherwise.
+    pub(crate) fn new(globals: Globals, usual: Option<Duration>) -> Self {
         Self {
             console: Arc::new(Console::new(&globals)),
             output: Output::new(&globals),
-            timeout: globals.timeout,
+            limit: globals.timeout.or(usual),
             started: Instant::now(),
             place: Place {
                 environment: globals.env,
@@ -49,7 +63,29 @@ impl Context {
                 kubeconfig: globals.kubeconfig,
                 tunnel: globals.tunnel,
             },
+            interrupt: Mutex::default(),
         }
+    }
+
+    /// How much time is left.
+    pub(crate) fn left(&self) -> Duration {
+        self.limit.map_or(Duration::MAX, |limit| limit.saturating_sub(self.started.elapsed()))
+    }
+
+    /// Has work asked to end from now on by `interrupt`, where it would have been cut off.
+    pub(crate) fn careful(&self, interrupt: Interrupt) -> Careful<'_> {
+        *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = Some(interrupt);
+        Careful(self)
+    }
+
+    /// What ends the work that is going on, where that cannot just be cut off.
+    pub(crate) fn interrupt(&self) -> Option<Interrupt> {
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the work that is going on was asked to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.interrupt().is_some_and(|interrupt| interrupt.is_raised())
     }
 
     /// The environment that was chosen.
@@ -78,7 +114,7 @@ impl Context {
 
     /// What is left of the command's time, but for some last words on why it was not enough.
     pub(crate) fn remaining(&self) -> Duration {
-        self.timeout.saturating_sub(self.started.elapsed() + LAST_WORDS)
+        self.left().saturating_sub(LAST_WORDS)
     }
 
     /// The flags that chose the environment, as a next command needs them, too.

@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     /// The command line makes no sense.
     Usage { message: String, hint: Option<String> },
     /// A signal ended it.
-    Interrupted { signal: u8 },
+    Interrupted { signal: u8, hint: String },
 }
 
 impl From<Error> for Failure {
@@ -75,10 +75,10 @@ impl Failure {
             Self::Usage { message, hint } => {
                 Account { code: "usage", message: message.clone(), hint: hint.clone(), exit: USAGE, causes: Vec::new() }
             }
-            Self::Interrupted { signal } => Account {
+            Self::Interrupted { signal, hint } => Account {
                 code: "interrupted",
                 message: "interrupted".to_owned(),
-                hint: Some("what is done stays done: the same command goes on from there".to_owned()),
+                hint: Some(hint.clone()),
                 exit: 128 + signal,
                 causes: Vec::new(),
             },
@@ -86,7 +86,8 @@ impl Failure {
     }
 }
 
-fn exit_code(error: &Error) -> u8 {
+/// How a command ends that failed so.
+pub(crate) fn exit_code(error: &Error) -> u8 {
     match error {
         Error::InvalidInput(_) => USAGE,
         Error::NotFound(_) => 4,
@@ -116,6 +117,6 @@ mod tests {
         ]
         .map(|error| exit_code(&error));
         assert_eq!(exits, [2, 4, 5, 5, 6, 7, 1, 1, 1]);
-        assert_eq!(Failure::Interrupted { signal: 2 }.account().exit, 130);
+        assert_eq!(Failure::Interrupted { signal: 2, hint: String::new() }.account().exit, 130);
     }
 }

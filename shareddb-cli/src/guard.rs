@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use shareddb_core::{Error, Result};
 use tokio::runtime::{self, RuntimeMetrics};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{sleep, timeout};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::console::Turn;
 use crate::context::Context;
@@ -19,6 +19,11 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long goodbyes may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 const PULSE: Duration = Duration::from_millis(2);
+/// How long work may take that was asked to end: a login is closed, an upload taken back, a database dropped.
+const LAST_STEPS: Duration = Duration::from_secs(10);
+
+const GOES_ON: &str = "what is done stays done: the same command goes on from there";
+const CUT_OFF: &str = "it did not end in time: what it left behind is no backup, and goes with the next run";
 
 /// Runs the command. When it is cut short its future is dropped first: connections close, temporary objects go.
 pub(crate) fn run(context: &Context, work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode, Failure> {
@@ -28,6 +33,7 @@ pub(crate) fn run(context: &Context, work: impl Future<Output = Result<ExitCode>
         .map_err(|error| Error::from_io("cannot set up the runtime", error))?;
     let done = runtime.block_on(guarded(context, work));
     runtime.block_on(farewell(&runtime.metrics()));
+    context.console.clear();
     runtime.shutdown_timeout(GRACE);
     done
 }
@@ -42,26 +48,103 @@ async fn farewell(metrics: &RuntimeMetrics) {
     .await;
 }
 
+/// Why a command is to end early.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    Signal(SignalKind),
+    Late,
+}
+
 async fn guarded(context: &Context, work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Error::from_io("cannot listen for signals", error));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let mut deadline = std::pin::pin!(sleep(context.timeout));
-    let mut timed = true;
+    let mut causes = Causes::new(context)?;
     let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return Ok(done?),
-            // It went to the program that has the terminal as well, and what it means there is that program's business.
-            _ = interrupt.recv() => if context.console.turn() != Turn::Child {
-                return Err(Failure::Interrupted { signal: number(SignalKind::interrupt()) });
-            },
-            _ = terminate.recv() => {
-                return Err(Failure::Interrupted { signal: number(SignalKind::terminate()) });
+    let cause = tokio::select! {
+        done = &mut work => return Ok(done?),
+        cause = causes.next() => cause,
+    };
+    let awaited = awaited(context);
+    let Some(interrupt) = context.interrupt() else { return Err(causes.failure(cause, &awaited, GOES_ON)) };
+    interrupt.raise();
+    context.console.progress("ending what was begun; Ctrl-C again ends at once");
+    tokio::select! {
+        done = &mut work => match done {
+            Ok(code) => Ok(code),
+            // A program of PostgreSQL's may have got the signal from the terminal as well.
+            Err(error) if ["interrupted", "tool_failed"].contains(&error.code()) => {
+                Err(causes.failure(cause, &awaited, "nothing of it was kept; what was done before stays"))
             }
-            () = &mut deadline, if timed => match context.console.turn() {
-                Turn::Ours { awaited } => return Err(late(context.timeout, &awaited).into()),
-                Turn::Child => timed = false,
-            },
+            Err(error) => {
+                context.console.note(&error.to_string());
+                Err(causes.failure(cause, &awaited, CUT_OFF))
+            }
+        },
+        () = sleep(LAST_STEPS) => Err(causes.failure(cause, &awaited, CUT_OFF)),
+        () = causes.signal() => Err(causes.failure(cause, &awaited, CUT_OFF)),
+    }
+}
+
+fn awaited(context: &Context) -> String {
+    match context.console.turn() {
+        Turn::Ours { awaited } => awaited,
+        Turn::Child => String::new(),
+    }
+}
+
+/// What may end a command early.
+struct Causes<'a> {
+    context: &'a Context,
+    interrupt: Signal,
+    terminate: Signal,
+    deadline: Option<Instant>,
+}
+
+impl<'a> Causes<'a> {
+    fn new(context: &'a Context) -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|error| Error::from_io("cannot listen for signals", error));
+        Ok(Self {
+            context,
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            deadline: context.limit.map(|limit| Instant::now() + limit),
+        })
+    }
+
+    async fn next(&mut self) -> Cause {
+        loop {
+            let deadline = self.deadline;
+            let late = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_child = || self.context.console.turn() == Turn::Child;
+            tokio::select! {
+                // It went to the program that has the terminal as well, and what it means there is that program's business.
+                _ = self.interrupt.recv() => if !is_child() {
+                    return Cause::Signal(SignalKind::interrupt());
+                },
+                _ = self.terminate.recv() => return Cause::Signal(SignalKind::terminate()),
+                () = late => match is_child() {
+                    false => return Cause::Late,
+                    true => self.deadline = None,
+                },
+            }
+        }
+    }
+
+    /// A signal more.
+    async fn signal(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    fn failure(&self, cause: Cause, awaited: &str, hint: &str) -> Failure {
+        match (cause, self.context.limit) {
+            (Cause::Signal(kind), _) => Failure::Interrupted { signal: number(kind), hint: hint.to_owned() },
+            (Cause::Late, limit) => late(limit.unwrap_or_default(), awaited).into(),
         }
     }
 }

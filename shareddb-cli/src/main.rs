@@ -3,15 +3,21 @@
 mod args;
 mod color;
 mod commands;
+mod confirmation;
 mod console;
 mod context;
 mod deployment;
 mod failure;
+mod freshness;
 mod guard;
 mod health;
+mod meter;
+mod moments;
 mod output;
 mod preview;
+mod progress;
 mod quoting;
+mod storage;
 mod table;
 mod units;
 mod usage;
@@ -21,7 +27,7 @@ use std::process::ExitCode;
 use shareddb_core::Result;
 
 use args::{Args, Command};
-use commands::{completion, create, deploy, drop, env, list, psql, status};
+use commands::{backup, backups, completion, create, deploy, drop, env, list, prune, psql, restore, status, verify};
 use context::Context;
 
 fn main() -> ExitCode {
@@ -29,7 +35,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
-    let context = Context::new(globals);
+    let context = Context::new(globals, command.limit());
     match guard::run(&context, dispatch(&command, &context)) {
         Ok(code) => code,
         Err(failure) => failure.report(&context),
@@ -44,6 +50,11 @@ async fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
         Command::Status(args) => status::run(args, context).await,
         Command::Env(args) => env::run(args, context).await,
         Command::Psql(args) => psql::run(args, context).await,
+        Command::Backup(args) => backup::run(args, context).await,
+        Command::Backups(args) => backups::run(args, context).await,
+        Command::Verify(args) => verify::run(args, context).await,
+        Command::Restore(args) => restore::run(args, context).await,
+        Command::Prune(args) => prune::run(args, context).await,
         Command::Drop(args) => drop::run(args, context).await,
         Command::Completion(args) => completion::run(args, context),
     }

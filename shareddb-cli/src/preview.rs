@@ -57,6 +57,13 @@ impl Preview {
         Self { notices, gaps, ..Self::new(format!("app/{}", plan.app.name), changes) }
     }
 
+    /// The same, after something else.
+    pub(crate) fn after(self, first: Option<(Change, String)>) -> Self {
+        let changes = self.changes.into_iter().map(|line| (line.op, line.object));
+        let (notices, gaps) = (self.notices, self.gaps);
+        Self { notices, gaps, ..Self::new(self.name, first.into_iter().chain(changes)) }
+    }
+
     /// Prints it, and says how to exit.
     pub(crate) fn show(&self, context: &Context, options: DryRun) -> Result<ExitCode> {
         self.notices.iter().for_each(|notice| context.console.note(notice));

@@ -25,6 +25,11 @@ pub(crate) fn size(bytes: i64) -> String {
     }
 }
 
+/// The same for a size that is never below zero.
+pub(crate) fn bytes(bytes: u64) -> String {
+    size(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
 /// Reads `90s`, `15m`, `6h`, `7d` and chains of them such as `1h30m`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     const FORM: &str = "write a number and its unit, such as 90s, 15m or 1h30m";

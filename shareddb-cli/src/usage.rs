@@ -22,7 +22,7 @@ pub(crate) fn parse() -> Result<Args, ExitCode> {
         if !error.use_stderr() || !wants_json(&words) {
             error.exit();
         }
-        let context = Context::new(Globals { output: Format::Json, ..Globals::default() });
+        let context = Context::new(Globals { output: Format::Json, ..Globals::default() }, None);
         failure(&error).report(&context)
     })
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod blocks;
+mod catalogue;
 mod compare;
 mod cursor;
 mod digest;
@@ -14,6 +15,7 @@ mod id;
 mod interrupt;
 mod inventory;
 mod job;
+mod kept;
 mod lexer;
 mod load;
 mod location;
@@ -49,6 +51,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use archive::{ArchiveReader, Contents, Position};
+pub use catalogue::Described;
 pub use digest::{RowCounter, RowDigest, Rows};
 pub use download::Download;
 pub use event::{BackupEvent, Stage};
@@ -56,6 +59,7 @@ pub use hold::Hold;
 pub use id::BackupId;
 pub use interrupt::Interrupt;
 pub use inventory::{Inventory, Listed, Orphan, Verified};
+pub use kept::Kept;
 pub use manifest::{
     DatabaseFacts, Encryption, ExtensionFacts, ExtensionOwner, Manifest, Reason, RoleSettings, SequenceFacts,
     ServerFacts, Stored, TableFacts,
@@ -203,7 +207,7 @@ impl BackupManager {
     pub async fn restore(&self, app: &AppName, options: &RestoreOptions, confirm: &str) -> Result<RestoreReport> {
         confirmed(app, confirm)?;
         let shelf = self.shelf(app);
-        let id = choose(&shelf, &options.backup).await?;
+        let id = shelf.choose(&options.backup).await?;
         let hold = shelf.hold(&id, "restore", Some(self.until())).await?;
         let done = self.restore_held(app, &shelf, &id, options).await;
         let released = hold.release().await;
@@ -263,7 +267,7 @@ impl BackupManager {
     /// # Errors
     /// `InvalidInput` for a policy that keeps nothing, and as the store says.
     pub async fn plan_prune(&self, app: &AppName, policy: &RetentionPolicy, zone: &TimeZone) -> Result<PrunePlan> {
-        prune::plan(&self.shelf(app), policy, zone, LastAttempt::Succeeded, Timestamp::now()).await
+        self.shelf(app).plan_prune(policy, zone).await
     }
 
     /// Deletes what a plan gives up, and what old runs have left in the store. Holds are looked at again before each. Needs no
@@ -272,7 +276,7 @@ impl BackupManager {
     /// # Errors
     /// As the store says; the rest is as it was then, and the same call goes on.
     pub async fn prune(&self, app: &AppName, plan: &PrunePlan) -> Result<Pruned> {
-        prune::carry_out(&self.shelf(app), plan, Timestamp::now()).await
+        self.shelf(app).prune(plan).await
     }
 
     /// Does something under the app's lock, for so long as nobody interrupts and the budget lasts; what was opened for it is
@@ -306,21 +310,6 @@ impl BackupManager {
         Error::timeout("budget_exceeded", format!("the work on app {app} took longer than {:?}", self.budget))
             .with_hint("give it more time: --timeout")
     }
-}
-
-async fn choose(shelf: &Shelf, choice: &Choice) -> Result<BackupId> {
-    if let Choice::Id(id) = choice {
-        return Ok(id.clone());
-    }
-    let listed = shelf.list().await?;
-    let fits = |listed: &&Listed| match choice {
-        Choice::At(time) => listed.id.taken_at() <= *time,
-        _ => true,
-    };
-    listed.iter().find(fits).map(|listed| listed.id.clone()).ok_or_else(|| {
-        Error::not_found("backup_not_found", format!("there is no such backup of app {}", shelf.app()))
-            .with_hint(format!("`shareddb backups {}` lists those that there are", shelf.app()))
-    })
 }
 
 fn confirmed(app: &AppName, confirm: &str) -> Result<()> {

@@ -15,6 +15,7 @@ use crate::secrets::DirectoryStore;
 use crate::secrets::{SecretData, SecretStore};
 use crate::server::{self, Server};
 
+mod backups;
 mod entry;
 mod file;
 mod location;
@@ -33,6 +34,8 @@ pub(crate) use remote::{AUTHORITY_KEY, PROVIDER, PROVIDER_KEY, SERVICE};
 pub struct Environment {
     name: EnvironmentName,
     protected: bool,
+    /// Where its backups are, where that is known.
+    backups: Option<String>,
     place: Place,
 }
 
@@ -47,10 +50,11 @@ enum Place {
 const LOCAL: &str = "local";
 
 impl Environment {
-    /// The environment `local`: the embedded server, with Secrets in a directory beside it.
+    /// The environment `local`: the embedded server, with Secrets and backups in directories beside it.
     #[cfg(feature = "local")]
     pub fn local(home: LocalHome) -> Result<Self> {
-        Ok(Self { name: LOCAL.parse()?, protected: false, place: Place::Local(LocalServer::new(home)) })
+        let backups = Some(backups::folder_url(&home.backups_dir())?);
+        Ok(Self { name: LOCAL.parse()?, protected: false, backups, place: Place::Local(LocalServer::new(home)) })
     }
 
     /// The name.
@@ -61,6 +65,23 @@ impl Environment {
     /// Whether what destroys something here has to be confirmed in the command itself.
     pub fn is_protected(&self) -> bool {
         self.protected
+    }
+
+    /// The URL of the store with its backups.
+    ///
+    /// # Errors
+    /// `InvalidInput` (`backups_unset`) when nobody has said where they are, with the line for `shareddb.toml`.
+    pub fn backups(&self) -> Result<&str> {
+        self.backups.as_deref().ok_or_else(|| backups::unset(&self.name))
+    }
+
+    /// The same environment with its backups elsewhere: at a URL, or in a folder of this machine.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is neither, or holds more than a place.
+    pub fn with_backups(mut self, place: &str) -> Result<Self> {
+        self.backups = Some(backups::url(place, None)?);
+        Ok(self)
     }
 
     /// The embedded server, where this is `local`.

@@ -30,12 +30,12 @@ pub use adoption::{Adopt, Adopted, Before, Grant};
 pub use app::{App, AppSpec, Slot};
 #[cfg(feature = "backup")]
 pub use backup::{
-    BackupEvent, BackupId, BackupManager, BackupOptions, BackupStore, Candidate, Choice, DatabaseFacts, Download,
-    Encryption, ExtensionFacts, ExtensionOwner, Hold, Identities, Interrupt, Inventory, Judged, KeepReason,
-    LastAttempt, LeftOut, Listed, Manifest, Orphan, Pack, PackOptions, PrunePlan, Pruned, Quota, Reason, Recipients,
-    RestoreOptions, RestoreReport, RetentionPolicy, RoleSettings, RowDigest, Rule, Sealing, SequenceFacts, ServerFacts,
-    Shelf, Stage, Stored, TableFacts, Unpack, Upload, Uploaded, Verdict, Verification, Verified, VerifyOptions, Why,
-    plan_prune,
+    BackupEvent, BackupId, BackupManager, BackupOptions, BackupStore, Candidate, Choice, DatabaseFacts, Described,
+    Download, Encryption, ExtensionFacts, ExtensionOwner, Hold, Identities, Interrupt, Inventory, Judged, KeepReason,
+    Kept, LastAttempt, LeftOut, Listed, Manifest, Orphan, Pack, PackOptions, PrunePlan, Pruned, Quota, Reason,
+    Recipients, RestoreOptions, RestoreReport, RetentionPolicy, RoleSettings, RowDigest, Rule, Sealing, SequenceFacts,
+    ServerFacts, Shelf, Stage, Stored, TableFacts, Unpack, Upload, Uploaded, Verdict, Verification, Verified,
+    VerifyOptions, Why, plan_prune,
 };
 pub use change::Change;
 pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};

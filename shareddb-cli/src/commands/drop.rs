@@ -2,13 +2,49 @@
 
 use std::process::ExitCode;
 
-use shareddb_core::{AppName, Error, Provisioner, Result};
+use serde::Serialize;
+use shareddb_core::{
+    AppName, AppSummary, BackupOptions, BackupStore, Change, Environment, Manifest, Plan, Provisioner, Reason, Report,
+    Result,
+};
 
+use super::backup::line;
+use super::backups::Item;
 use super::create::{Done, notes};
+use super::restore::{sessions, size, summary};
 use crate::args::Drop;
+use crate::confirmation::confirm;
 use crate::context::Context;
+use crate::moments::from_now;
+use crate::output::{Text, View};
 use crate::preview::Preview;
-use crate::units;
+use crate::progress::Progress;
+use crate::storage::{Work, store};
+
+/// How long the last backup is kept, whatever the policy.
+const LAST_DAYS: i64 = 90;
+
+/// An app that is gone, and what is left of it.
+#[derive(Debug, Serialize)]
+struct Dropped {
+    #[serde(flatten)]
+    report: Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup: Option<Item>,
+}
+
+impl View for Dropped {
+    const KIND: &'static str = Done::KIND;
+
+    fn text(&self, _style: Text) -> String {
+        let backup = self.backup.as_ref().map(line).unwrap_or_default();
+        format!("{backup}app/{} {}\n", self.report.app.name, self.report.outcome.as_str())
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![format!("app/{}", self.report.app.name)]
+    }
+}
 
 pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
     let app: AppName = args.app.parse()?;
@@ -16,46 +52,76 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
     let provisioner = context.mutator(&environment).await?;
     // Before anything is asked for: of an app that is not there, nothing else matters.
     let plan = provisioner.plan_drop(&app).await?;
-    if args.dry_run.dry_run {
-        return Preview::of(&plan).show(context, args.dry_run);
-    }
-    if !args.no_backup {
-        return Err(Error::refused(
-            "backup_impossible",
-            "this version cannot take the backup that comes before a drop",
-        )
-        .with_hint(format!(
-            "drop it without one: shareddb drop {app}{} --no-backup --confirm {app}",
-            context.flags()
-        )));
-    }
-    let confirmed = match &args.confirm {
-        Some(name) => name.clone(),
-        None if environment.is_protected() => {
-            return Err(Error::refused("env_protected", format!("environment {} is protected", environment.name()))
-                .with_hint(format!("say in the command itself what is to go: --confirm {app}")));
-        }
-        None => ask(&provisioner, &app, context).await?,
+    let there = summary(&provisioner, &app).await?;
+    let store = match args.no_backup || there.dropping {
+        true => None,
+        false => Some(store(&environment, args.to.as_deref())?),
     };
-    let report = provisioner.drop(&app, &confirmed).await?;
+    if there.dropping && !args.no_backup {
+        context.console.note("a drop has begun already, with or without a backup: none is taken now");
+    }
+    if args.dry_run.dry_run {
+        return preview(&plan, store.as_ref()).show(context, args.dry_run);
+    }
+    confirm(&app, args.confirm.as_deref(), &environment, context, &warning(&there, &environment, store.as_ref()))
+        .await?;
+    let backup = match store {
+        Some(store) => Some(last_backup(args, &app, store, &environment, &provisioner, context).await?),
+        None => None,
+    };
+    let report = provisioner.drop(&app, app.as_str()).await?;
     notes(&report, context);
-    context.output.show(&Done(report))?;
+    context.output.show(&Dropped { report, backup: backup.as_ref().map(Item::of) })?;
+    if let Some(Manifest { id, .. }) = backup {
+        let place = context.flags();
+        context.console.progress(&format!(
+            "Back: shareddb create {app}{place} && shareddb restore {app}{place} --backup {id} --confirm {app}"
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The name as a person types it; nothing where there is nobody to ask.
-async fn ask(provisioner: &Provisioner, name: &AppName, context: &Context) -> Result<String> {
-    let status = provisioner.status(Some(name)).await?;
-    let Some(found) = status.apps.first() else { return Ok(String::new()) };
-    let (app, size) = (&found.summary.app, found.summary.size.map(units::size));
-    let warning = format!(
-        "This deletes database {} ({}, {} sessions), its roles and secret/{} in env {}. There is no backup.",
+/// Takes the backup without which nothing is dropped.
+async fn last_backup(
+    args: &Drop,
+    app: &AppName,
+    store: BackupStore,
+    environment: &Environment,
+    provisioner: &Provisioner,
+    context: &Context,
+) -> Result<Manifest> {
+    let mut options = BackupOptions::default();
+    options.reason = Reason::BeforeDrop;
+    options.keep = from_now(LAST_DAYS);
+    let work =
+        Work::begin(context, environment, provisioner, store, Progress::new(context.console.clone(), args.telling))?;
+    let taken = work.on(app, work.manager.backup(app, &options)).await;
+    if taken.is_err() && !context.is_ending() {
+        let place = context.flags();
+        context.console.note(&format!(
+            "nothing was dropped, as there is no backup; without one: shareddb drop {app}{place} --no-backup --confirm {app}"
+        ));
+    }
+    taken
+}
+
+fn preview(plan: &Plan, store: Option<&BackupStore>) -> Preview {
+    let backup = store.map(|store| (Change::Add, format!("backup in {store}, kept for {LAST_DAYS} days")));
+    Preview::of(plan).after(backup)
+}
+
+fn warning(there: &AppSummary, environment: &Environment, store: Option<&BackupStore>) -> String {
+    let app = &there.app;
+    let backup = match store {
+        Some(store) => format!("A last backup goes to {store} before, and is kept for {LAST_DAYS} days."),
+        None => "There is no backup.".to_owned(),
+    };
+    format!(
+        "This deletes database {} ({}, {}), its roles and secret/{} in env {}.\n{backup}",
         app.database,
-        size.as_deref().unwrap_or("already gone"),
-        found.summary.sessions,
+        size(there),
+        sessions(there.sessions),
         app.secret,
-        status.environment
-    );
-    let answer = context.console.ask(&warning, "Type the app's name to go on:").await?;
-    Ok(answer.unwrap_or_default())
+        environment.name()
+    )
 }

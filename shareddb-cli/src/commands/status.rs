@@ -13,6 +13,7 @@ use crate::color::{Paint, Style};
 use crate::console;
 use crate::context::Context;
 use crate::deployment;
+use crate::freshness::{self, Freshness};
 use crate::health;
 use crate::output::{Text, View};
 use crate::quoting::printable;
@@ -32,6 +33,11 @@ struct Report {
     /// Where the Secret of the one app is.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+    /// How old backups are, where there is a store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backups: Option<Freshness>,
+    #[serde(skip)]
+    place: String,
 }
 
 impl View for Report {
@@ -39,15 +45,24 @@ impl View for Report {
 
     fn text(&self, style: Text) -> String {
         let Found { environment, server, apps, .. } = &self.found;
-        let mut text = pairs(&head(environment, server, self.deployment.as_ref()), style.paint);
+        let backups = self.backups.as_ref();
+        let mut head = head(environment, server, self.deployment.as_ref());
+        head.extend(backups.map(|backups| ("Backups", backups.store().into())));
+        let mut text = pairs(&head, style.paint);
         match (&self.secret, apps.as_slice()) {
-            (Some(secret), [app]) => text += &format!("\n{}", pairs(&details(app, secret), style.paint)),
+            (Some(secret), [app]) => text += &format!("\n{}", pairs(&details(app, secret, backups), style.paint)),
             (_, []) => text += "\nNo apps.\n",
-            (_, apps) => text += &format!("\n{}", table(apps).render(style.paint)),
+            (_, apps) => text += &format!("\n{}", table(apps, backups).render(style.paint)),
         }
-        let troubles =
-            apps.iter().filter(|app| !health::is_well(app)).map(|app| trouble(app, environment, style.paint));
-        text + &troubles.collect::<String>()
+        let troubles = apps.iter().map(|app| {
+            let name = &app.summary.app.name;
+            let old = backups.map(|backups| backups.warnings(name, &self.place)).unwrap_or_default();
+            let lines = if health::is_well(app) { String::new() } else { trouble(app, environment, style.paint) };
+            let old = old.iter().map(|warning| format!("  backup: {}\n", printable(warning)));
+            lines + &old.collect::<String>()
+        });
+        let troubles = apps.iter().zip(troubles).filter(|(_, lines)| !lines.is_empty());
+        text + &troubles.map(|(app, lines)| format!("\n{}:\n{lines}", app.summary.app.name)).collect::<String>()
     }
 
     fn names(&self) -> Vec<String> {
@@ -85,7 +100,7 @@ pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
         Ok::<_, Error>((provisioner, found))
     };
     // Somebody who answers nothing must not keep back what Kubernetes says.
-    let limit = if deployment.is_some() { PATIENCE.min(context.remaining()) } else { context.timeout };
+    let limit = if deployment.is_some() { PATIENCE.min(context.remaining()) } else { context.left() };
     let asked = timeout(limit, asked).await.unwrap_or_else(|_| Err(silent(limit)));
     let (provisioner, found) = match (asked, deployment.as_ref()) {
         (Ok(answer), _) => answer,
@@ -104,7 +119,9 @@ pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
     if found.apps.is_empty() {
         context.console.progress(&format!("make an app: shareddb create myapp{}", context.flags()));
     }
-    context.output.show(&Report { found, deployment, secret })?;
+    let apps = found.apps.iter().map(|app| app.summary.app.name.clone());
+    let backups = freshness::look(args, apps, &environment, context).await;
+    context.output.show(&Report { found, deployment, secret, backups, place: context.flags() })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,27 +154,32 @@ fn head<'a>(environment: &str, server: &'a ServerStatus, deployment: Option<&Ser
     head
 }
 
-fn table(apps: &[AppStatus]) -> Table {
-    let mut table = Table::new(["APP", "DATABASE", "LOGIN", "CONNS", "SIZE", "STATUS"]);
+fn table(apps: &[AppStatus], backups: Option<&Freshness>) -> Table {
+    let mut heads = vec!["APP", "DATABASE", "LOGIN", "CONNS", "SIZE"];
+    heads.extend(backups.map(|_| ["BACKUP", "VERIFIED"]).into_iter().flatten());
+    heads.push("STATUS");
+    let mut table = Table::new(heads);
     for status in apps {
         let app = &status.summary.app;
-        table.row([
+        let mut row: Vec<Cell> = vec![
             app.name.as_str().into(),
             app.database.as_str().into(),
             login(status).into(),
             connections(&status.summary),
             size(&status.summary),
-            health::state(status),
-        ]);
+        ];
+        row.extend(backups.map(|backups| backups.cells(&app.name)).into_iter().flatten());
+        row.push(health::state(status));
+        table.row(row);
     }
     table
 }
 
-fn details<'a>(status: &AppStatus, secret: &str) -> Vec<(&'a str, Cell)> {
+fn details<'a>(status: &AppStatus, secret: &str, backups: Option<&Freshness>) -> Vec<(&'a str, Cell)> {
     let app = &status.summary.app;
     let list = |items: Vec<String>| Cell::from(items.join(", "));
     let sessions = Slot::ALL.map(|slot| format!("{} {}", app.login(slot), status.login_sessions[slot as usize]));
-    vec![
+    let mut details = vec![
         ("Name", app.name.as_str().into()),
         ("Status", health::state(status)),
         ("Database", app.database.as_str().into()),
@@ -172,7 +194,11 @@ fn details<'a>(status: &AppStatus, secret: &str) -> Vec<(&'a str, Cell)> {
         ("Extensions", list(app.extensions.iter().map(ToString::to_string).collect())),
         ("Settings", list(app.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect())),
         ("Secret", secret.into()),
-    ]
+    ];
+    if let Some([backup, verified]) = backups.map(|backups| backups.cells(&app.name)) {
+        details.extend([("Newest backup", backup), ("Verified", verified)]);
+    }
+    details
 }
 
 /// The login that the Secret names.
@@ -180,7 +206,7 @@ fn login(status: &AppStatus) -> &str {
     status.slot.map_or(NONE, |slot| status.summary.app.login(slot).as_str())
 }
 
-/// What is not as it should be with one app, and the command that repairs it.
+/// What is not as it should be with one app, and the command that repairs it, a line each.
 fn trouble(status: &AppStatus, environment: &str, paint: Paint) -> String {
     let name = &status.summary.app.name;
     let problem = status.problem.iter().flat_map(|problem| {
@@ -196,5 +222,5 @@ fn trouble(status: &AppStatus, environment: &str, paint: Paint) -> String {
     let finish = (status.summary.dropping && status.problem.is_none()).then_some(finish);
     let repair = (!status.drift.is_empty()).then_some(repair);
     let lines = problem.chain(notices).chain(gaps).chain(drift).chain(finish).chain(repair);
-    format!("\n{name}:\n{}", lines.collect::<String>())
+    lines.collect()
 }

@@ -27,8 +27,8 @@ const TOLD: usize = 20;
 pub(super) struct Findings(pub(super) Vec<String>);
 
 impl Findings {
-    fn add(&mut self, text: String) {
-        self.0.push(escaped(&text));
+    fn add(&mut self, text: impl AsRef<str>) {
+        self.0.push(escaped(text.as_ref()));
     }
 
     /// As an error about the backup.
@@ -67,7 +67,7 @@ pub(super) fn archive(manifest: &Manifest, contents: &Contents) -> Findings {
         findings.add(format!("it has {} large objects, not {}", contents.large_objects, manifest.large_objects));
     }
     if schema_digest(&contents.toc) != manifest.schema_digest {
-        findings.add("its definitions are others".to_owned());
+        findings.add("its definitions are others");
     }
     findings
 }
@@ -111,7 +111,7 @@ pub(super) async fn database(
                 findings.add(format!("table {}.{} has {count} rows, not {rows}", table.schema, table.name));
             }
             None if table.extension.is_none() => {
-                findings.add(format!("table {}.{} is one too many", table.schema, table.name))
+                findings.add(format!("table {}.{} is one too many", table.schema, table.name));
             }
             _ => {}
         }

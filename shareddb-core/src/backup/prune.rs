@@ -15,6 +15,24 @@ const AT_A_TIME: usize = 16;
 /// What belongs to no backup may belong to one soon: an upload may take this long.
 const ORPHAN_AGE: SignedDuration = SignedDuration::from_hours(48);
 
+impl Shelf {
+    /// Decides which backups a policy gives up, and deletes nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` (`policy_empty`) for a policy that keeps nothing, and as the store says.
+    pub async fn plan_prune(&self, policy: &RetentionPolicy, zone: &TimeZone) -> Result<PrunePlan> {
+        plan(self, policy, zone, LastAttempt::Succeeded, Timestamp::now()).await
+    }
+
+    /// Deletes what a plan gives up, and what old runs have left in the store. Holds are looked at again before each.
+    ///
+    /// # Errors
+    /// As the store says; the rest is as it was then, and the same call goes on.
+    pub async fn prune(&self, plan: &PrunePlan) -> Result<Pruned> {
+        carry_out(self, plan, Timestamp::now()).await
+    }
+}
+
 /// What a prune has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

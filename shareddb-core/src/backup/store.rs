@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 use super::location::{Location, locate};
 use super::manifest::{API_VERSION, document};
 use super::shelf::Shelf;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::file::{self, blocking};
 use crate::names::{AppName, EnvironmentName};
@@ -67,6 +68,14 @@ impl BackupStore {
     pub fn open(url: &str, settings: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
         let settings: Vec<(String, String)> = settings.into_iter().collect();
         Ok(Self::at(locate(url, &settings)?))
+    }
+
+    /// The store of an environment's backups; `settings` as for [`Self::open`].
+    ///
+    /// # Errors
+    /// `InvalidInput` (`backups_unset`) when nobody has said where they are; else as [`Self::open`].
+    pub fn of(environment: &Environment, settings: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        Self::open(environment.backups()?, settings)
     }
 
     /// A store in the folder `root` of any object store.

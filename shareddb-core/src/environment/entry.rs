@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use super::invalid;
 use super::remote::{Password, Remote, Store};
 use super::way::Route;
+use super::{backups, invalid};
 use crate::connection::{ConnectionConfig, RootCertificate};
 use crate::error::Result;
 use crate::home;
@@ -28,8 +28,8 @@ pub(super) struct Entry {
     namespace: Option<NamespaceName>,
     #[serde(default)]
     pub(super) protected: bool,
-    #[expect(dead_code, reason = "known, so that a file can hold it; read by backups")]
-    backups: Option<String>,
+    #[serde(default, deserialize_with = "secret")]
+    backups: Option<SecretString>,
     #[serde(default, deserialize_with = "secret")]
     admin_url: Option<SecretString>,
     admin_password_file: Option<PathBuf>,
@@ -49,6 +49,18 @@ fn secret<'de, D: Deserializer<'de>>(text: D) -> Result<Option<SecretString>, D:
 }
 
 impl Entry {
+    /// Where the environment's backups are, as a URL. Paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when that is no place.
+    pub(super) fn backups(&self, name: &EnvironmentName, folder: Option<&Path>) -> Result<Option<String>> {
+        let url = |text: &SecretString| {
+            backups::url(text.expose_secret(), folder)
+                .map_err(|source| invalid(format!("[env.{name}] backups cannot be used")).with_source(source))
+        };
+        self.backups.as_ref().map(url).transpose()
+    }
+
     /// Where the environment is. Paths are relative to `folder`.
     ///
     /// # Errors

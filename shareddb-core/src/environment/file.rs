@@ -149,11 +149,13 @@ impl Environments {
         };
         let protected = entry.protected;
         let folder = self.path.as_deref().and_then(Path::parent);
-        let remote = entry.remote(name, folder, &self.passwords).map_err(|error| match &self.path {
+        let in_file = |error: Error| match &self.path {
             Some(path) => within(path, error),
             None => error,
-        })?;
-        Ok(Environment { name: name.clone(), protected, place: Place::Remote(Box::new(remote)) })
+        };
+        let backups = entry.backups(name, folder).map_err(in_file)?;
+        let remote = entry.remote(name, folder, &self.passwords).map_err(in_file)?;
+        Ok(Environment { name: name.clone(), protected, backups, place: Place::Remote(Box::new(remote)) })
     }
 }
 
@@ -230,6 +232,11 @@ mod tests {
         assert!(matches!(&found.password, Password::Secret { key: Some(key), .. } if key == "POSTGRES_PASSWORD"));
         assert!(found.route.is_some());
         assert!(environment(text, "production").unwrap().is_protected());
+        assert_eq!(environment(text, "production").unwrap().backups().unwrap(), "s3://b");
+        let unset = environment(text, "stage").unwrap().backups().unwrap_err();
+        assert!(unset.code() == "backups_unset" && unset.hint().unwrap().contains("[env.stage]"), "{unset:?}");
+        let elsewhere = environment(text, "stage").unwrap().with_backups("/srv/b").unwrap();
+        assert_eq!(elsewhere.backups().unwrap(), "file:///srv/b");
         assert!(!environment(text, "stage").unwrap().is_protected());
     }
 
@@ -255,6 +262,8 @@ mod tests {
             ("[env.local]\n", "embedded server"),
             ("[env.x]\nadmin_url = 'postgresql://a:m4rker@h/d'", "holds a password"),
             ("[env.x]\nadmin_url = 'postgresql://a:m4r@ker@h/d'", "cannot be used"),
+            ("[env.x]\nbackups = 's3://a:m4rker@b'", "backups cannot be used"),
+            ("[env.x]\nbackups = 's3://b?m4rker'", "a place and nothing else"),
             ("[env.x]\nadmin_url = 'm4rker", "line 2"),
             ("[env.x]\nadmin_url = 7", "line 2"),
             ("[env.x]\nadmin_password_file = 'a'\nadmin_password_env = 'B'", "one place only"),

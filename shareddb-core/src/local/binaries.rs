@@ -69,7 +69,7 @@ impl Binaries {
     /// `Unavailable` (`tool_missing`) with the line that installs them.
     #[cfg(feature = "backup")]
     pub fn clients(major: u16, explicit: Option<&Path>) -> Result<Self> {
-        let found = Self::directories(explicit).into_iter().filter_map(|dir| Self::clients_in(dir).ok());
+        let found = Self::directories(explicit).filter_map(|dir| Self::clients_in(dir).ok());
         let fit = found.filter(|found| found.major >= major);
         fit.min_by_key(|found| found.major).ok_or_else(|| {
             let message = format!("{} of PostgreSQL {major} were not found", CLIENTS.join(" and "));

@@ -62,6 +62,12 @@ impl LocalHome {
         self.root.join("secrets")
     }
 
+    /// The folder of this environment's backups, beside the server's own: that can be made anew, and they cannot. Not made or
+    /// read here.
+    pub fn backups_dir(&self) -> PathBuf {
+        self.root.parent().unwrap_or(&self.root).join("backups")
+    }
+
     /// The file with the admin's password.
     pub fn password_file(&self) -> PathBuf {
         self.root.join("admin-password")

@@ -332,7 +332,7 @@ fn columns(copy: &str) -> Option<&str> {
         *c == '(' && !quoted
     })?;
     let rest = &copy[open.0 + 1..];
-    Some(rest.trim_end().strip_suffix(" FROM stdin;")?.strip_suffix(')')?)
+    rest.trim_end().strip_suffix(" FROM stdin;")?.strip_suffix(')')
 }
 
 fn first(rows: &[tokio_postgres::Row]) -> Result<String> {

@@ -1,0 +1,104 @@
+//! `shareddb verify`.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use shareddb_core::{AppName, BackupId, Choice, Error, Result, Verdict, Verification, VerifyOptions};
+
+use super::several::{Failed, Several, apps};
+use crate::args::Verify;
+use crate::color::Style;
+use crate::context::Context;
+use crate::moments;
+use crate::output::{Text, View};
+use crate::preview::CHANGES as NO;
+use crate::progress::Progress;
+use crate::quoting::printable;
+use crate::storage::{Work, identities, store};
+
+#[derive(Debug, Serialize)]
+struct Checked {
+    items: Vec<Verification>,
+    failed: Vec<Failed>,
+}
+
+impl View for Checked {
+    const KIND: &'static str = "VerificationList";
+
+    fn text(&self, style: Text) -> String {
+        let line = |check: &Verification| {
+            let (word, color) = match check.verdict {
+                Verdict::Passed => ("passed", Style::Good),
+                Verdict::Read => ("read", Style::Good),
+                Verdict::Failed => ("FAILED", Style::Bad),
+            };
+            let findings = check.findings.iter().map(|finding| format!("  {}\n", printable(finding)));
+            let took = moments::took(check.took_seconds);
+            format!("backup/{} {}  {took}\n{}", check.id, style.paint.apply(color, word), findings.collect::<String>())
+        };
+        self.items.iter().map(line).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.items.iter().map(|check| format!("backup/{}", check.id)).collect()
+    }
+}
+
+pub(crate) async fn run(args: &Verify, context: &Context) -> Result<ExitCode> {
+    let id: Option<BackupId> = args.backup.as_deref().map(str::parse).transpose()?;
+    let named = named(args.app.as_deref(), id.as_ref())?;
+    let mut options = VerifyOptions::default();
+    options.quick = args.quick;
+    options.identities = identities(&args.keys)?;
+    let environment = context.environment()?;
+    let store = store(&environment, args.from.as_deref())?;
+    let provisioner = context.mutator(&environment).await?;
+    let mut apps = apps(named.iter(), &provisioner, context).await?;
+    if args.all {
+        let mut with_backups = Vec::new();
+        for (app, listed) in store.listings(environment.name(), apps).await {
+            match listed?.is_empty() {
+                true => context.console.note(&format!("app {app} has no backup")),
+                false => with_backups.push(app),
+            }
+        }
+        apps = with_backups;
+    }
+    let work =
+        Work::begin(context, &environment, &provisioner, store, Progress::new(context.console.clone(), args.telling))?;
+    let choice = id.map_or(Choice::Latest, Choice::Id);
+    let mut checked = Several::of(&apps, context, async |app| {
+        work.on(app, async {
+            let id = work.manager.shelf(app).choose(&choice).await?;
+            work.manager.verify(&id, &options).await
+        })
+        .await
+    })
+    .await?;
+    let view = Checked { items: std::mem::take(&mut checked.done), failed: std::mem::take(&mut checked.failed) };
+    context.output.show(&view)?;
+    let bad = view.items.iter().any(|check| check.verdict == Verdict::Failed);
+    checked.failed = view.failed;
+    match (checked.end()?, bad) {
+        // That one does not restore is worse than that another could not be looked at.
+        (_, true) => Ok(ExitCode::from(NO)),
+        (code, false) => Ok(code),
+    }
+}
+
+/// Whose backups are meant; nobody's name means everybody's.
+fn named(app: Option<&str>, id: Option<&BackupId>) -> Result<Option<String>> {
+    match (app, id) {
+        (Some(app), Some(id)) => {
+            let app: AppName = app.parse()?;
+            if *id.app() != app {
+                return Err(Error::invalid_input("backup_foreign", format!("{id} is no backup of app {app}"))
+                    .with_hint(format!("`shareddb backups {app}` lists those that there are")));
+            }
+            Ok(Some(app.to_string()))
+        }
+        (Some(app), None) => Ok(Some(app.to_owned())),
+        (None, Some(id)) => Ok(Some(id.app().to_string())),
+        (None, None) => Ok(None),
+    }
+}
