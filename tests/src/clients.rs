@@ -42,7 +42,7 @@ fn fetch(package: &str, abi: &str, cache: &Path, place: &Path) {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--implementation", "cp"]);
     pip.args(["--python-version", "3.11", "--abi", abi]);
-    platforms.iter().for_each(|platform| drop(pip.args(["--platform", platform])));
+    pip.args(platforms.iter().flat_map(|platform| ["--platform", platform]));
     run(pip.arg("--dest").arg(&download).arg(package)).expect_code(0);
     let wheel = fs::read_dir(&download).expect("it was fetched").next().expect("one file").expect("readable").path();
     let whole = folder.path().join("whole");

@@ -232,6 +232,9 @@ mod tests {
         bytes: Vec<u8>,
     }
 
+    /// What is said of an archive that goes on like this.
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Writer));
+
     /// Entries are `(id, kind, copy statement)`.
     type Listed<'a> = (i32, &'a str, Option<&'a str>);
 
@@ -432,13 +435,13 @@ mod tests {
 
     #[test]
     fn a_hostile_archive_is_damaged_and_costs_nothing() {
-        let cases: [(&str, &dyn Fn(&mut Writer)); 7] = [
+        let cases: [Case<'_>; 7] = [
             ("the table of contents is too long", &|writer| writer.integer(i32::MAX)),
             ("an entry has no number", &|writer| [-1, 0, 0].into_iter().for_each(|number| writer.integer(number))),
             ("two entries have the number 3", &|writer| writer.entry((3, "TABLE", None))),
             ("a text has a zero byte", &|writer| {
                 [9, 0].into_iter().for_each(|number| writer.integer(number));
-                writer.text(Some("12\059"));
+                writer.text(Some("12\u{0}59"));
             }),
             ("a length is negative", &|writer| [9, 0, -2].into_iter().for_each(|number| writer.integer(number))),
             ("a number is none", &|writer| {
@@ -470,7 +473,7 @@ mod tests {
 
     #[test]
     fn blocks_must_be_those_that_are_listed() {
-        let cases: [(&str, &dyn Fn(&mut Writer)); 6] = [
+        let cases: [Case<'_>; 6] = [
             ("no block of data begins like this", &|writer| writer.block(2, 7)),
             ("there are data of 3, which has none", &|writer| writer.block(1, 3)),
             ("there are data of 99, which has none", &|writer| writer.block(1, 99)),

@@ -94,13 +94,13 @@ impl BlockReader {
     }
 
     /// What was read, or the first entry whose data are not there.
-    pub(super) fn finish(self) -> Result<(Toc, BTreeMap<i32, Rows>, u64), Entry> {
+    pub(super) fn finish(self) -> Result<(Toc, BTreeMap<i32, Rows>, u64), Box<Entry>> {
         let missing = self.open.as_ref().map(|open| open.index).or_else(|| {
             let mut missing = self.expected.iter().filter(|(id, _)| !self.has_read(**id));
             missing.next().map(|(_, (index, _))| *index)
         });
         match missing.and_then(|index| self.toc.entries.get(index)) {
-            Some(entry) => Err(entry.clone()),
+            Some(entry) => Err(Box::new(entry.clone())),
             None => Ok((self.toc, self.tables, self.large_objects)),
         }
     }

@@ -22,7 +22,7 @@ use super::shelf::Shelf;
 use crate::connection::Session;
 use crate::error::{Error, Result};
 use crate::postgres::blockers;
-use crate::postgres::census::{Census, Reader, SequenceFact, TableFact};
+use crate::postgres::census::{Census, LOCK_PATIENCE, Reader, SequenceFact, TableFact};
 use crate::postgres::maintenance::may_bypass_row_security;
 use crate::postgres::session::AdminSession;
 
@@ -34,6 +34,9 @@ const YIELDS: u32 = 2;
 const WATCH: Duration = Duration::from_secs(2);
 /// Bytes that are passed on at once.
 const CHUNK: usize = 1 << 20;
+
+/// What pg_dump says when others lock or drop what it is about to read.
+const SOMEBODY_ELSE: [&str; 3] = ["due to lock timeout", "does not exist", "could not open relation"];
 
 /// Why an attempt came to nothing.
 enum Miss {
@@ -74,7 +77,7 @@ pub(super) async fn dump(
             Err(Miss::Over(error)) => return Err(error),
             Err(Miss::Again(error)) => {
                 missed += 1;
-                (error, Duration::from_millis(rand::rng().random_range(200..1000)))
+                (error, Duration::from_millis(rand::rng().random_range(1000..2000)))
             }
             Err(Miss::GaveWay(whom)) => {
                 yields += 1;
@@ -106,12 +109,13 @@ impl Attempt<'_> {
         let database = self.job.app.database.as_str();
         let session = reading(self.job, database).await?;
         let reader = Reader(&session);
-        let listed = reader.tables().await?;
-        let (tables, strange): (Vec<_>, Vec<_>) = listed.into_iter().partition(|table| self.is_read(table));
-        if let Err(error) = reader.freeze(&tables).await {
+        if let Err(error) = self.freeze(&reader).await {
             return Err(self.locked_out(error).await);
         }
         let snapshot = reader.export_snapshot().await?;
+        // What was made since it was listed is in the snapshot, too.
+        let (tables, strange): (Vec<_>, Vec<_>) =
+            reader.tables().await?.into_iter().partition(|table| self.is_read(table));
         if let Some(table) = reader.rewritten().await?.first() {
             return Err(Miss::Again(rewritten(table)));
         }
@@ -125,7 +129,7 @@ impl Attempt<'_> {
 
         let id = BackupId::new(self.job.app.name.clone(), record::taken_at(&sight.census)?)?;
         let packing = PackOptions { recipients: self.options.recipients.clone(), ..PackOptions::default() };
-        let mut pack = self.shelf.pack(&id, packing).await?;
+        let mut pack = self.shelf.pack(&id, packing).await.map_err(taken)?;
         let dumped = self.carry(&mut pack, &snapshot, &sight, &strange).await;
         let contents = match dumped {
             Ok(contents) => contents,
@@ -149,8 +153,19 @@ impl Attempt<'_> {
             took: began.elapsed(),
         };
         let manifest = record::manifest(self.job, self.options, &sight, &contents, circumstances)?;
-        self.shelf.publish(&manifest).await?;
-        Ok(manifest)
+        match self.shelf.publish(&manifest).await {
+            Ok(()) => Ok(manifest),
+            Err(error) if error.code() == "backup_exists" => {
+                self.shelf.discard(&manifest.id, &manifest.data.object).await?;
+                Err(taken(error))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn freeze(&self, reader: &Reader<'_>) -> Result<()> {
+        let listed = reader.tables().await?;
+        reader.freeze(listed.iter().filter(|table| self.is_read(table))).await
     }
 
     /// Rows of an extension that the admin made are the admin's.
@@ -214,7 +229,9 @@ impl Attempt<'_> {
         }
         match program.finish().await {
             Ok(()) => Ok(archive.finish()?),
-            Err(error) if error.to_string().contains("due to lock timeout") => Err(Miss::Again(error)),
+            Err(error) if SOMEBODY_ELSE.iter().any(|words| error.to_string().contains(words)) => {
+                Err(Miss::Again(error))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -294,8 +311,11 @@ impl Attempt<'_> {
 
     /// A table is locked by somebody: who?
     async fn locked_out(&self, error: Error) -> Miss {
-        if error.sqlstate() != Some("55P03") {
-            return Miss::Over(error);
+        match error.sqlstate() {
+            Some("55P03") => {}
+            // It was dropped after it had been listed.
+            Some("42P01" | "3F000") => return Miss::Again(error),
+            _ => return Miss::Over(error),
         }
         let holders = blockers::locking(self.job.admin(), self.job.app.database.as_str()).await;
         let by = match holders {
@@ -313,10 +333,12 @@ impl Attempt<'_> {
 
 /// A session that reads what is there, whatever the app's search path and policies say, as pg_dump writes it.
 pub(super) async fn reading(job: &Job<'_>, database: &str) -> Result<Session> {
-    const SETTINGS: [(&str, &str); 7] = [
+    const SETTINGS: [(&str, &str); 8] = [
         ("search_path", "pg_catalog, pg_temp"),
         ("row_security", "off"),
         ("statement_timeout", "0"),
+        // Even to ask for the size of a table takes a lock.
+        ("lock_timeout", LOCK_PATIENCE),
         ("idle_in_transaction_session_timeout", "0"),
         ("datestyle", "ISO"),
         ("intervalstyle", "postgres"),
@@ -335,6 +357,11 @@ pub(super) fn rows_by_table(contents: &Contents) -> BTreeMap<(&str, &str), u64> 
             Some(((entry.namespace.as_str(), entry.tag.as_str()), rows.rows))
         })
         .collect()
+}
+
+/// Two backups cannot have the same second.
+fn taken(error: Error) -> Miss {
+    if error.code() == "backup_exists" { Miss::Again(error) } else { Miss::Over(error) }
 }
 
 fn rewritten(table: &str) -> Error {

@@ -104,7 +104,7 @@ pub(crate) async fn carry_out(shelf: &Shelf, plan: &PrunePlan, now: Timestamp) -
                 pruned.bytes += doomed.bytes;
             }
             Err(error) if error.code() == "store_denied" => {
-                pruned.retained.push((doomed.id.clone(), error.to_string()))
+                pruned.retained.push((doomed.id.clone(), error.to_string()));
             }
             Err(error) => return Err(error),
         }

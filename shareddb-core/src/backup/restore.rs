@@ -1,6 +1,8 @@
 //! Restoring a backup: everything is checked before anything is made, loaded beside the app's database, compared, and only
 //! then put in its place.
 
+use std::collections::BTreeMap;
+
 use super::compare;
 use super::event::{BackupEvent, Stage};
 use super::job::Job;
@@ -108,11 +110,18 @@ pub(super) async fn replace(
     tell(BackupEvent::Began(Stage::Proving));
     match prove(job).await {
         Ok(()) => Ok(kept),
+        Err(error) if error.is_retryable() => {
+            let message = format!("app {} has what was restored, but nobody could log in to it just now", job.app.name);
+            let environment = job.server.environment();
+            let hint =
+                format!("see `shareddb status {} -e {environment}`; the database before it is kept", job.app.name);
+            Err(Error::unavailable("restore_unproven", message).with_hint(hint).with_source(error))
+        }
         Err(error) => {
             let back = swap::swap(job, &kept, backup).await?;
             scratch::drop_copy(job.admin(), &back).await?;
             let message = format!("app {} cannot log in to what was restored: the database is as before", job.app.name);
-            Err(Error::failed("restore_unproven", message).with_source(error))
+            Err(Error::failed("restore_taken_back", message).with_source(error))
         }
     }
 }
@@ -152,6 +161,8 @@ fn target(manifest: &Manifest, app: &App) -> Target {
         extensions: by_admin().map(|extension| extension.name.to_string()).collect(),
         schemas: by_admin().map(|extension| extension.schema.clone()).filter(|schema| schema != "public").collect(),
         roles: manifest.roles.iter().cloned().chain(app.roles().map(ToString::to_string)).collect(),
+        // A dump of ours has no rows of an extension that the admin made.
+        members: BTreeMap::new(),
         default_privileges: DefaultPrivileges::Load,
     }
 }

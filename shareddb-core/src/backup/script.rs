@@ -282,7 +282,7 @@ mod tests {
                 // Where data are cut says nothing.
                 match (pieces.last_mut(), piece) {
                     (Some(Piece::CopyData(before)), Piece::CopyData(more)) => {
-                        *before = [&before[..], &more].concat().into()
+                        *before = [&before[..], &more].concat().into();
                     }
                     (_, piece) => pieces.push(piece),
                 }
@@ -369,7 +369,9 @@ mod tests {
             assert_eq!(error.code(), "script_truncated", "{cut}: {error}");
         }
         for cut in whole..=bytes.len() {
-            assert!(read_in(std::iter::once(&bytes[..cut]), target()).is_ok(), "{cut}");
+            // Half of a remark's dashes is half of something.
+            let is_whole = !bytes[..cut].ends_with(b"\n-");
+            assert_eq!(read_in(std::iter::once(&bytes[..cut]), target()).is_ok(), is_whole, "{cut}");
         }
         // What only looks like the end.
         for text in ["SELECT '", "SELECT $a$", "SELECT (", "/*", "COPY t FROM stdin;\n", "SELECT 1"] {

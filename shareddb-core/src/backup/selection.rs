@@ -35,6 +35,9 @@ pub struct Target {
     pub extensions: BTreeSet<String>,
     /// Schemas that the admin has made there already, beside `public`.
     pub schemas: BTreeSet<String>,
+    /// Tables and sequences of those extensions, by schema and name, with the extension: an archive does not say whose
+    /// the data of a table are that is not in it.
+    pub members: BTreeMap<(String, String), String>,
     /// Roles that rights may be granted to.
     pub roles: BTreeSet<String>,
     /// What happens to default privileges.
@@ -114,9 +117,8 @@ impl LoadList {
     pub fn of(toc: &Toc, target: &Target) -> Self {
         let mut reasons: BTreeMap<i32, Why> = BTreeMap::new();
         let mut statements = Vec::new();
-        let present = extensions_there(toc, target);
         for entry in toc {
-            let why = standing_against(entry, target, &present);
+            let why = standing_against(entry, target);
             let why = why.or_else(|| rights_against(entry, target, &mut statements));
             reasons.extend(why.map(|why| (entry.id, why)));
         }
@@ -185,22 +187,15 @@ pub fn roles_named(toc: &Toc) -> BTreeMap<String, Vec<String>> {
     found
 }
 
-/// The numbers of extensions that are made already.
-fn extensions_there<'a>(toc: &'a Toc, target: &Target) -> BTreeMap<i32, &'a str> {
-    let there =
-        toc.entries().iter().filter(|entry| entry.kind == "EXTENSION" && target.extensions.contains(&entry.tag));
-    there.map(|entry| (entry.id, entry.tag.as_str())).collect()
-}
-
 /// What the entry itself gives as a reason.
-fn standing_against(entry: &Entry, target: &Target, present: &BTreeMap<i32, &str>) -> Option<Why> {
-    let of_extension = || entry.dependencies.iter().find_map(|needed| present.get(needed));
+fn standing_against(entry: &Entry, target: &Target) -> Option<Why> {
+    let of_extension = || target.members.get(&(entry.namespace.clone(), entry.tag.clone()));
     match entry.kind.as_str() {
-        "EXTENSION" => return present.contains_key(&entry.id).then_some(Why::AlreadyThere),
+        "EXTENSION" => return target.extensions.contains(&entry.tag).then_some(Why::AlreadyThere),
         "COMMENT" | "SECURITY LABEL" if is_on_extension(entry, target) => return Some(Why::AlreadyThere),
         "SCHEMA" if is_schema_there(entry, target) => return Some(Why::AlreadyThere),
-        "TABLE DATA" | "SEQUENCE SET" | "ACL" if of_extension().is_some() => {
-            return of_extension().map(|extension| Why::OfExtension((*extension).to_owned()));
+        "TABLE DATA" | "SEQUENCE SET" if of_extension().is_some() => {
+            return of_extension().cloned().map(Why::OfExtension);
         }
         "DEFAULT ACL" if target.default_privileges == DefaultPrivileges::LeaveOut => return Some(Why::NamesOwner),
         kind if SUPERUSER.contains(&kind) || needs_superuser(entry) => return Some(Why::NeedsSuperuser),
@@ -365,17 +360,18 @@ mod tests {
             entry(3, "COMMENT", "", "EXTENSION \"uuid-ossp\"").owned(""),
             entry(4, "EXTENSION", "", "citext").owned(""),
             entry(5, "COMMENT", "", "EXTENSION citext").owned(""),
-            entry(6, "TABLE DATA", "ext", "config").within(Section::Data).needing(&[2]),
-            entry(7, "ACL", "ext", "FUNCTION f()").within(Section::None).needing(&[2]),
+            entry(6, "TABLE DATA", "ext", "config").within(Section::Data).owned("postgres"),
+            entry(7, "ACL", "ext", "FUNCTION f()").within(Section::None).owned("postgres"),
             entry(8, "TABLE", "s", "t").needing(&[2]),
             entry(9, "SCHEMA", "", "public").defined("CREATE SCHEMA public;\n"),
         ]);
-        let made = Target { extensions: set(&["uuid-ossp"]), schemas: set(&["ext"]), ..target() };
+        let members = BTreeMap::from([(("ext".to_owned(), "config".to_owned()), "uuid-ossp".to_owned())]);
+        let made = Target { extensions: set(&["uuid-ossp"]), schemas: set(&["ext"]), members, ..target() };
         let list = LoadList::of(&toc, &made);
         assert_eq!(numbers(&list.whole()), [4, 5, 8]);
         let there = "it is there already";
         let of = "it belongs to the extension uuid-ossp";
-        let expected = [(1, there), (2, there), (3, there), (6, of), (7, of), (9, there)];
+        let expected = [(1, there), (2, there), (3, there), (6, of), (7, "it belongs to postgres"), (9, there)];
         assert_eq!(reasons(&list), expected.map(|(id, why)| (id, why.to_owned())));
         assert_eq!(list.comparable(&toc).map(|entry| entry.id).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 8, 9]);
     }

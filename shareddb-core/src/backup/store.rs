@@ -146,7 +146,7 @@ impl BackupStore {
                 done => done,
             }
         };
-        self.inner.marked.get_or_try_init(make).await.map(|()| ())
+        self.inner.marked.get_or_try_init(make).await.copied()
     }
 
     fn marker_path(&self) -> Path {

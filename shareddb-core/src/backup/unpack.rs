@@ -49,7 +49,7 @@ impl Unpack {
         let fetcher = tokio::spawn(fetch(download, fetched));
         let decoder = tokio::task::spawn_blocking({
             let (id, identities) = (id.clone(), identities.clone());
-            move || decode(&id, Inlet::new(input), encryption.as_ref(), &identities, opened, decoded)
+            move || decode(&id, Inlet::new(input), encryption.as_ref(), &identities, opened, &decoded)
         });
         let expected = manifest.data.archive_bytes;
         let mut unpack = Self { id, output, decoder: Some(decoder), fetcher: Some(fetcher), expected, passed: 0 };
@@ -108,12 +108,12 @@ fn decode(
     encryption: Option<&Encryption>,
     identities: &Identities,
     opened: oneshot::Sender<()>,
-    output: mpsc::Sender<Bytes>,
+    output: &mpsc::Sender<Bytes>,
 ) -> Result<()> {
     let undecodable = |error: io::Error| damaged(id, "it cannot be decoded").with_source(error);
     let Some(encryption) = encryption else {
         opened.send(()).ok();
-        return decompress(input, &output).map_err(undecodable);
+        return decompress(input, output).map_err(undecodable);
     };
     let sealed = age::Decryptor::new_buffered(input).map_err(|error| unopened(id, encryption, identities, &error))?;
     let keys = identities.all();
@@ -121,7 +121,7 @@ fn decode(
         .decrypt(keys.iter().map(|key| key.as_ref() as &dyn age::Identity))
         .map_err(|error| unopened(id, encryption, identities, &error))?;
     opened.send(()).ok();
-    decompress(BufReader::with_capacity(CHUNK, plain), &output).map_err(undecodable)
+    decompress(BufReader::with_capacity(CHUNK, plain), output).map_err(undecodable)
 }
 
 /// Why it does not open.

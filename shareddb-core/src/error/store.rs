@@ -21,26 +21,20 @@ impl Error {
             Some(said) => format!("{what}: {said}"),
             None => what,
         };
-        if let Some(error) = find::<io::Error>(&source) {
+        // That of a disk; below a request it is the network's.
+        if let (Some(error), None) = (find::<io::Error>(&source), find::<HttpError>(&source)) {
             let copy = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
             return Self::from_io(message, copy);
         }
+        if tag(&text, "Code").is_some_and(|code| ["NoSuchBucket", "ContainerNotFound"].contains(&code)) {
+            return Self::not_found("bucket_not_found", message).with_hint("make the bucket first, or correct the URL");
+        }
         match source {
-            StoreError::NotFound { .. } if tag(&text, "Code") == Some("NoSuchBucket") => {
-                Self::not_found("bucket_not_found", message).with_hint("make the bucket first, or correct the URL")
-            }
             StoreError::NotFound { .. } => Self::not_found("object_not_found", message),
             StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } | StoreError::NotModified { .. } => {
                 Self::conflict("object_exists", message)
             }
-            StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Self::permission_denied(
-                "store_denied",
-                message,
-            )
-            .with_hint(
-                "are the credentials in the environment (AWS_…, GOOGLE_…, AZURE_…) those of this bucket, and may they \
-                     list, read, write and delete there?",
-            ),
+            StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => denied(message),
             StoreError::NotImplemented { .. } | StoreError::NotSupported { .. } => {
                 Self::refused("store_cannot_create", message)
             }
@@ -59,13 +53,17 @@ impl Error {
         }
         if let Some(error) = find::<HttpError>(source) {
             let hint = "is the store up, and is its address right (AWS_ENDPOINT_URL, AZURE_ENDPOINT)? run it again in a moment";
+            let reason = way(error);
             return match error.kind() {
                 HttpErrorKind::Timeout => Self::timeout("store_timeout", message).with_hint(hint),
-                _ if text.contains("URL scheme is not allowed") || text.contains("scheme is not http") => {
-                    plain_http(message)
-                }
-                _ => Self::unavailable("store_unreachable", format!("{message}: {}", way(error))).with_hint(hint),
+                // The words of the client, which has no type for this.
+                _ if reason.contains("scheme is not allowed") => plain_http(&message),
+                _ => Self::unavailable("store_unreachable", format!("{message}: {reason}")).with_hint(hint),
             };
+        }
+        // Of a listing that is refused the library tells no more than this.
+        if ["status code: 401", "status code: 403"].iter().any(|status| text.contains(status)) {
+            return denied(message);
         }
         if is_setting(text) {
             return Self::invalid_input("store_setting_invalid", message).with_hint(
@@ -80,7 +78,14 @@ impl Error {
     }
 }
 
-fn plain_http(message: String) -> Error {
+fn denied(message: String) -> Error {
+    Error::permission_denied("store_denied", message).with_hint(
+        "are the credentials in the environment (AWS_…, GOOGLE_…, AZURE_…) those of this bucket, and may they list, read, \
+         write and delete there?",
+    )
+}
+
+fn plain_http(message: &str) -> Error {
     Error::invalid_input("store_not_encrypted", format!("{message}: its address is http, and not https"))
         .with_hint("where nobody listens in between, AWS_ALLOW_HTTP=true allows it")
 }

@@ -108,12 +108,12 @@ impl Reader<'_> {
 
     /// Begins the transaction that all reading is in, and locks the tables: nobody can empty or rewrite them from here on.
     /// Only then is the snapshot taken, so that what was rewritten just before is not seen as empty.
-    pub(crate) async fn freeze(&self, tables: &[TableFact]) -> Result<()> {
+    pub(crate) async fn freeze(&self, tables: impl Iterator<Item = &TableFact>) -> Result<()> {
         let begin =
             format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{LOCK_PATIENCE}'");
         self.run("begin to read", &begin).await?;
-        for batch in tables.chunks(BATCH) {
-            let names: Vec<String> = batch.iter().map(|table| format!("ONLY {}", table.sql())).collect();
+        let names: Vec<String> = tables.map(|table| format!("ONLY {}", table.sql())).collect();
+        for names in names.chunks(BATCH) {
             self.run("lock the tables", &format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "))).await?;
         }
         Ok(())
