@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use shareddb_core::{Error, Result};
-use tokio::runtime;
+use tokio::runtime::{self, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -16,6 +16,7 @@ use crate::units;
 
 /// Longer than the file work that may be going on, such as writing a Secret.
 const GRACE: Duration = Duration::from_secs(5);
+const SHORTLY: Duration = Duration::from_millis(10);
 /// How long work may take that was asked to end: a login is closed, an upload taken back, a database dropped.
 const LAST_STEPS: Duration = Duration::from_secs(10);
 
@@ -53,7 +54,7 @@ async fn guarded(context: &Context, work: impl Future<Output = Result<ExitCode>>
     interrupt.raise();
     context.console.progress("ending what was begun; Ctrl-C again ends at once");
     tokio::select! {
-        done = &mut work => match done {
+        done = ended(&mut work) => match done {
             Ok(code) => Ok(code),
             // A program of PostgreSQL's may have got the signal from the terminal as well.
             Err(error) if ["interrupted", "tool_failed"].contains(&error.code()) => {
@@ -67,6 +68,16 @@ async fn guarded(context: &Context, work: impl Future<Output = Result<ExitCode>>
         () = sleep(LAST_STEPS) => Err(causes.failure(cause, &awaited, CUT_OFF)),
         () = causes.signal() => Err(causes.failure(cause, &awaited, CUT_OFF)),
     }
+}
+
+/// Waits for the end of work, and of what it has left to others when it was dropped, such as taking back an upload.
+async fn ended(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let done = work.await;
+    let tasks = Handle::current().metrics();
+    while tasks.num_alive_tasks() > 0 {
+        sleep(SHORTLY).await;
+    }
+    done
 }
 
 fn awaited(context: &Context) -> String {

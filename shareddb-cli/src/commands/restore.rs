@@ -11,7 +11,7 @@ use shareddb_core::{
 use super::backup::line;
 use super::backups::Item;
 use crate::args::Restore;
-use crate::confirmation::confirm;
+use crate::confirmation::{Warning, confirm};
 use crate::context::Context;
 use crate::moments::{age, from_now, short};
 use crate::output::{Text, View};
@@ -167,10 +167,10 @@ pub(super) fn sessions(count: u32) -> String {
     if count == 1 { "1 session".to_owned() } else { format!("{count} sessions") }
 }
 
-fn warning(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions, context: &Context) -> String {
+fn warning(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions, context: &Context) -> Warning {
     let app = &there.app;
     let safety = if options.safety_backup { "A backup of the present state is taken first; the" } else { "The" };
-    format!(
+    let long = format!(
         "This replaces all data of database {} ({}, {}) in env {} with\n{}, taken {} ago ({} rows): what was written since \
          is not in it.\n{safety} present database is kept as well, and `shareddb restore {}{} --undo` puts it back. Sessions are ended.",
         app.database,
@@ -182,7 +182,8 @@ fn warning(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions, co
         manifest.tables.iter().map(|table| table.rows).sum::<u64>(),
         app.name,
         context.flags(),
-    )
+    );
+    Warning { short: format!("this replaces the database of app {}", there.app.name), long }
 }
 
 fn preview(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions) -> Preview {
@@ -201,8 +202,8 @@ fn preview(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions) ->
     Preview::new(format!("app/{}", app.name), changes)
 }
 
-fn undo_warning(there: &AppSummary, kept: &Kept, context: &Context) -> String {
-    format!(
+fn undo_warning(there: &AppSummary, kept: &Kept, context: &Context) -> Warning {
+    let long = format!(
         "This replaces all data of database {} ({}, {}) with what the restore of {} replaced {} ago ({}): what was written \
          since is not in it.\nThe present database is kept, and `shareddb restore {}{} --undo` puts it back. Sessions are ended.",
         there.app.database,
@@ -213,7 +214,8 @@ fn undo_warning(there: &AppSummary, kept: &Kept, context: &Context) -> String {
         units::bytes(kept.bytes),
         there.app.name,
         context.flags(),
-    )
+    );
+    Warning { short: format!("this replaces the database of app {}", there.app.name), long }
 }
 
 fn undo_preview(there: &AppSummary, kept: &Kept) -> Preview {
