@@ -4,6 +4,14 @@ use shareddb_core::{AppName, Environment, Error, Result};
 
 use crate::context::Context;
 
+/// What is about to happen.
+pub(crate) struct Warning {
+    /// In a sentence, for where nobody is there to ask.
+    pub(crate) short: String,
+    /// With everything that it means.
+    pub(crate) long: String,
+}
+
 /// Whether somebody has said that this is what they want: in the command itself, or on a terminal that asks.
 ///
 /// # Errors
@@ -13,7 +21,7 @@ pub(crate) async fn confirm(
     given: Option<&str>,
     environment: &Environment,
     context: &Context,
-    warning: &str,
+    warning: &Warning,
 ) -> Result<()> {
     let name = match given {
         Some(name) => name.to_owned(),
@@ -21,12 +29,11 @@ pub(crate) async fn confirm(
             return Err(Error::refused("env_protected", format!("environment {} is protected", environment.name()))
                 .with_hint(format!("say in the command itself what is to go: --confirm {app}")));
         }
-        None => context.console.ask(warning, "Type the app's name to go on:").await?.unwrap_or_default(),
+        None => context.console.ask(&warning.long, "Type the app's name to go on:").await?.unwrap_or_default(),
     };
     if name == app.as_str() {
         return Ok(());
     }
-    let first = warning.lines().next().unwrap_or_default();
-    Err(Error::refused("confirmation_required", first)
+    Err(Error::refused("confirmation_required", warning.short.as_str())
         .with_hint(format!("say so by giving its name again: --confirm {app}")))
 }

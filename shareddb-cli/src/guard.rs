@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use shareddb_core::{Error, Result};
-use tokio::runtime::{self, RuntimeMetrics};
+use tokio::runtime::{self, Handle, RuntimeMetrics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -67,7 +67,7 @@ async fn guarded(context: &Context, work: impl Future<Output = Result<ExitCode>>
     interrupt.raise();
     context.console.progress("ending what was begun; Ctrl-C again ends at once");
     tokio::select! {
-        done = &mut work => match done {
+        done = ended(&mut work) => match done {
             Ok(code) => Ok(code),
             // A program of PostgreSQL's may have got the signal from the terminal as well.
             Err(error) if ["interrupted", "tool_failed"].contains(&error.code()) => {
@@ -81,6 +81,16 @@ async fn guarded(context: &Context, work: impl Future<Output = Result<ExitCode>>
         () = sleep(LAST_STEPS) => Err(causes.failure(cause, &awaited, CUT_OFF)),
         () = causes.signal() => Err(causes.failure(cause, &awaited, CUT_OFF)),
     }
+}
+
+/// Waits for the end of work, and of what it has left to others when it was dropped, such as taking back an upload.
+async fn ended(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let done = work.await;
+    let tasks = Handle::current().metrics();
+    while tasks.num_alive_tasks() > 0 {
+        sleep(PULSE).await;
+    }
+    done
 }
 
 fn awaited(context: &Context) -> String {

@@ -45,9 +45,9 @@ pub(crate) fn since(moment: Timestamp) -> Duration {
     Timestamp::now().duration_since(moment).try_into().unwrap_or_default()
 }
 
-/// So long from now.
+/// So long from now, to the second.
 pub(crate) fn from_now(days: i64) -> Option<Timestamp> {
-    Timestamp::now().checked_add(SignedDuration::from_hours(24 * days)).ok()
+    Timestamp::from_second(Timestamp::now().as_second()).ok()?.checked_add(SignedDuration::from_hours(24 * days)).ok()
 }
 
 /// How long ago something was, in its largest unit as kubectl has it: `52s`, `7m`, `3h`, `41d`.

@@ -95,7 +95,8 @@ impl Progress {
             BackupEvent::Moved { stage, bytes, total, table } => {
                 let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
                 let (elapsed, silence) = (now.began.elapsed(), now.told.elapsed());
-                let meter = || Meter { bytes, total, elapsed, table: table.map(str::to_owned) };
+                let table = table.map(|table| table.trim_start_matches("TABLE DATA ").to_owned());
+                let meter = || Meter { bytes, total, elapsed, table: table.clone() };
                 match self.form {
                     Form::Bar => now.moved(&meter()),
                     Form::Lines if silence >= LINES => {

@@ -274,7 +274,8 @@ async fn plain_dumps_of_every_major_are_read_as_psql_reads_them() {
         let archive = read(&source.output("pg_dump", &["-Fc", "-Z0"]), 4096);
         let mut digests: Vec<_> = archive.tables.values().map(|rows| rows.digest.to_string()).collect();
         let mut found: Vec<_> = data.iter().map(|text| count(text).digest.to_string()).collect();
-        (digests.sort(), found.sort());
+        digests.sort();
+        found.sort();
         assert_eq!(digests, found, "{major}");
         let copy = Source { database: "scripted_copy", ..source };
         let schema = |source: &Source<'_>| read(&source.output("pg_dump", &["-Fc", "-s", "--no-acl"]), 4096).toc;

@@ -13,7 +13,7 @@ use super::backups::Item;
 use super::create::{Done, notes};
 use super::restore::{sessions, size, summary};
 use crate::args::Drop;
-use crate::confirmation::confirm;
+use crate::confirmation::{Warning, confirm};
 use crate::context::Context;
 use crate::moments::from_now;
 use crate::output::{Text, View};
@@ -110,18 +110,19 @@ fn preview(plan: &Plan, store: Option<&BackupStore>) -> Preview {
     Preview::of(plan).after(backup)
 }
 
-fn warning(there: &AppSummary, environment: &Environment, store: Option<&BackupStore>) -> String {
+fn warning(there: &AppSummary, environment: &Environment, store: Option<&BackupStore>) -> Warning {
     let app = &there.app;
     let backup = match store {
         Some(store) => format!("A last backup goes to {store} before, and is kept for {LAST_DAYS} days."),
         None => "There is no backup.".to_owned(),
     };
-    format!(
+    let long = format!(
         "This deletes database {} ({}, {}), its roles and secret/{} in env {}.\n{backup}",
         app.database,
         size(there),
         sessions(there.sessions),
         app.secret,
         environment.name()
-    )
+    );
+    Warning { short: format!("dropping app {} deletes all its data", app.name), long }
 }

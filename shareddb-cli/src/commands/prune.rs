@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use shareddb_core::{AppName, BackupId, Judged, PrunePlan, Pruned, Result, RetentionPolicy};
+use shareddb_core::{AppName, BackupId, Judged, KeepReason, PrunePlan, Pruned, Result, RetentionPolicy};
 
 use crate::args::Prune;
 use crate::color::Style;
 use crate::context::Context;
-use crate::moments::age;
+use crate::moments::{age, day};
 use crate::output::{Text, View};
 use crate::preview::CHANGES;
 use crate::storage::store;
@@ -144,6 +144,16 @@ pub(crate) async fn run(args: &Prune, context: &Context) -> Result<ExitCode> {
     Ok(if differs { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
 }
 
+/// A reason as one word.
+fn word(reason: &KeepReason) -> String {
+    match reason {
+        KeepReason::Until(until) if *until < Timestamp::MAX => format!("until-{}", day(*until)),
+        // Of what a newer version has written.
+        KeepReason::Until(_) => "not-understood".to_owned(),
+        reason => reason.to_string().replace(' ', "-"),
+    }
+}
+
 /// What was planned, and what came of it if it was carried out.
 fn items(plan: &PrunePlan, pruned: Option<&Pruned>) -> Vec<Item> {
     let item = |judged: &Judged| {
@@ -162,7 +172,7 @@ fn items(plan: &PrunePlan, pruned: Option<&Pruned>) -> Vec<Item> {
             bytes: backup.bytes,
             fate,
             // A cell has no spaces, so that a line splits into its columns.
-            kept_by: judged.reasons.iter().map(|reason| reason.to_string().replace(' ', "-")).collect(),
+            kept_by: judged.reasons.iter().map(word).collect(),
             retained: retained.map(|(_, why)| why.clone()),
         }
     };

@@ -11,7 +11,7 @@ use shareddb_core::{
 use super::backup::line;
 use super::backups::Item;
 use crate::args::Restore;
-use crate::confirmation::confirm;
+use crate::confirmation::{Warning, confirm};
 use crate::context::Context;
 use crate::moments::{age, from_now, short};
 use crate::output::{Text, View};
@@ -87,7 +87,7 @@ pub(crate) async fn run(args: &Restore, context: &Context) -> Result<ExitCode> {
         confirm(&app, args.confirm.as_deref(), &environment, context, &undo_warning(&there, &kept, context)).await?;
         let work = Work::begin(context, &environment, &provisioner, store, progress)?;
         let kept = work.on(&app, work.manager.undo(&app, app.as_str())).await?;
-        return done(Restored::undone(&app, kept), context);
+        return done(&Restored::undone(&app, kept), context);
     }
     let shelf = store.shelf(environment.name(), &app);
     let choice = args.at.map_or_else(|| args.backup.clone(), Choice::At);
@@ -116,7 +116,7 @@ pub(crate) async fn run(args: &Restore, context: &Context) -> Result<ExitCode> {
         kept: report.kept,
         left_out,
     };
-    done(restored, context)
+    done(&restored, context)
 }
 
 impl Restored {
@@ -126,9 +126,9 @@ impl Restored {
 }
 
 /// Prints it, with what was kept and the way back.
-fn done(restored: Restored, context: &Context) -> Result<ExitCode> {
-    context.output.show(&restored)?;
-    let Restored { app, kept, .. } = &restored;
+fn done(restored: &Restored, context: &Context) -> Result<ExitCode> {
+    context.output.show(restored)?;
+    let Restored { app, kept, .. } = restored;
     let place = context.flags();
     context.console.progress(&format!("What was there is kept as database {kept}"));
     context.console.progress(&format!("Undo: shareddb restore {app}{place} --undo --confirm {app}"));
@@ -167,10 +167,10 @@ pub(super) fn sessions(count: u32) -> String {
     if count == 1 { "1 session".to_owned() } else { format!("{count} sessions") }
 }
 
-fn warning(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions, context: &Context) -> String {
+fn warning(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions, context: &Context) -> Warning {
     let app = &there.app;
     let safety = if options.safety_backup { "A backup of the present state is taken first; the" } else { "The" };
-    format!(
+    let long = format!(
         "This replaces all data of database {} ({}, {}) in env {} with\n{}, taken {} ago ({} rows): what was written since \
          is not in it.\n{safety} present database is kept as well, and `shareddb restore {}{} --undo` puts it back. Sessions are ended.",
         app.database,
@@ -182,7 +182,8 @@ fn warning(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions, co
         manifest.tables.iter().map(|table| table.rows).sum::<u64>(),
         app.name,
         context.flags(),
-    )
+    );
+    Warning { short: format!("this replaces the database of app {}", there.app.name), long }
 }
 
 fn preview(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions) -> Preview {
@@ -201,8 +202,8 @@ fn preview(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions) ->
     Preview::new(format!("app/{}", app.name), changes)
 }
 
-fn undo_warning(there: &AppSummary, kept: &Kept, context: &Context) -> String {
-    format!(
+fn undo_warning(there: &AppSummary, kept: &Kept, context: &Context) -> Warning {
+    let long = format!(
         "This replaces all data of database {} ({}, {}) with what the restore of {} replaced {} ago ({}): what was written \
          since is not in it.\nThe present database is kept, and `shareddb restore {}{} --undo` puts it back. Sessions are ended.",
         there.app.database,
@@ -213,7 +214,8 @@ fn undo_warning(there: &AppSummary, kept: &Kept, context: &Context) -> String {
         units::bytes(kept.bytes),
         there.app.name,
         context.flags(),
-    )
+    );
+    Warning { short: format!("this replaces the database of app {}", there.app.name), long }
 }
 
 fn undo_preview(there: &AppSummary, kept: &Kept) -> Preview {
