@@ -235,6 +235,15 @@ async fn documents_and_secrets() {
 
     let status = json(&shareddb(home, &["status", "-o", "json"]).expect_code(0).stdout);
     assert!(status["backups"]["apps"]["myapp"]["verified"].is_string(), "{status}");
+    let folder = home.join("backups");
+    fs::rename(&folder, home.join("away")).unwrap();
+    fs::write(&folder, "in the way").unwrap();
+    let unknown = shareddb(home, &["status"]).expect_code(0);
+    assert!(unknown.stderr.contains("note: the age of backups is not known: "), "{unknown:?}");
+    fs::remove_file(&folder).unwrap();
+    fs::rename(home.join("away"), &folder).unwrap();
+    let old = shareddb(home, &["status", "myapp", "--verified-age", "1s"]).expect_code(0).stdout;
+    assert!(old.contains("known to restore is ") && old.contains(" old: shareddb verify myapp\n"), "{old}");
     let fine = shareddb(home, &["status", "--backup-age", "1h"]).expect_code(0).stdout;
     assert!(fine.contains("  BACKUP  VERIFIED  STATUS\n") && !fine.contains("  backup: "), "{fine}");
 }

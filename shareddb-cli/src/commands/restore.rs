@@ -87,7 +87,7 @@ pub(crate) async fn run(args: &Restore, context: &Context) -> Result<ExitCode> {
         confirm(&app, args.confirm.as_deref(), &environment, context, &undo_warning(&there, &kept, context)).await?;
         let work = Work::begin(context, &environment, &provisioner, store, progress)?;
         let kept = work.on(&app, work.manager.undo(&app, app.as_str())).await?;
-        return done(Restored::undone(&app, kept), context);
+        return done(&Restored::undone(&app, kept), context);
     }
     let shelf = store.shelf(environment.name(), &app);
     let choice = args.at.map_or_else(|| args.backup.clone(), Choice::At);
@@ -116,7 +116,7 @@ pub(crate) async fn run(args: &Restore, context: &Context) -> Result<ExitCode> {
         kept: report.kept,
         left_out,
     };
-    done(restored, context)
+    done(&restored, context)
 }
 
 impl Restored {
@@ -126,9 +126,9 @@ impl Restored {
 }
 
 /// Prints it, with what was kept and the way back.
-fn done(restored: Restored, context: &Context) -> Result<ExitCode> {
-    context.output.show(&restored)?;
-    let Restored { app, kept, .. } = &restored;
+fn done(restored: &Restored, context: &Context) -> Result<ExitCode> {
+    context.output.show(restored)?;
+    let Restored { app, kept, .. } = restored;
     let place = context.flags();
     context.console.progress(&format!("What was there is kept as database {kept}"));
     context.console.progress(&format!("Undo: shareddb restore {app}{place} --undo --confirm {app}"));
