@@ -334,7 +334,21 @@ fn wrong_usage_ends_with_2_and_help_with_0() {
     let unknown = shareddb(home, &["list", "-e", "elsewhere"]).expect_code(4);
     assert!(unknown.stderr.contains("local"), "{}", unknown.stderr);
     let help = shareddb(home, &["--help"]).expect_code(0).stdout;
-    for command in ["deploy", "create", "list", "status", "env", "psql", "drop", "completion"] {
+    for command in [
+        "deploy",
+        "create",
+        "list",
+        "status",
+        "env",
+        "psql",
+        "backup",
+        "backups",
+        "verify",
+        "restore",
+        "prune",
+        "drop",
+        "completion",
+    ] {
         assert!(help.contains(command));
         assert!(shareddb(home, &[command, "--help"]).expect_code(0).stdout.contains("Example: "), "{command}");
     }

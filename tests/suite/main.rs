@@ -16,6 +16,7 @@ mod adopt_size;
 mod adopt_undo;
 mod archive_format;
 mod backup;
+mod backup_cli;
 mod backup_faults;
 mod backup_store;
 mod cli;

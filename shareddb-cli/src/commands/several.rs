@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use shareddb_core::{AppName, Error, Provisioner, Result};
 
+use crate::args::Format;
 use crate::context::Context;
 use crate::failure::{Failure, exit_code};
 
@@ -79,7 +80,9 @@ fn told(app: &AppName, error: Error, context: &Context) -> Failed {
         hint: error.hint().map(str::to_owned),
         exit: exit_code(&error),
     };
-    context.console.progress(&format!("app {app}:"));
+    if context.output.format() != Format::Json {
+        context.console.line(&format!("app {app}:"));
+    }
     Failure::from(error).report(context);
     failed
 }
