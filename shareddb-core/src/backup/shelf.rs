@@ -216,7 +216,11 @@ impl Shelf {
         let Verification { at, verdict, .. } = *verification;
         let name = ObjectName { id: id.clone(), part: Part::Verification { at, verdict } };
         self.store.mark().await?;
-        self.store.create(&self.path(&name), document(verification)?.into()).await
+        match self.store.create(&self.path(&name), document(verification)?.into()).await {
+            // Another check of the same second has found the same.
+            Err(error) if error.code() == "object_exists" => Ok(()),
+            done => done,
+        }
     }
 
     /// Deletes a backup whatever speaks for keeping it: its manifest first, so that it is never listed without its dump.

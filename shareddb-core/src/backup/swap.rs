@@ -10,7 +10,6 @@ use crate::copy_mark::{CopyMark, CopyRole};
 use crate::error::{Error, Result};
 use crate::postgres::copies::{self, Fittings, Swap};
 use crate::postgres::session::AdminSession;
-use crate::postgres::statements as sql;
 use tokio_postgres::types::Oid;
 
 /// How often the sessions of the live database are ended while it waits for them.
@@ -49,12 +48,12 @@ pub(crate) async fn swap(job: &Job<'_>, incoming: &str, backup: &str) -> Result<
 async fn once(admin: &AdminSession, other: &AdminSession, swap: &Swap<'_>, old: Oid, new: Oid) -> Result<()> {
     let what = "put the restored database in the place of the app's";
     // Ours would be in the way, too.
-    other.run(what, &sql::end_sessions_in(new)).await?;
+    other.run(what, &copies::end_sessions_in(new)).await?;
     let pressure = async {
         sleep(LEAD).await;
         loop {
             // That it cannot end them is told by the rename.
-            let _ = other.run(what, &sql::end_sessions_in(old)).await;
+            let _ = other.run(what, &copies::end_sessions_in(old)).await;
             sleep(PRESSURE).await;
         }
     };

@@ -222,6 +222,15 @@ impl Swap<'_> {
     }
 }
 
+/// Ends every session in one database, which its OID names: the name may be another's by now.
+pub(crate) fn end_sessions_in(database: Oid) -> String {
+    format!(
+        "{QUIETLY} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity \
+         WHERE datid = {database} AND pid <> pg_backend_pid()",
+        QUIETLY = sql::QUIETLY
+    )
+}
+
 /// Who is still in a database.
 pub(crate) async fn sessions_in(session: &AdminSession, oid: Oid) -> Result<Vec<String>> {
     let sql = "SELECT format('%s (process %s)', coalesce(nullif(application_name, ''), usename, backend_type), pid) \

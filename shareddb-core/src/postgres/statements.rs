@@ -286,7 +286,7 @@ pub(crate) fn set_access<'a>(database: &str, owner: &str, others: impl IntoItera
 
 /// That a session has ended by itself, the server says as a warning: what ends sessions warns of nothing, until its
 /// transaction ends.
-const QUIETLY: &str = "WITH quiet AS MATERIALIZED (SELECT set_config('client_min_messages', 'error', true))";
+pub(crate) const QUIETLY: &str = "WITH quiet AS MATERIALIZED (SELECT set_config('client_min_messages', 'error', true))";
 
 /// Ends every session of these roles.
 pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>) -> String {
@@ -294,15 +294,6 @@ pub(crate) fn end_sessions<'a>(roles: impl IntoIterator<Item = &'a str>) -> Stri
         "{QUIETLY} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity \
          WHERE pid <> pg_backend_pid() AND usename = ANY ({})",
         names(roles)
-    )
-}
-
-/// Ends every session in one database, which its OID names: the name may be another's by now.
-#[cfg(feature = "backup")]
-pub(crate) fn end_sessions_in(database: u32) -> String {
-    format!(
-        "{QUIETLY} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity \
-         WHERE datid = {database} AND pid <> pg_backend_pid()"
     )
 }
 
