@@ -1,9 +1,9 @@
 //! Backups by the command: what it prints where, how it ends, and what is left when it is cut short.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,7 +11,10 @@ use serde_json::Value;
 use shareddb_tests::command::{run, shareddb_command};
 use shareddb_tests::server::{password, temporary_home};
 use shareddb_tests::watch::eventually;
-use shareddb_tests::{Output, TestServer, shareddb};
+use shareddb_tests::{ObjectServer, Output, TestServer, shareddb};
+
+/// What takes a moment to dump.
+const BIG: &str = "CREATE TABLE big AS SELECT i, repeat(md5(i::text), 30) AS text FROM generate_series(1, 300000) i";
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -279,10 +282,45 @@ async fn the_store_is_where_one_says() {
     assert_eq!(none, "0 deleted (0B), 0 kept\n");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_bucket_is_reached_with_the_usual_variables() {
+    let server = filled().await;
+    let (home, objects) = (server.home(), ObjectServer::start().await);
+    let url = objects.url();
+    let command = || {
+        let mut command = shareddb_command(home);
+        command.envs(objects.settings());
+        command
+    };
+    for args in [
+        &["backup", "myapp", "--to", &url] as &[&str],
+        &["backups", "--from", &url],
+        &["verify", "myapp", "--from", &url],
+        &["restore", "myapp", "--from", &url, "--confirm", "myapp"],
+        &["prune", "myapp", "--from", &url, "--keep-last", "1"],
+    ] {
+        let output = run(command().args(args)).expect_code(0);
+        assert!(!(output.stdout + &output.stderr).contains(objects.secret()), "{args:?}");
+    }
+    let denied = run(command().args(["backups", "--from", &url]).env("AWS_SECRET_ACCESS_KEY", "m4rker")).stderr;
+    assert!(denied.starts_with("error: ") && !denied.contains("m4rker"), "{denied}");
+
+    let before = objects.files();
+    ask(home, "myapp", BIG);
+    let mut child = dumping(command(), &["--to", &url]);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(ended(&mut child).await.code(), Some(130));
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("hint: nothing of it was kept"), "{said}");
+    assert_eq!(objects.files(), before);
+}
+
 /// A backup that has come to its dump.
-fn dumping(home: &Path) -> Child {
-    let mut child = shareddb_command(home)
+fn dumping(mut command: Command, more: &[&str]) -> Child {
+    let mut child = command
         .args(["backup", "myapp", "--progress", "json"])
+        .args(more)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -310,13 +348,9 @@ async fn ended(child: &mut Child) -> ExitStatus {
 async fn what_is_interrupted_leaves_nothing() {
     let server = filled().await;
     let home = server.home();
-    ask(
-        home,
-        "myapp",
-        "CREATE TABLE big AS SELECT i, repeat(md5(i::text), 30) AS text FROM generate_series(1, 300000) i",
-    );
+    ask(home, "myapp", BIG);
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let mut child = dumping(home);
+        let mut child = dumping(shareddb_command(home), &[]);
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(ended(&mut child).await.code(), Some(code));
         assert!(ids(home, "myapp").is_empty());
@@ -326,7 +360,7 @@ async fn what_is_interrupted_leaves_nothing() {
         assert_eq!(server.value("postgres", login).await, "f");
     }
     // Killed, it cleans up nothing; the login closes by itself, and the next run does what is left.
-    let mut child = dumping(home);
+    let mut child = dumping(shareddb_command(home), &[]);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(ids(home, "myapp").is_empty());

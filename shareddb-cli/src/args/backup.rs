@@ -107,7 +107,7 @@ pub(crate) struct Restore {
     /// The app's name again; without it a terminal is asked
     #[arg(long, value_name = "APP")]
     pub(crate) confirm: Option<String>,
-    /// Take no backup of what is there now. It is kept as a database in any case, until the next restore
+    /// Take no backup of what is there now; it is kept as a database in any case
     #[arg(long)]
     pub(crate) no_safety_backup: bool,
     /// Where the backups are, instead of the environment's store: a URL or a folder
