@@ -226,6 +226,7 @@ impl BackupManager {
         let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
         self.work(app, async |job| {
             scratch::sweep(job).await?;
+            scratch::expire(job).await?;
             restore::check(job, &manifest, &tell).await?;
             let safety = match options.safety_backup {
                 true => {

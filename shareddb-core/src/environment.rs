@@ -302,6 +302,7 @@ impl Environment {
                 let secrets = self.secrets().await?;
                 Ok(Server::new(self.name.clone(), admin, secrets)
                     .ours()
+                    .with_data(server.home().data_dir())
                     .with_hint("password_rejected", server.rejected_hint()))
             }
             Place::Remote(remote) => remote.connect(&self.name).await,

@@ -95,6 +95,13 @@ pub(crate) fn make_private_folder(path: &Path) -> Result<()> {
     made.map_err(|error| Error::from_io(format!("cannot make the folder {}", path.display()), error))
 }
 
+/// Bytes that others than root may still write where a folder is.
+#[cfg(feature = "backup")]
+pub(crate) fn free_space(folder: &Path) -> Option<u64> {
+    let volume = rustix::fs::statvfs(folder).ok()?;
+    Some(volume.f_bavail.saturating_mul(volume.f_frsize))
+}
+
 /// The user that we act as.
 pub(crate) fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()

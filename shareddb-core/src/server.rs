@@ -1,6 +1,8 @@
 //! One environment's server within reach: how the admin logs in, and where Secrets are.
 
 use std::fmt;
+#[cfg(feature = "local")]
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::try_join;
@@ -9,6 +11,8 @@ use crate::app::App;
 use crate::connection::{ConnectionConfig, SslMode};
 use crate::credentials;
 use crate::error::{Error, Result};
+#[cfg(feature = "backup")]
+use crate::file;
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes::Tunnel;
 use crate::names::{AppName, EnvironmentName, RoleName};
@@ -37,6 +41,9 @@ struct Inner {
     /// What to do when the admin's login fails with a certain code.
     hints: Vec<(&'static str, String)>,
     ours: bool,
+    /// A folder of the server's data, where they are on this machine.
+    #[cfg(feature = "local")]
+    data: Option<PathBuf>,
     #[cfg(feature = "kubernetes")]
     tunnel: Option<Arc<Tunnel>>,
 }
@@ -57,6 +64,8 @@ impl Server {
             place,
             hints: Vec::new(),
             ours: false,
+            #[cfg(feature = "local")]
+            data: None,
             #[cfg(feature = "kubernetes")]
             tunnel: None,
         }))
@@ -88,6 +97,18 @@ impl Server {
     #[cfg(feature = "kubernetes")]
     pub(crate) fn with_tunnel(self, tunnel: Tunnel) -> Self {
         self.with(|inner| inner.tunnel = Some(Arc::new(tunnel)))
+    }
+
+    /// The same server, where its data are in a folder of this machine.
+    #[cfg(feature = "local")]
+    pub(crate) fn with_data(self, folder: PathBuf) -> Self {
+        self.with(|inner| inner.data = Some(folder))
+    }
+
+    /// Bytes that are free where its data are; `None` where that cannot be seen from here.
+    #[cfg(feature = "backup")]
+    pub(crate) fn free_space(&self) -> Option<u64> {
+        file::free_space(self.0.data.as_ref()?)
     }
 
     fn with(self, change: impl FnOnce(&mut Inner)) -> Self {

@@ -1,6 +1,7 @@
 //! Backups and restores that are cut, hindered or disturbed: nothing is listed that does not restore, and the app's
 //! database is old or new, never neither.
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use shareddb_core::{
     VerifyOptions,
 };
 use shareddb_tests::proxy::{Loss, Proxy};
-use shareddb_tests::server::{session, sql, value};
+use shareddb_tests::server::{session, sql, temporary_home, value};
 use shareddb_tests::{TestServer, watch::eventually};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
@@ -343,4 +344,44 @@ async fn nobody_else_enters_a_scratch() {
     options.safety_backup = false;
     watched.restore(&app.name, &options, app.name.as_str()).await.unwrap();
     assert_eq!(tried.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_somebody_has_edited_restores_nothing() {
+    let server = TestServer::shared().await;
+    let (app, other) = (heavy(server, "edited", 10).await, server.made("another").await);
+    let folder = temporary_home();
+    let store = BackupStore::open(&format!("file://{}", folder.display()), []).unwrap();
+    let manager = BackupManager::new(server.server().await, store);
+    let id = manager.backup(&app.name, &BackupOptions::default()).await.unwrap().id;
+    let path = folder.join(format!("local/{}/{id}.manifest.json", app.name));
+    let whole = fs::read_to_string(&path).unwrap();
+    let size = format!("\"bytes\":{}", manager.shelf(&app.name).manifest(&id).await.unwrap().database.bytes);
+    let mut options = RestoreOptions::default();
+    options.safety_backup = false;
+    for (from, to, code) in [
+        ("\"rows\":10", "\"rows\":11", "backup_differs"),
+        (size.as_str(), "\"bytes\":1125899906842624", "no_space"),
+        ("\"apiVersion\":\"shareddb/v1\"", "\"apiVersion\":\"shareddb/v9\"", "manifest_version"),
+        ("\"name\":\"big\"", "\"name\":\"bag\"", "backup_differs"),
+        ("\"roles\":[]", "\"roles\":[\"nobody_knows_me\"]", "role_missing"),
+        (
+            "\"extensions\":[]",
+            "\"extensions\":[{\"name\":\"not_there\",\"version\":\"1\",\"schema\":\"public\",\"owner\":\"admin\"}]",
+            "extension_missing",
+        ),
+    ] {
+        assert_eq!(whole.matches(from).count(), 1, "{from}: {whole}");
+        fs::write(&path, whole.replace(from, to)).unwrap();
+        let error = manager.restore(&app.name, &options, app.name.as_str()).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.hint().is_some(), "{error}");
+        assert_tidy(server, &app, &manager, 1).await;
+    }
+    fs::write(&path, whole.replace(&format!("\"app\":\"{}\"", app.name), &format!("\"app\":\"{}\"", other.name)))
+        .unwrap();
+    let error = manager.restore(&app.name, &options, app.name.as_str()).await.unwrap_err();
+    assert_eq!(error.code(), "backup_foreign", "{error}");
+    fs::write(&path, whole).unwrap();
+    manager.restore(&app.name, &options, app.name.as_str()).await.unwrap();
 }

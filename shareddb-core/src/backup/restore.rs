@@ -45,6 +45,7 @@ pub(super) async fn check(job: &Job<'_>, manifest: &Manifest, tell: &(dyn Fn(Bac
             Error::refused("server_older", message).with_hint("restore it on a server of that version or newer")
         );
     }
+    check_space(job, manifest).await?;
     let names = manifest.extensions.iter().map(|extension| extension.name.as_str());
     let missing = requirements::missing_extensions(job.admin(), names).await?;
     if !missing.is_empty() {
@@ -58,6 +59,23 @@ pub(super) async fn check(job: &Job<'_>, manifest: &Manifest, tell: &(dyn Fn(Bac
         return Err(Error::refused("role_missing", message).with_hint("make them first: CREATE ROLE … NOLOGIN"));
     }
     Ok(())
+}
+
+/// A full volume stops every app. Where the server is elsewhere, nobody here knows.
+async fn check_space(job: &Job<'_>, manifest: &Manifest) -> Result<()> {
+    let Some(free) = job.server.free_space() else { return Ok(()) };
+    // What is loaded takes about what it took, and some more while indexes are built.
+    let bytes = manifest.database.bytes;
+    let needed = bytes.saturating_add(bytes / 5).saturating_add(requirements::log_reserve(job.admin()).await?);
+    if needed <= free {
+        return Ok(());
+    }
+    let message = format!(
+        "to load the backup takes about {} MiB where the server's data are, and {} MiB are free",
+        needed >> 20,
+        free >> 20
+    );
+    Err(Error::refused("no_space", message).with_hint("make room there, or restore it on another server"))
 }
 
 /// Loads a backup into a scratch database and compares it. What is left is the scratch, whole.

@@ -15,6 +15,9 @@ use crate::postgres::statements as sql;
 /// A scratch that is older is left over, even where nobody knows from whom.
 const LEFT_OVER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a restore can be taken back.
+const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// A scratch database. [`drop`](Self::drop) it, or [`keep`](Self::into_name) it for a swap.
 pub(crate) struct Scratch<'a> {
     job: &'a Job<'a>,
@@ -83,11 +86,22 @@ pub(crate) async fn drop_copy(admin: &AdminSession, name: &str) -> Result<()> {
 /// Drops what runs that were killed have left: this app's scratches at once, as its lock is ours; those of others when
 /// they are old.
 pub(crate) async fn sweep(job: &Job<'_>) -> Result<()> {
-    for CopyFact { name, mark, age, .. } in copies::copies(job.admin()).await? {
-        let ours = mark.app == job.app.name;
-        if mark.role == CopyRole::Scratch && (ours || age > LEFT_OVER) {
-            drop_copy(job.admin(), &name).await?;
-        }
+    let is_left = |copy: &CopyFact| {
+        copy.mark.role == CopyRole::Scratch && (copy.mark.app == job.app.name || copy.age > LEFT_OVER)
+    };
+    drop_all(job, is_left).await
+}
+
+/// Drops what restores of this app have kept for long enough.
+pub(crate) async fn expire(job: &Job<'_>) -> Result<()> {
+    let is_over =
+        |copy: &CopyFact| copy.mark.role == CopyRole::Kept && copy.mark.app == job.app.name && copy.age > KEPT_FOR;
+    drop_all(job, is_over).await
+}
+
+async fn drop_all(job: &Job<'_>, goes: impl Fn(&CopyFact) -> bool) -> Result<()> {
+    for copy in copies::copies(job.admin()).await?.iter().filter(|copy| goes(copy)) {
+        drop_copy(job.admin(), &copy.name).await?;
     }
     Ok(())
 }

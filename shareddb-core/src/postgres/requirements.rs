@@ -23,6 +23,13 @@ pub(crate) async fn missing_roles<'a>(
     missing(session, "look for roles", sql, names.collect()).await
 }
 
+/// Bytes of log that the server may write before it makes room.
+pub(crate) async fn log_reserve(session: &AdminSession) -> Result<u64> {
+    let sql = "SELECT pg_size_bytes(current_setting('max_wal_size'))";
+    let bytes = session.value("read the server's settings", sql).await?;
+    Ok(bytes.and_then(|text| text.parse().ok()).unwrap_or_default())
+}
+
 async fn missing(session: &AdminSession, what: &str, sql: &str, names: Vec<&str>) -> Result<Vec<String>> {
     let rows = session.read(what, sql, &[(&names, Type::TEXT_ARRAY)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
