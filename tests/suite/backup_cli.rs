@@ -74,6 +74,8 @@ async fn the_way_of_the_readme() {
     assert!(restored.stderr.contains("Undo: shareddb restore myapp --undo --confirm myapp"), "{}", restored.stderr);
     assert_eq!(ask(home, "myapp", "SELECT count(*) FROM notes"), "3");
 
+    let status = shareddb(home, &["status", "myapp"]).expect_code(0).stdout;
+    assert!(status.contains("Kept: ") && status.contains(&format!("by the restore of {first}")), "{status}");
     let plan = shareddb(home, &["restore", "myapp", "--undo", "--dry-run"]).expect_code(0).stdout;
     assert!(plan.contains("replaced by shareddb_k_"), "{plan}");
     let undone = shareddb(home, &["restore", "myapp", "--undo", "--confirm", "myapp"]).expect_code(0);

@@ -1,6 +1,7 @@
 //! `shareddb restore`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 use shareddb_core::{
@@ -77,10 +78,7 @@ pub(crate) async fn run(args: &Restore, context: &Context) -> Result<ExitCode> {
     let there = summary(&provisioner, &app).await?;
     let progress = Progress::new(context.console.clone(), args.telling);
     if args.undo {
-        let kept = {
-            let work = Work::begin(context, &environment, &provisioner, store.clone(), progress.clone())?;
-            work.manager.kept(&app).await?.into_iter().next().ok_or_else(|| nothing_kept(&app))?
-        };
+        let kept = Kept::of(provisioner.server(), &app).await?.into_iter().next().ok_or_else(|| nothing_kept(&app))?;
         if args.dry_run.dry_run {
             return undo_preview(&there, &kept).show(context, args.dry_run);
         }
@@ -202,6 +200,11 @@ fn preview(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions) ->
     Preview::new(format!("app/{}", app.name), changes)
 }
 
+/// How long it has been kept.
+pub(super) fn kept_for(kept: &Kept) -> Duration {
+    Duration::from_secs(kept.age_seconds)
+}
+
 fn undo_warning(there: &AppSummary, kept: &Kept, context: &Context) -> Warning {
     let long = format!(
         "This replaces all data of database {} ({}, {}) with what the restore of {} replaced {} ago ({}): what was written \
@@ -210,7 +213,7 @@ fn undo_warning(there: &AppSummary, kept: &Kept, context: &Context) -> Warning {
         size(there),
         sessions(there.sessions),
         kept.backup,
-        short(kept.age),
+        short(kept_for(kept)),
         units::bytes(kept.bytes),
         there.app.name,
         context.flags(),
@@ -225,7 +228,7 @@ fn undo_preview(there: &AppSummary, kept: &Kept) -> Preview {
         app.database,
         kept.database,
         units::bytes(kept.bytes),
-        short(kept.age)
+        short(kept_for(kept))
     );
     let stays = (Change::Add, format!("database/shareddb_k_… with what {} is now", app.database));
     Preview::new(format!("app/{}", app.name), [(Change::Change, replaced), stays])

@@ -4,10 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
-use shareddb_core::{AppName, AppStatus, Error, Result, ServerState, ServerStatus, Slot, Status as Found, WallState};
+use shareddb_core::{
+    AppName, AppStatus, Error, Kept, Result, ServerState, ServerStatus, Slot, Status as Found, WallState,
+};
 use tokio::time::timeout;
 
 use super::list::{connections, size};
+use super::restore::kept_for;
 use crate::args::Status;
 use crate::color::{Paint, Style};
 use crate::console;
@@ -15,6 +18,7 @@ use crate::context::Context;
 use crate::deployment;
 use crate::freshness::{self, Freshness};
 use crate::health;
+use crate::moments::short;
 use crate::output::{Text, View};
 use crate::quoting::printable;
 use crate::table::{Cell, NONE, Table, pairs};
@@ -36,6 +40,9 @@ struct Report {
     /// How old backups are, where there is a store.
     #[serde(skip_serializing_if = "Option::is_none")]
     backups: Option<Freshness>,
+    /// What restores of the one app have replaced.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<Kept>,
     #[serde(skip)]
     place: String,
 }
@@ -50,7 +57,11 @@ impl View for Report {
         head.extend(backups.map(|backups| ("Backups", backups.store().into())));
         let mut text = pairs(&head, style.paint);
         match (&self.secret, apps.as_slice()) {
-            (Some(secret), [app]) => text += &format!("\n{}", pairs(&details(app, secret, backups), style.paint)),
+            (Some(secret), [app]) => {
+                let mut details = details(app, secret, backups);
+                details.extend(self.kept.iter().map(|kept| ("Kept", replaced(kept).into())));
+                text += &format!("\n{}", pairs(&details, style.paint));
+            }
             (_, []) => text += "\nNo apps.\n",
             (_, apps) => text += &format!("\n{}", table(apps, backups).render(style.paint)),
         }
@@ -116,12 +127,16 @@ pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
         (Some(_), [app]) => Some(provisioner.server().secrets().describe(&app.summary.app.secret)),
         _ => None,
     };
+    let kept = match &app {
+        Some(app) => Kept::of(provisioner.server(), app).await?,
+        None => Vec::new(),
+    };
     if found.apps.is_empty() {
         context.console.progress(&format!("make an app: shareddb create myapp{}", context.flags()));
     }
     let apps = found.apps.iter().map(|app| app.summary.app.name.clone());
     let backups = freshness::look(args, apps, &environment, context).await;
-    context.output.show(&Report { found, deployment, secret, backups, place: context.flags() })?;
+    context.output.show(&Report { found, deployment, secret, backups, kept, place: context.flags() })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -199,6 +214,12 @@ fn details<'a>(status: &AppStatus, secret: &str, backups: Option<&Freshness>) ->
         details.extend([("Newest backup", backup), ("Verified", verified)]);
     }
     details
+}
+
+/// A database that a restore has replaced, and for what.
+fn replaced(kept: &Kept) -> String {
+    let (size, age) = (units::bytes(kept.bytes), short(kept_for(kept)));
+    format!("database {} ({size}), replaced {age} ago by the restore of {}", kept.database, kept.backup)
 }
 
 /// The login that the Secret names.
