@@ -208,10 +208,22 @@ impl BackupManager {
         confirmed(app, confirm)?;
         let shelf = self.shelf(app);
         let id = shelf.choose(&options.backup).await?;
-        let hold = shelf.hold(&id, "restore", Some(self.until())).await?;
+        let hold = self.held(&shelf, &id, "restore").await;
         let done = self.restore_held(app, &shelf, &id, options).await;
-        let released = hold.release().await;
-        done.and_then(|report| released.map(|()| report))
+        released(hold).await;
+        done
+    }
+
+    /// Keeps prunes away from a backup. Where nothing can be written, it is read all the same.
+    async fn held(&self, shelf: &Shelf, id: &BackupId, why: &str) -> Option<Hold> {
+        match shelf.hold(id, why, Some(self.until())).await {
+            Ok(hold) => Some(hold),
+            Err(error) => {
+                let notice = format!("a prune may delete the backup meanwhile: {error}");
+                self.listener.tell(shelf.app(), BackupEvent::Noticed(&notice));
+                None
+            }
+        }
     }
 
     async fn restore_held(
@@ -230,7 +242,8 @@ impl BackupManager {
             restore::check(job, &manifest, &tell).await?;
             let safety = match options.safety_backup {
                 true => {
-                    let before = BackupOptions { reason: Reason::BeforeRestore, ..options.safety.clone() };
+                    let mut before = BackupOptions { reason: Reason::BeforeRestore, ..options.safety.clone() };
+                    before.recipients = before.recipients.or_those_of(&manifest)?;
                     Some(dump::dump(job, shelf, &before, &tell).await?)
                 }
                 false => None,
@@ -288,11 +301,19 @@ impl BackupManager {
             job = Job::begin(self, app) => job?,
             error = self.interrupt.raised() => return Err(error),
         };
+        let cut = async {
+            let error = tokio::select! {
+                error = self.interrupt.raised() => error,
+                () = tokio::time::sleep(self.budget) => self.over_budget(app),
+            };
+            job.undecided().await;
+            error
+        };
         let done = tokio::select! {
             done = work(&job) => done,
-            error = self.interrupt.raised() => Err(error),
-            () = tokio::time::sleep(self.budget) => Err(self.over_budget(app)),
+            error = cut => Err(error),
         };
+        job.admin().abandon().await;
         let swept = match &done {
             Ok(_) => Ok(()),
             Err(_) => scratch::sweep(&job).await,
@@ -310,6 +331,13 @@ impl BackupManager {
     fn over_budget(&self, app: &AppName) -> Error {
         Error::timeout("budget_exceeded", format!("the work on app {app} took longer than {:?}", self.budget))
             .with_hint("give it more time: --timeout")
+    }
+}
+
+/// A hold that stays ends by itself.
+async fn released(hold: Option<Hold>) {
+    if let Some(hold) = hold {
+        let _ = hold.release().await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Taking a backup, proving it, restoring it and taking that back, on a database with every kind of object.
 
-use shareddb_core::{App, BackupManager, BackupOptions, BackupStore, RestoreOptions, Verdict, VerifyOptions};
+use shareddb_core::{App, BackupManager, BackupOptions, BackupStore, Choice, RestoreOptions, Verdict, VerifyOptions};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::{session, sql, temporary_home, value};
 
@@ -45,6 +45,9 @@ async fn everything_comes_back() {
         .unwrap();
     let report = manager.restore(&app.name, &RestoreOptions::default(), app.name.as_str()).await.unwrap();
     assert!(report.left_out.iter().all(|left| left.what.contains("SCHEMA - public")), "{:?}", report.left_out);
+    // What was there before it is not what a restore means by the newest.
+    assert_eq!(manager.shelf(&app.name).list().await.unwrap().len(), 2);
+    assert_eq!(manager.shelf(&app.name).choose(&Choice::Latest).await.unwrap(), manifest.id);
     let restored = session(&config, config.database()).await;
     assert_eq!(value(&restored, "SELECT count(*)::text FROM parted").await, "400");
     assert_eq!(value(&restored, "SELECT count(*)::text FROM secret_rows").await, "50", "policies hold");

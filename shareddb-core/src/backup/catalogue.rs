@@ -4,7 +4,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::id::BackupId;
 use super::inventory::Listed;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Reason};
 use super::options::Choice;
 use super::shelf::Shelf;
 use super::store::BackupStore;
@@ -54,7 +54,16 @@ impl Shelf {
             _ => true,
         };
         let app = self.app();
-        listed.iter().find(fits).map(|listed| listed.id.clone()).ok_or_else(|| match (choice, listed.last()) {
+        let mut fitting = listed.iter().filter(fits);
+        let mut found = fitting.next();
+        // What was there before a restore is what was not wanted any more: it is taken by its name, or by undoing.
+        while let (Choice::Latest, Some(newest)) = (choice, found) {
+            match self.manifest(&newest.id).await {
+                Ok(manifest) if manifest.reason == Reason::BeforeRestore => found = fitting.next(),
+                _ => break,
+            }
+        }
+        found.map(|listed| listed.id.clone()).ok_or_else(|| match (choice, listed.last()) {
             (Choice::At(time), Some(oldest)) => Error::not_found(
                 "backup_not_found",
                 format!("there is no backup of app {app} from {time} or before: the oldest is {}", oldest.id),

@@ -35,8 +35,9 @@ const WATCH: Duration = Duration::from_secs(2);
 /// Bytes that are passed on at once.
 const CHUNK: usize = 1 << 20;
 
-/// What pg_dump says when others lock or drop what it is about to read.
-const SOMEBODY_ELSE: [&str; 3] = ["due to lock timeout", "does not exist", "could not open relation"];
+/// What pg_dump says when others lock or drop what it is about to read: its time for a lock is one for the statement.
+const SOMEBODY_ELSE: [&str; 4] =
+    ["due to lock timeout", "due to statement timeout", "does not exist", "could not open relation"];
 
 /// Why an attempt came to nothing.
 enum Miss {

@@ -1,5 +1,6 @@
 //! One piece of work on an app: under its lock, with its maintenance login open, and closed again whatever happens.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -32,6 +33,8 @@ pub(crate) struct Job<'a> {
     pub(crate) binaries: Binaries,
     lock: AppLock,
     password: SecretString,
+    /// What has begun is not to be ended half-way.
+    decisive: AtomicBool,
 }
 
 impl<'a> Job<'a> {
@@ -49,7 +52,9 @@ impl<'a> Job<'a> {
             Err(error) => Err(error),
         };
         match begun {
-            Ok((app, facts, binaries, password)) => Ok(Self { server, app, facts, binaries, lock, password }),
+            Ok((app, facts, binaries, password)) => {
+                Ok(Self { server, app, facts, binaries, lock, password, decisive: AtomicBool::new(false) })
+            }
             Err(error) => {
                 lock.release().await;
                 Err(server.with_trouble(error))
@@ -91,7 +96,7 @@ impl<'a> Job<'a> {
 
     /// How the maintenance login reads a database: as itself, since the owner does not see rows that its own policies hide.
     pub(crate) fn reading(&self, database: &str) -> ConnectionConfig {
-        self.login(database)
+        self.login(database).with_option("role", "none")
     }
 
     /// How it loads one: as the owner, in the start-up packet, which nothing in a dump takes back.
@@ -105,14 +110,30 @@ impl<'a> Job<'a> {
             .with_database(database)
             .with_application_name(APPLICATION)
             .with_connect_timeout(LOGIN)
+            // The tenant's code that runs in a load can change the login's own settings.
+            .with_option("statement_timeout", "0")
             // What rows look like as text, and so what their digests are: pg_dump itself sees to the rest.
             .with_option("timezone", "UTC")
             .with_option("bytea_output", "hex")
             .with_option("lc_monetary", "C")
     }
 
+    /// From here on the work is done to its end, whoever wants it to end early.
+    pub(crate) fn decide(&self) {
+        self.decisive.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when the work may be cut short; not at all once it is decided.
+    pub(crate) async fn undecided(&self) {
+        if self.decisive.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Closes the login and gives back the lock.
     pub(crate) async fn end(self) -> Result<()> {
+        // What was cut short may have left a transaction open.
+        self.admin().abandon().await;
         let closed = maintenance::close(self.admin(), &self.facts, &self.app).await;
         self.lock.release().await;
         closed

@@ -267,6 +267,9 @@ impl Manifest {
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
         manifest.belongs_to(id, environment)?;
+        if manifest.id != *id {
+            return Err(damaged("it is another backup's"));
+        }
         match manifest.contradiction() {
             Some(why) => Err(damaged(why)),
             None => Ok(manifest),

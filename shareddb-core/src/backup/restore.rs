@@ -124,6 +124,7 @@ pub(super) async fn replace(
     tell: &(dyn Fn(BackupEvent<'_>) + Sync),
 ) -> Result<String> {
     tell(BackupEvent::Began(Stage::Swapping));
+    job.decide();
     let kept = swap::swap(job, incoming, backup).await?;
     tell(BackupEvent::Began(Stage::Proving));
     match prove(job).await {

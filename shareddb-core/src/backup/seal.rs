@@ -5,7 +5,7 @@ use std::fmt;
 use age::secrecy::SecretString;
 use age::{scrypt, x25519};
 
-use super::manifest::Encryption;
+use super::manifest::{Encryption, Manifest};
 use crate::error::{Error, Result};
 
 /// A passphrase that takes a fast machine a second takes a slow one longer; beyond 2^22 it is an attack.
@@ -49,6 +49,14 @@ impl Recipients {
             return Err(Error::invalid_input("passphrase_empty", "an empty passphrase keeps nobody out"));
         }
         Ok(Self(For::Passphrase(SecretString::from(passphrase))))
+    }
+
+    /// These, or where there are none, those whom this backup is encrypted for.
+    pub(crate) fn or_those_of(self, manifest: &Manifest) -> Result<Self> {
+        match (self.encryption(), &manifest.data.encryption) {
+            (None, Some(Encryption::Age(keys))) => Self::keys(keys.iter().map(String::as_str)),
+            _ => Ok(self),
+        }
     }
 
     pub(crate) fn encryption(&self) -> Option<Encryption> {

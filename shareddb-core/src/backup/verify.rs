@@ -26,7 +26,7 @@ const BAD: [&str; 7] = [
 
 pub(super) async fn verify(manager: &BackupManager, id: &BackupId, options: &VerifyOptions) -> Result<Verification> {
     let shelf = manager.shelf(id.app());
-    let hold = shelf.hold(id, "verify", Some(manager.until())).await?;
+    let hold = manager.held(&shelf, id, "verify").await;
     let began = Instant::now();
     let done = match shelf.manifest(id).await {
         Ok(manifest) => prove(manager, &shelf, &manifest, options).await,
@@ -46,12 +46,16 @@ pub(super) async fn verify(manager: &BackupManager, id: &BackupId, options: &Ver
             record.took_seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
             record.environment = Some(manager.server.environment().to_string());
             record.findings = findings;
-            shelf.record(id, &record).await.map(|()| record)
+            if let Err(error) = shelf.record(id, &record).await {
+                let notice = format!("what was found is not kept: {error}");
+                manager.listener.tell(id.app(), BackupEvent::Noticed(&notice));
+            }
+            Ok(record)
         }
         Err(error) => Err(error),
     };
-    let released = hold.release().await;
-    result.and_then(|record| released.map(|()| record))
+    super::released(hold).await;
+    result
 }
 
 async fn prove(

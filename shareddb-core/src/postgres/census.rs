@@ -279,7 +279,7 @@ impl Reader<'_> {
             of("pg_type", "type", "o.oid::regtype", "typowner", &within("typnamespace"))
                 + " AND o.typrelid = 0 AND o.typelem = 0",
             of("pg_namespace", "schema", "quote_ident(o.nspname)", "nspowner", "")
-                + &format!(" AND o.nspname <> {}", literal(EXTENSION_SCHEMA)),
+                + &format!(" AND o.nspname !~ '^pg_' AND o.nspname <> {}", literal(EXTENSION_SCHEMA)),
             of("pg_largeobject_metadata", "large object", "o.oid", "lomowner", ""),
         ];
         let sql = format!("{} LIMIT 20", parts.map(|part| format!("({part})")).join(" UNION ALL "));

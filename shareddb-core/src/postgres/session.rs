@@ -130,6 +130,13 @@ impl AdminSession {
         }
     }
 
+    /// Takes back what is not committed, if there is anything.
+    #[cfg(feature = "backup")]
+    pub(crate) async fn abandon(&self) {
+        // That there was no transaction is a warning, and a session that has ended has none.
+        let _ = self.session.simple_query("ROLLBACK").await;
+    }
+
     /// As [`run_transaction`](Self::run_transaction), for statements that must not appear in the server's log. That is
     /// switched off by a message of its own, `silence`: the log gets a whole message before any of it is run.
     pub(crate) async fn run_silently(&self, what: &str, silence: &str, statements: &[String]) -> Result<()> {
