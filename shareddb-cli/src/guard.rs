@@ -69,8 +69,7 @@ async fn guarded(context: &Context, work: impl Future<Output = Result<ExitCode>>
     tokio::select! {
         done = ended(&mut work) => match done {
             Ok(code) => Ok(code),
-            // A program of PostgreSQL's may have got the signal from the terminal as well.
-            Err(error) if ["interrupted", "tool_failed"].contains(&error.code()) => {
+            Err(error) if error.code() == "interrupted" => {
                 Err(causes.failure(cause, &awaited, "nothing of it was kept; what was done before stays"))
             }
             Err(error) => {

@@ -48,6 +48,7 @@ mod verification;
 mod verify;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use archive::{ArchiveReader, Contents, Position};
@@ -85,9 +86,11 @@ use jiff::tz::TimeZone;
 
 use crate::error::{Error, Result};
 use crate::names::AppName;
+use crate::postgres::maintenance;
 use crate::server::Server;
 use event::Listener;
 use job::Job;
+use restore::NotReplaced;
 
 /// How long a run waits for another one on the same app.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -185,8 +188,36 @@ impl BackupManager {
         let shelf = self.shelf(app);
         // Nobody is to wait for a dump that has no place.
         shelf.list().await?;
-        self.work(app, async |job| dump::dump(job, &shelf, options, &|event| self.listener.tell(app, event)).await)
-            .await
+        self.work(app, async |job| {
+            scratch::sweep(job).await?;
+            dump::dump(job, &shelf, options, &|event| self.listener.tell(app, event)).await
+        })
+        .await
+    }
+
+    /// The same before an app is dropped: its logins are closed first and their sessions ended, so that nothing is written
+    /// which the backup has not. They stay closed when it has been taken, and are opened again when not. A
+    /// [`create`](crate::Provisioner::create) opens them as well.
+    ///
+    /// # Errors
+    /// As [`backup`](Self::backup), and `Conflict` when sessions do not end.
+    pub async fn last_backup(&self, app: &AppName, options: &BackupOptions) -> Result<Manifest> {
+        let shelf = self.shelf(app);
+        shelf.list().await?;
+        let options = BackupOptions { reason: Reason::BeforeDrop, ..options.clone() };
+        let closed = AtomicBool::new(false);
+        let taken = self
+            .work(app, async |job| {
+                closed.store(true, Ordering::Relaxed);
+                maintenance::shut(job.admin(), &job.app).await?;
+                dump::dump(job, &shelf, &options, &|event| self.listener.tell(app, event)).await
+            })
+            .await;
+        if taken.is_err() && closed.into_inner() {
+            let session = self.server.session().await?;
+            maintenance::reopen(&session, &self.server.recorded(app).await?).await?;
+        }
+        taken
     }
 
     /// Proves a backup: reads it to its end, loads it into a database of its own, compares every row and definition with what
@@ -252,9 +283,11 @@ impl BackupManager {
             let incoming = scratch.into_name();
             match restore::replace(job, &incoming, &id.to_string(), &tell).await {
                 Ok(kept) => Ok(RestoreReport { manifest: manifest.clone(), safety, kept, left_out }),
-                Err(error) => {
-                    // Where it is the app's by now, its name is another.
-                    let _ = scratch::drop_copy(job.admin(), &incoming).await;
+                Err(NotReplaced { error, beside }) => {
+                    // The backup has it still.
+                    if let Some(name) = beside {
+                        let _ = scratch::drop_copy(job.admin(), &name).await;
+                    }
                     Err(error)
                 }
             }
@@ -271,7 +304,9 @@ impl BackupManager {
         let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
         self.work(app, async |job| {
             let kept = restore::kept(job).await?;
-            restore::replace(job, &kept.name, &kept.mark.backup, &tell).await
+            // One that is taken back is kept on: nothing else has it.
+            let replaced = restore::replace(job, &kept.name, &kept.mark.backup, &tell).await;
+            replaced.map_err(|NotReplaced { error, .. }| error)
         })
         .await
     }
@@ -313,6 +348,7 @@ impl BackupManager {
             done = work(&job) => done,
             error = cut => Err(error),
         };
+        // What was cut short may have left a transaction open.
         job.admin().abandon().await;
         let swept = match &done {
             Ok(_) => Ok(()),

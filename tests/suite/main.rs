@@ -17,6 +17,7 @@ mod adopt_undo;
 mod archive_format;
 mod backup;
 mod backup_cli;
+mod backup_corners;
 mod backup_faults;
 mod backup_store;
 mod cli;

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use shareddb_core::{
-    AppName, AppSummary, BackupOptions, BackupStore, Change, Environment, Manifest, Plan, Provisioner, Reason, Report,
-    Result,
+    AppName, AppSummary, BackupOptions, BackupStore, Change, Environment, Manifest, Plan, Provisioner, Report, Result,
 };
 
 use super::backup::line;
@@ -91,11 +90,10 @@ async fn last_backup(
     context: &Context,
 ) -> Result<Manifest> {
     let mut options = BackupOptions::default();
-    options.reason = Reason::BeforeDrop;
     options.keep = from_now(LAST_DAYS);
     let work =
         Work::begin(context, environment, provisioner, store, Progress::new(context.console.clone(), args.telling))?;
-    let taken = work.on(app, work.manager.backup(app, &options)).await;
+    let taken = work.on(app, work.manager.last_backup(app, &options)).await;
     if taken.is_err() && !context.is_ending() {
         let place = context.flags();
         context.console.note(&format!(
@@ -113,7 +111,7 @@ fn preview(plan: &Plan, store: Option<&BackupStore>) -> Preview {
 fn warning(there: &AppSummary, environment: &Environment, store: Option<&BackupStore>) -> Warning {
     let app = &there.app;
     let backup = match store {
-        Some(store) => format!("A last backup goes to {store} before, and is kept for {LAST_DAYS} days."),
+        Some(store) => format!("Its logins are closed, and a last backup goes to {store}, kept for {LAST_DAYS} days."),
         None => "There is no backup.".to_owned(),
     };
     let long = format!(

@@ -118,11 +118,12 @@ pub(super) async fn database(
     }
     sequences(&mut findings, manifest, &reader.sequences().await?);
     let own: Vec<&str> = job.app.roles().map(AsRef::as_ref).collect();
-    let census = reader.census(job.app.owner.as_str(), &own).await?;
+    let census = reader.census(&own).await?;
     if census.large_objects != manifest.large_objects {
         findings.add(format!("{} large objects, not {}", census.large_objects, manifest.large_objects));
     }
-    findings.0.extend(census.foreign.iter().map(|object| format!("{object} does not belong to the app")));
+    let foreign = reader.foreign(job.app.owner.as_str()).await?;
+    findings.0.extend(foreign.iter().map(|object| format!("{object} does not belong to the app")));
     findings.0.extend(reader.unsound().await?.iter().map(|object| format!("{object} is not valid")));
     drop(session);
     let schema = load::schema(job, name).await?;
@@ -154,10 +155,8 @@ fn sequences(findings: &mut Findings, manifest: &Manifest, found: &[SequenceFact
             findings.add(format!("sequence {name} is missing"));
             continue;
         };
-        let (low, high) =
-            if fact.descends { (sequence.after, sequence.before) } else { (sequence.before, sequence.after) };
-        // Whoever set it back meanwhile wins either way.
-        let (low, high) = (low.min(high), low.max(high));
+        // Some descend, and some are set back meanwhile.
+        let (low, high) = (sequence.before.min(sequence.after), sequence.before.max(sequence.after));
         if !(low..=high).contains(&fact.value) {
             findings.add(format!("sequence {name} stands at {}, not between {low} and {high}", fact.value));
         }

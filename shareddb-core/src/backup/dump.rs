@@ -110,6 +110,7 @@ impl Attempt<'_> {
         let database = self.job.app.database.as_str();
         let session = reading(self.job, database).await?;
         let reader = Reader(&session);
+        self.check_owners(&reader).await?;
         if let Err(error) = self.freeze(&reader).await {
             return Err(self.locked_out(error).await);
         }
@@ -122,7 +123,7 @@ impl Attempt<'_> {
         }
         (self.tell)(BackupEvent::Began(Stage::Counting));
         let own: Vec<&str> = self.job.app.roles().map(AsRef::as_ref).collect();
-        let census = reader.census(self.job.app.owner.as_str(), &own).await?;
+        let census = reader.census(&own).await?;
         self.check(&census)?;
         let counts = reader.counts(&tables).await?;
         let before = reader.sequences().await?;
@@ -135,13 +136,14 @@ impl Attempt<'_> {
         let contents = match dumped {
             Ok(contents) => contents,
             Err(miss) => {
-                pack.abort().await?;
+                // What went wrong counts; what cannot be taken back now is no backup, and goes later.
+                let _ = pack.abort().await;
                 return Err(miss);
             }
         };
         let checked = self.settle(&reader, &mut sight, &contents).await;
         if let Err(miss) = checked {
-            pack.abort().await?;
+            let _ = pack.abort().await;
             return Err(miss);
         }
         let stored = pack.finish().await?;
@@ -174,16 +176,21 @@ impl Attempt<'_> {
         table.extension.is_none() || table.owner == self.job.app.owner.as_str()
     }
 
-    fn check(&self, census: &Census) -> Result<()> {
+    /// What belongs to others the login may not even lock.
+    async fn check_owners(&self, reader: &Reader<'_>) -> Result<()> {
         let app = &self.job.app;
-        if !census.foreign.is_empty() {
-            let message =
-                format!("{} in database {} belong to others: {}", "objects", app.database, census.foreign.join(", "));
-            return Err(Error::refused("objects_of_others", message).with_hint(format!(
-                "`shareddb create {} -e {} --adopt` hands them to the app; or ALTER … OWNER TO {}",
-                app.name, app.environment, app.owner
-            )));
+        let foreign = reader.foreign(app.owner.as_str()).await?;
+        if foreign.is_empty() {
+            return Ok(());
         }
+        let message = format!("objects in database {} belong to others: {}", app.database, foreign.join(", "));
+        Err(Error::refused("objects_of_others", message).with_hint(format!(
+            "whoever owns them, or a superuser, hands each to the app: ALTER … OWNER TO {}; or moves it elsewhere",
+            app.owner
+        )))
+    }
+
+    fn check(&self, census: &Census) -> Result<()> {
         if !census.forced_row_security.is_empty() && !may_bypass_row_security(&self.job.facts) {
             let message = format!(
                 "the admin may not read past FORCE ROW LEVEL SECURITY of {}",

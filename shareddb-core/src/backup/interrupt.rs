@@ -28,7 +28,8 @@ impl Interrupt {
 
     pub(crate) async fn raised(&self) -> Error {
         self.0.cancelled().await;
-        Error::failed("interrupted", "interrupted").with_hint("nothing was changed or kept")
+        Error::failed("interrupted", "interrupted")
+            .with_hint("the app's database is as it was, and no backup was made of half a dump")
     }
 }
 

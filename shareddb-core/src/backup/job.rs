@@ -132,8 +132,6 @@ impl<'a> Job<'a> {
 
     /// Closes the login and gives back the lock.
     pub(crate) async fn end(self) -> Result<()> {
-        // What was cut short may have left a transaction open.
-        self.admin().abandon().await;
         let closed = maintenance::close(self.admin(), &self.facts, &self.app).await;
         self.lock.release().await;
         closed

@@ -16,6 +16,21 @@ use crate::local::Binaries;
 /// What is kept of a program's complaints.
 const COMPLAINTS_KEPT: usize = 16 << 10;
 
+/// What the programs say when the server keeps them from their work, which says nothing of what they read.
+const HINDRANCES: [&str; 8] = [
+    "No space left",
+    "out of memory",
+    "out of shared memory",
+    "server closed the connection",
+    "terminating connection",
+    "connection to server",
+    "the database system is",
+    "canceling statement",
+];
+/// The search path is empty in a dump and in a load, so that nobody's objects are taken for others.
+const UNQUALIFIED: &str = "a function that an index, a check, a generated column or a view uses finds its own names by the \
+     search path only: ALTER FUNCTION … SET search_path = … in the app, then a new backup";
+
 /// A program that runs. Dropping it kills it.
 pub(crate) struct Program {
     name: &'static str,
@@ -39,6 +54,8 @@ impl Program {
         let (config, authority) = with_certificate_file(config.clone())?;
         let mut command = Command::new(binaries.program(name));
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // What is typed at a terminal is for us: we end it.
+        command.process_group(0);
         // Variables of libpq would mix with ours, and what is read from messages has to be in English.
         command.env_clear().env("LC_ALL", "C");
         for (variable, value) in config.environ()? {
@@ -75,9 +92,12 @@ impl Program {
 }
 
 fn failed(name: &str, status: ExitStatus, said: &str) -> Error {
+    let code = if HINDRANCES.iter().any(|words| said.contains(words)) { "tool_hindered" } else { "tool_failed" };
+    let hint = if said.contains("function") && said.contains("does not exist") { Some(UNQUALIFIED) } else { None };
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).take(20).collect();
     let said = if lines.is_empty() { "without a word".to_owned() } else { lines.join("; ") };
-    Error::tool_failed("tool_failed", format!("{name} ended with {status}: {said}"))
+    let error = Error::tool_failed(code, format!("{name} ended with {status}: {said}"));
+    hint.into_iter().fold(error, Error::with_hint)
 }
 
 /// Reads to the end, whatever is kept: a program whose pipe is full hangs.

@@ -8,7 +8,7 @@ use super::event::{BackupEvent, Stage};
 use super::job::Job;
 use super::load::{self, Loaded};
 use super::manifest::{ExtensionOwner, Manifest};
-use super::scratch::{self, Scratch};
+use super::scratch::Scratch;
 use super::selection::{DefaultPrivileges, LeftOut, Target};
 use super::swap;
 use super::unpack::Unpack;
@@ -116,16 +116,25 @@ async fn fill(
     Ok(list.left_out().to_vec())
 }
 
-/// Puts the loaded database in the app's place and proves that the app can work there; if not, puts the old one back.
+/// A database that has not taken the app's place.
+pub(super) struct NotReplaced {
+    pub(super) error: Error,
+    /// What it is called now, where it stands beside.
+    pub(super) beside: Option<String>,
+}
+
+/// Puts a database in the app's place and proves that the app can work there; if not, puts the old one back. Returns what
+/// that one is called now.
 pub(super) async fn replace(
     job: &Job<'_>,
     incoming: &str,
     backup: &str,
     tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-) -> Result<String> {
+) -> Result<String, NotReplaced> {
     tell(BackupEvent::Began(Stage::Swapping));
     job.decide();
-    let kept = swap::swap(job, incoming, backup).await?;
+    let as_before = |error| NotReplaced { error, beside: Some(incoming.to_owned()) };
+    let kept = swap::swap(job, incoming, backup).await.map_err(as_before)?;
     tell(BackupEvent::Began(Stage::Proving));
     match prove(job).await {
         Ok(()) => Ok(kept),
@@ -134,13 +143,16 @@ pub(super) async fn replace(
             let environment = job.server.environment();
             let hint =
                 format!("see `shareddb status {} -e {environment}`; the database before it is kept", job.app.name);
-            Err(Error::unavailable("restore_unproven", message).with_hint(hint).with_source(error))
+            let error = Error::unavailable("restore_unproven", message).with_hint(hint).with_source(error);
+            Err(NotReplaced { error, beside: None })
         }
         Err(error) => {
-            let back = swap::swap(job, &kept, backup).await?;
-            scratch::drop_copy(job.admin(), &back).await?;
+            let in_place = |error| NotReplaced { error, beside: None };
+            let back = swap::swap(job, &kept, backup).await.map_err(in_place)?;
             let message = format!("app {} cannot log in to what was restored: the database is as before", job.app.name);
-            Err(Error::failed("restore_taken_back", message).with_source(error))
+            let hint = format!("`shareddb create {} -e {}` mends its Secret", job.app.name, job.server.environment());
+            let error = Error::failed("restore_taken_back", message).with_hint(hint).with_source(error);
+            Err(NotReplaced { error, beside: Some(back) })
         }
     }
 }

@@ -14,12 +14,13 @@ use super::{BackupManager, compare, load, restore, scratch};
 use crate::error::Result;
 
 /// What an error says of the backup itself, and not of what hindered looking.
-const BAD: [&str; 7] = [
+const BAD: [&str; 8] = [
     "archive_damaged",
     "archive_incomplete",
     "backup_damaged",
     "backup_differs",
     "backup_data_missing",
+    "manifest_damaged",
     "rows_damaged",
     "tool_failed",
 ];

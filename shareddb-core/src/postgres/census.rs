@@ -44,8 +44,6 @@ pub(crate) struct SequenceFact {
     pub(crate) name: String,
     /// The value that it gave last; where it has given none, what it will begin with.
     pub(crate) value: i64,
-    pub(crate) is_called: bool,
-    pub(crate) descends: bool,
 }
 
 /// An extension.
@@ -77,8 +75,6 @@ pub(crate) struct Census {
     pub(crate) left_out: BTreeMap<String, u64>,
     /// Tables that hide rows from their owner, too.
     pub(crate) forced_row_security: Vec<String>,
-    /// Objects that belong neither to the owner nor to an extension, with their owners.
-    pub(crate) foreign: Vec<String>,
 }
 
 /// A session of the maintenance login that reads.
@@ -132,10 +128,11 @@ impl Reader<'_> {
 
     /// Tables that were emptied or rewritten after the snapshot and before they were locked: they look as if they had no rows.
     pub(crate) async fn rewritten(&self) -> Result<Vec<String>> {
-        // The column is read in the snapshot, the function looks at the catalog as it is now.
+        // The column is read in the snapshot, the function looks at the catalog as it is now. Materialized views count for
+        // nothing: a dump has no rows of theirs, and they are filled anew where it is loaded.
         let sql = format!(
             "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {OWN} AND c.relfilenode <> 0 \
+             WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OWN} AND c.relfilenode <> 0 \
              AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode"
         );
         Ok(self.rows("look for tables that were rewritten", &sql).await?.iter().map(|row| row.get(0)).collect())
@@ -160,7 +157,7 @@ impl Reader<'_> {
     /// The sequences, which no snapshot holds: as they are now.
     pub(crate) async fn sequences(&self) -> Result<Vec<SequenceFact>> {
         let list = format!(
-            "SELECT n.nspname::text, c.relname::text, s.seqincrement < 0 FROM pg_sequence s \
+            "SELECT n.nspname::text, c.relname::text FROM pg_sequence s \
              JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE c.relpersistence <> 't' AND {OWN} ORDER BY 1, 2"
         );
@@ -169,7 +166,7 @@ impl Reader<'_> {
         for batch in names.chunks(BATCH) {
             let one = |(index, row): (usize, &tokio_postgres::Row)| {
                 let (schema, name): (String, String) = (row.get(0), row.get(1));
-                format!("SELECT {index}, last_value, is_called FROM {}.{}", identifier(schema), identifier(name))
+                format!("SELECT {index}, last_value FROM {}.{}", identifier(schema), identifier(name))
             };
             let sql = batch.iter().enumerate().map(one).collect::<Vec<_>>().join(" UNION ALL ");
             let mut values = self.rows("read the sequences", &sql).await?;
@@ -178,15 +175,13 @@ impl Reader<'_> {
                 schema: named.get(0),
                 name: named.get(1),
                 value: value.get(1),
-                is_called: value.get(2),
-                descends: named.get(2),
             }));
         }
         Ok(sequences)
     }
 
-    /// Everything else. `owner` is the app's owner role; `own` are all roles of the app.
-    pub(crate) async fn census(&self, owner: &str, own: &[&str]) -> Result<Census> {
+    /// Everything else. `own` are all roles of the app.
+    pub(crate) async fn census(&self, own: &[&str]) -> Result<Census> {
         let (extensions, roles, facts) = futures_util::future::try_join3(
             self.rows(
                 "read the extensions",
@@ -230,7 +225,6 @@ impl Reader<'_> {
             settings: self.settings().await?,
             left_out: self.left_out().await?,
             forced_row_security: self.forced_row_security().await?,
-            foreign: self.foreign(owner).await?,
         })
     }
 
@@ -261,8 +255,8 @@ impl Reader<'_> {
         Ok(self.rows("look for tables with row security", sql).await?.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Objects of others, which a dump by the owner's member cannot read.
-    async fn foreign(&self, owner: &str) -> Result<Vec<String>> {
+    /// Objects that belong neither to the owner nor to an extension, with their owners: a member of the owner cannot dump them.
+    pub(crate) async fn foreign(&self, owner: &str) -> Result<Vec<String>> {
         let of = |class: &str, kind: &str, name: &str, owner_column: &str, namespace: &str| {
             format!(
                 "SELECT format('{kind} %s of %s', {name}, pg_get_userbyid(o.{owner_column})) FROM {class} o {namespace} \

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tokio_postgres::types::Type;
 
 use crate::app::App;
@@ -10,11 +11,15 @@ use crate::error::{Error, Result};
 use crate::password::Verifier;
 use crate::postgres::facts::{RoleShape, ServerFacts};
 use crate::postgres::session::AdminSession;
-use crate::postgres::sql::{identifier, literal};
+use crate::postgres::sql::{escaped, identifier, literal};
 use crate::postgres::statements as sql;
 
 /// How many sessions it needs: the one that counts, the dump's or the load's, and one that looks; one is spare.
 const CONNECTIONS: i32 = 4;
+
+/// How often sessions are ended that may be about to end, and how long between.
+const ENDINGS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether the server lets this admin give the login what it takes to read every row.
 pub(crate) fn may_bypass_row_security(server: &ServerFacts) -> bool {
@@ -78,6 +83,36 @@ fn altered(role: &str, shape: &RoleShape, server: &ServerFacts) -> String {
         true => sql::alter_role(role, shape),
         false => sql::alter_role_within(role, shape, &server.powers),
     }
+}
+
+/// Closes the app's own logins, and waits until their sessions have ended.
+///
+/// # Errors
+/// `Conflict` naming those that have not.
+pub(crate) async fn shut(session: &AdminSession, app: &App) -> Result<()> {
+    let what = "close the app's logins";
+    let closed = app.logins.each_ref().map(|login| format!("ALTER ROLE {} NOLOGIN", identifier(login)));
+    session.run_transaction(what, &closed).await?;
+    let logins: Vec<&str> = app.logins.iter().map(AsRef::as_ref).collect();
+    let left = "SELECT format('%s (process %s)', coalesce(nullif(application_name, ''), usename), pid) FROM pg_stat_activity \
+         WHERE usename = ANY ($1)";
+    for _ in 0..ENDINGS {
+        session.run(what, &sql::end_sessions(logins.iter().copied())).await?;
+        if session.read(what, left, &[(&logins, Type::NAME_ARRAY)]).await?.is_empty() {
+            return Ok(());
+        }
+        sleep(PAUSE).await;
+    }
+    let rows = session.read(what, left, &[(&logins, Type::NAME_ARRAY)]).await?;
+    let left: Vec<String> = rows.iter().map(|row| escaped(row.get(0))).collect();
+    let message = format!("sessions of app {} do not end: {}", app.name, left.join(", "));
+    Err(Error::conflict("database_in_use", message).with_hint("end them, then run this again"))
+}
+
+/// Opens them again.
+pub(crate) async fn reopen(session: &AdminSession, app: &App) -> Result<()> {
+    let open = app.logins.each_ref().map(|login| format!("ALTER ROLE {} LOGIN", identifier(login)));
+    session.run_transaction("open the app's logins again", &open).await
 }
 
 /// Which data directory the server has.

@@ -1,0 +1,195 @@
+//! What a backup and a restore meet besides faults: writers before a drop, views that are filled anew, superusers' objects.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use shareddb_core::{
+    BackupManager, BackupOptions, BackupStore, Interrupt, RestoreOptions, Stage, Verdict, VerifyOptions,
+};
+use shareddb_tests::TestServer;
+use shareddb_tests::server::{session, spec_of, sql, temporary_home, value};
+use shareddb_tests::watch::eventually;
+
+use crate::backup_faults::{assert_tidy, at, heavy, memory};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_backup_has_everything_that_was_acknowledged() {
+    let server = TestServer::shared().await;
+    let app = heavy(server, "last", 1000).await;
+    let config = server.provisioner().await.connection(&app.name).await.unwrap();
+    sql(&config, config.database(), "CREATE TABLE log (n int)").await;
+    let manager = BackupManager::new(server.server().await, memory());
+    let written = Arc::new(AtomicI64::new(0));
+    let (counted, writing) = (Arc::clone(&written), config.clone());
+    let writer = tokio::spawn(async move {
+        let session = writing.connect().await.unwrap();
+        while session.execute("INSERT INTO log VALUES (1)", &[]).await.is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    eventually("it writes", async || written.load(Ordering::Relaxed) > 10).await;
+    let manifest = manager.last_backup(&app.name, &BackupOptions::default()).await.unwrap();
+    writer.await.unwrap();
+    let log = manifest.tables.iter().find(|table| table.name == "log").unwrap();
+    assert_eq!(i64::try_from(log.rows).unwrap(), written.load(Ordering::Relaxed));
+    assert_eq!(config.connect().await.unwrap_err().sqlstate(), Some("28000"), "its logins stay closed");
+    assert_eq!(server.provisioner().await.create(&spec_of(&app)).await.unwrap().outcome.as_str(), "configured");
+    config.connect().await.unwrap();
+
+    let interrupt = Interrupt::new();
+    let raised = interrupt.clone();
+    let stopped = manager.clone().with_interrupt(interrupt).on_event(at(Stage::Dumping, move || {
+        let raised = raised.clone();
+        async move { raised.raise() }
+    }));
+    let error = stopped.last_backup(&app.name, &BackupOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), "interrupted");
+    config.connect().await.unwrap();
+    assert_tidy(server, &app, &manager, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_is_filled_anew_meanwhile_voids_no_dump() {
+    let server = TestServer::shared().await;
+    let app = heavy(server, "view", 10).await;
+    let config = server.provisioner().await.connection(&app.name).await.unwrap();
+    sql(&config, config.database(), "CREATE MATERIALIZED VIEW sums AS SELECT count(*) FROM big").await;
+    let manager = BackupManager::new(server.server().await, memory());
+    let busy = config.clone();
+    let disturbed = manager.clone().on_event(at(Stage::Counting, move || {
+        let config = busy.clone();
+        async move { sql(&config, config.database(), "REFRESH MATERIALIZED VIEW sums").await }
+    }));
+    assert_eq!(disturbed.backup(&app.name, &BackupOptions::default()).await.unwrap().attempts, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_nobody_has_locked_and_that_is_emptied_voids_a_dump() {
+    let server = TestServer::shared().await;
+    let app = heavy(server, "emptied", 10).await;
+    let config = server.provisioner().await.connection(&app.name).await.unwrap();
+    let manager = BackupManager::new(server.server().await, memory());
+    // While the dump waits for one table, another is made, which is not among those that it locks.
+    let holder = config.connect().await.unwrap();
+    holder.batch_execute("BEGIN; LOCK TABLE big IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let making = config.clone();
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'",
+        app.maintenance
+    );
+    let maker = async {
+        eventually("the dump waits", async || server.value("postgres", &waiting).await == "1").await;
+        sql(&making, making.database(), "CREATE TABLE late AS SELECT 1 AS a").await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    };
+    let emptying = config.clone();
+    let disturbed = manager.clone().on_event(at(Stage::Counting, move || {
+        let config = emptying.clone();
+        async move { sql(&config, config.database(), "TRUNCATE late").await }
+    }));
+    let options = BackupOptions::default();
+    let (manifest, ()) = tokio::join!(disturbed.backup(&app.name, &options), maker);
+    let manifest = manifest.unwrap();
+    assert_eq!(manifest.attempts, 2, "in the first snapshot it had a row, which was gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_cannot_be_proven_loses_nothing() {
+    let server = TestServer::shared().await;
+    let app = heavy(server, "proof", 10).await;
+    let config = server.provisioner().await.connection(&app.name).await.unwrap();
+    let manager = BackupManager::new(server.server().await, memory());
+    manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
+    sql(&config, config.database(), "CREATE TABLE precious AS SELECT 42 AS n").await;
+    manager.restore(&app.name, &RestoreOptions::default(), app.name.as_str()).await.unwrap();
+
+    server.sql("postgres", &format!("ALTER ROLE {} PASSWORD 'another'", app.logins[0])).await;
+    let error = manager.undo(&app.name, app.name.as_str()).await.unwrap_err();
+    assert_eq!(error.code(), "restore_taken_back", "{error}");
+    server.provisioner().await.create(&spec_of(&app)).await.unwrap();
+    let now = session(&config, config.database()).await;
+    assert_eq!(value(&now, "SELECT count(*)::text FROM pg_tables WHERE tablename = 'precious'").await, "0");
+    drop(now);
+    manager.undo(&app.name, app.name.as_str()).await.unwrap();
+    assert_eq!(value(&session(&config, config.database()).await, "SELECT n::text FROM precious").await, "42");
+
+    // The same of a restore: what could not be proven goes, and what was there stays.
+    server.sql("postgres", &format!("ALTER ROLE {} PASSWORD 'another'", app.logins[0])).await;
+    let mut options = RestoreOptions::default();
+    options.safety_backup = false;
+    let error = manager.restore(&app.name, &options, app.name.as_str()).await.unwrap_err();
+    assert_eq!(error.code(), "restore_taken_back", "{error}");
+    server.provisioner().await.create(&spec_of(&app)).await.unwrap();
+    assert_eq!(value(&session(&config, config.database()).await, "SELECT n::text FROM precious").await, "42");
+    assert_tidy(server, &app, &manager, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_that_has_begun_is_brought_to_its_end() {
+    let server = TestServer::shared().await;
+    let app = heavy(server, "begun", 10).await;
+    let manager = BackupManager::new(server.server().await, memory());
+    manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
+    let interrupt = Interrupt::new();
+    let raised = interrupt.clone();
+    let stopped = manager.clone().with_interrupt(interrupt.clone()).on_event(at(Stage::Swapping, move || {
+        let raised = raised.clone();
+        async move { raised.raise() }
+    }));
+    let mut options = RestoreOptions::default();
+    options.safety_backup = false;
+    stopped.restore(&app.name, &options, app.name.as_str()).await.unwrap();
+    assert!(interrupt.is_raised());
+    assert_tidy(server, &app, &manager, 1).await;
+    manager.undo(&app.name, app.name.as_str()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_superuser_has_made_in_the_database_is_named() {
+    let server = TestServer::shared().await;
+    let app = heavy(server, "super", 10).await;
+    server.sql(app.database.as_str(), &format!("CREATE TABLE {}.of_admin (i int)", app.schema)).await;
+    let manager = BackupManager::new(server.server().await, memory());
+    let error = manager.backup(&app.name, &BackupOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), "objects_of_others", "{error}");
+    assert!(error.to_string().contains("of_admin of postgres"), "{error}");
+    let owner = format!("ALTER TABLE {}.of_admin OWNER TO {}", app.schema, app.owner);
+    server.sql(app.database.as_str(), &owner).await;
+    manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_bad_is_told_from_one_that_could_not_be_looked_at() {
+    let server = TestServer::shared().await;
+    let app = heavy(server, "bad", 20_000).await;
+    let folder = temporary_home();
+    let store = BackupStore::open(&format!("file://{}", folder.display()), []).unwrap();
+    let manager = BackupManager::new(server.server().await, store);
+    let id = manager.backup(&app.name, &BackupOptions::default()).await.unwrap().id;
+    let manifest = folder.join(format!("local/{}/{id}.manifest.json", app.name));
+    let whole = fs::read(&manifest).unwrap();
+    fs::write(&manifest, b"{}").unwrap();
+    let checked = manager.verify(&id, &VerifyOptions::default()).await.unwrap();
+    assert_eq!(checked.verdict, Verdict::Failed, "{checked:?}");
+    fs::write(&manifest, whole).unwrap();
+
+    // Its load is cut by the server.
+    let end = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{}' AND datname <> '{}'",
+        app.maintenance, app.database
+    );
+    let cut = manager.clone().on_event(move |_, event| {
+        if let shareddb_core::BackupEvent::Moved { stage: Stage::Loading, .. } = event {
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async {
+                    let server = TestServer::shared().await;
+                    eventually("it is cut", async || server.value("postgres", &end).await != "0").await;
+                });
+            });
+        }
+    });
+    let error = cut.verify(&id, &VerifyOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), "tool_hindered", "{error}");
+    assert_eq!(manager.verify(&id, &VerifyOptions::default()).await.unwrap().verdict, Verdict::Passed);
+}
