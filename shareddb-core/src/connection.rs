@@ -9,6 +9,8 @@ mod dialect;
 mod directory;
 mod draft;
 mod environment;
+#[cfg(feature = "backup")]
+mod libpq;
 mod options;
 mod service_file;
 mod session;
@@ -26,6 +28,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use dialect::JdbcSettings;
+#[cfg(feature = "backup")]
+pub use libpq::LibpqEnvironment;
 pub use session::Session;
 pub use tls::{RootCertificate, SslMode, Tls};
 

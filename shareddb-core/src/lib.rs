@@ -38,6 +38,8 @@ pub use backup::{
     VerifyOptions, Why, plan_prune,
 };
 pub use change::Change;
+#[cfg(feature = "backup")]
+pub use connection::LibpqEnvironment;
 pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};
 /// What reads archives, for those who test it against real ones; no part of the interface.
 #[cfg(feature = "backup")]

@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use shareddb_core::{
-    BackupManager, BackupOptions, BackupStore, Interrupt, RestoreOptions, Stage, Verdict, VerifyOptions,
+    BackupEvent, BackupManager, BackupOptions, BackupStore, Interrupt, RestoreOptions, Stage, Verdict, VerifyOptions,
 };
 use shareddb_tests::TestServer;
 use shareddb_tests::server::{session, spec_of, sql, temporary_home, value};
 use shareddb_tests::watch::eventually;
+
+use tokio::time::timeout;
 
 use crate::backup_faults::{assert_tidy, at, heavy, memory};
 
@@ -30,7 +33,7 @@ async fn the_last_backup_has_everything_that_was_acknowledged() {
     });
     eventually("it writes", async || written.load(Ordering::Relaxed) > 10).await;
     let manifest = manager.last_backup(&app.name, &BackupOptions::default()).await.unwrap();
-    writer.await.unwrap();
+    timeout(Duration::from_secs(30), writer).await.expect("its session has ended").unwrap();
     let log = manifest.tables.iter().find(|table| table.name == "log").unwrap();
     assert_eq!(i64::try_from(log.rows).unwrap(), written.load(Ordering::Relaxed));
     assert_eq!(config.connect().await.unwrap_err().sqlstate(), Some("28000"), "its logins stay closed");
@@ -179,8 +182,10 @@ async fn a_backup_that_is_bad_is_told_from_one_that_could_not_be_looked_at() {
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{}' AND datname <> '{}'",
         app.maintenance, app.database
     );
+    let is_cut = AtomicBool::new(false);
     let cut = manager.clone().on_event(move |_, event| {
-        if let shareddb_core::BackupEvent::Moved { stage: Stage::Loading, .. } = event {
+        let loads = matches!(event, BackupEvent::Moved { stage: Stage::Loading, .. });
+        if loads && !is_cut.swap(true, Ordering::Relaxed) {
             tokio::task::block_in_place(|| {
                 tokio::runtime::Handle::current().block_on(async {
                     let server = TestServer::shared().await;

@@ -3,18 +3,18 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use shareddb_core::{
-    App, AppName, BackupEvent, BackupManager, BackupOptions, BackupStore, Interrupt, RestoreOptions, Stage, Verdict,
-    VerifyOptions,
+    App, AppName, AppSpec, BackupEvent, BackupManager, BackupOptions, BackupStore, Interrupt, RestoreOptions, Stage,
+    Verdict, VerifyOptions,
 };
 use shareddb_tests::proxy::{Loss, Proxy};
-use shareddb_tests::server::{session, sql, temporary_home, value};
-use shareddb_tests::{TestServer, watch::eventually};
+use shareddb_tests::server::{session, sql, temporary_home, unique, value};
+use shareddb_tests::{ForeignServer, TestServer, watch::eventually};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
@@ -146,27 +146,29 @@ async fn a_locked_table_is_waited_for_and_whoever_holds_it_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_waits_for_the_dump_goes_first() {
     let server = TestServer::shared().await;
-    let app = heavy(server, "yield", 100_000).await;
+    let app = heavy(server, "yield", 250_000).await;
     let config = server.provisioner().await.connection(&app.name).await.unwrap();
     let slow = ThrottleConfig { wait_put_per_call: Duration::from_secs(4), ..ThrottleConfig::default() };
     let store = BackupStore::new(Arc::new(ThrottledStore::new(InMemory::new(), slow)), "");
     let manager = BackupManager::new(server.server().await, store);
-    let migrating = config.clone();
-    let yielding = manager.clone().on_event(at(Stage::Dumping, move || {
-        let config = migrating.clone();
-        async move {
-            let session = config.with_application_name("migration").connect().await.unwrap();
+    let (migrating, begun) = (config.clone(), AtomicBool::new(false));
+    // By then pg_dump has its locks, and whoever wants more waits for its end.
+    let yielding = manager.clone().on_event(move |_, event| {
+        let dumps = matches!(event, BackupEvent::Moved { stage: Stage::Dumping, .. });
+        if dumps && !begun.swap(true, Ordering::Relaxed) {
+            let session =
+                block_in_place(|| Handle::current().block_on(migrating.connect())).expect("the app is below its limit");
             tokio::spawn(async move {
                 session.batch_execute("ALTER TABLE big ADD COLUMN more int DEFAULT random() * 9").await
             });
         }
-    }));
+    });
     let mut options = BackupOptions::default();
     options.yield_after = Duration::from_secs(1);
     let manifest = yielding.backup(&app.name, &options).await.unwrap();
     assert_eq!(manifest.attempts, 2);
     let now = session(&config, config.database()).await;
-    assert_eq!(value(&now, "SELECT count(more)::text FROM big").await, "100000");
+    assert_eq!(value(&now, "SELECT count(more)::text FROM big").await, "250000");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,7 +248,7 @@ async fn a_restore_that_loses_any_request_or_answer_leaves_old_or_new() {
             }
             let copies = "SELECT count(*)::text FROM pg_database WHERE datname LIKE 'shareddb\\_%'";
             assert_eq!(server.value("postgres", copies).await, "1", "{number} {loss:?}");
-            let plan = server.provisioner().await.plan(&shareddb_core::AppSpec::new(app.name.clone())).await.unwrap();
+            let plan = server.provisioner().await.plan(&AppSpec::new(app.name.clone())).await.unwrap();
             assert!(plan.is_empty(), "{number} {loss:?}: {plan}");
             if !struck {
                 assert!(done.is_ok());
@@ -384,4 +386,40 @@ async fn a_manifest_that_somebody_has_edited_restores_nothing() {
     assert_eq!(error.code(), "backup_foreign", "{error}");
     fs::write(&path, whole).unwrap();
     manager.restore(&app.name, &options, app.name.as_str()).await.unwrap();
+}
+
+/// Where `pg_hba.conf` lets everybody try, rights alone keep them out.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_has_the_right_to_enter_a_scratch() {
+    let server = ForeignServer::shared(15).await;
+    let provisioner = server.provisioner(server.superuser());
+    let (app, other) = (AppSpec::new(unique("mine")), AppSpec::new(unique("other")));
+    for spec in [&app, &other] {
+        provisioner.create(spec).await.unwrap();
+    }
+    let configs =
+        [provisioner.connection(&app.name).await.unwrap(), provisioner.connection(&other.name).await.unwrap()];
+    let manager = BackupManager::new(provisioner.server().clone(), memory());
+    manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
+    let (name, admin) = (app.name.clone(), server.superuser());
+    let tried = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tried);
+    let watched = manager.clone().on_event(at(Stage::Comparing, move || {
+        let (configs, name, admin, counted) = (configs.clone(), name.clone(), admin.clone(), Arc::clone(&counted));
+        async move {
+            let scratch = format!(
+                "SELECT datname::text FROM pg_database WHERE shobj_description(oid, 'pg_database') LIKE 'shareddb-copy:%\"{name}\"%'"
+            );
+            let scratch = value(&session(&admin, "postgres").await, &scratch).await;
+            for config in configs {
+                let error = config.with_database(scratch.clone()).connect().await.unwrap_err();
+                assert_eq!(error.sqlstate(), Some("42501"), "{error}");
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }));
+    let mut options = RestoreOptions::default();
+    options.safety_backup = false;
+    watched.restore(&app.name, &options, app.name.as_str()).await.unwrap();
+    assert_eq!(tried.load(Ordering::Relaxed), 2);
 }

@@ -1,15 +1,15 @@
 //! `shareddb psql`.
 
 use std::env;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 
 use secrecy::ExposeSecret as _;
 use shareddb_core::{
-    AppName, Binaries, ConnectionConfig, Environment, Error, LocalHome, LocalState, Provisioner, Result,
+    AppName, Binaries, ConnectionConfig, Environment, Error, LibpqEnvironment, LocalHome, LocalState, Provisioner,
+    Result,
 };
-use tempfile::NamedTempFile;
 use tokio::process::Command;
 
 use crate::args::Psql;
@@ -29,9 +29,8 @@ pub(crate) async fn run(args: &Psql, context: &Context) -> Result<ExitCode> {
     if !config.admits_clear_password() {
         try_server(&config).await.map_err(|error| server.with_trouble(error))?;
     }
-    // Kept as long: psql may log in again.
-    let (config, _authority) = with_certificate_file(config)?;
-    let mut child = command(args, &environment, &config)?.spawn().map_err(|error| match error.kind() {
+    let variables = config.with_application_name(APPLICATION).libpq_environment()?;
+    let mut child = command(args, &environment, &variables)?.spawn().map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::unavailable("tool_missing", "there is no psql").with_source(error),
         _ => Error::from_io("cannot run psql", error),
     })?;
@@ -61,20 +60,8 @@ async fn try_server(config: &ConnectionConfig) -> Result<()> {
     }
 }
 
-/// libpq takes a root certificate from a file only.
-fn with_certificate_file(config: ConnectionConfig) -> Result<(ConnectionConfig, Option<NamedTempFile>)> {
-    let Some(root) = config.root_certificate().filter(|root| root.path().is_none()).cloned() else {
-        return Ok((config, None));
-    };
-    let failed = |error| Error::from_io("cannot write the server's root certificate to a file for psql", error);
-    let mut file = NamedTempFile::with_prefix("shareddb-ca-").map_err(failed)?;
-    file.write_all(root.text()?.as_bytes()).map_err(failed)?;
-    let (mode, root) = (config.ssl_mode(), root.with_path(file.path()));
-    Ok((config.with_tls(mode, Some(root)), Some(file)))
-}
-
-/// psql with its connection in the environment, as everybody may read the arguments of a process.
-fn command(args: &Psql, environment: &Environment, config: &ConnectionConfig) -> Result<Command> {
+/// psql with its connection in the environment.
+fn command(args: &Psql, environment: &Environment, variables: &LibpqEnvironment) -> Result<Command> {
     let binaries = binaries(environment)?;
     let mut command = Command::new(binaries.program("psql"));
     command.args(&args.args).kill_on_drop(true);
@@ -82,12 +69,8 @@ fn command(args: &Psql, environment: &Environment, config: &ConnectionConfig) ->
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
         command.env_remove(name);
     }
-    for (name, value) in config.clone().with_application_name(APPLICATION).environ()? {
+    for (name, value) in variables.variables() {
         command.env(name, value.expose_secret());
-    }
-    if !config.admits_clear_password() {
-        // As for our own logins. A libpq before 16 does not know it: `try_server` stands in for it.
-        command.env("PGREQUIREAUTH", "!password");
     }
     Ok(command)
 }

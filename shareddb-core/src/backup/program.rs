@@ -1,15 +1,14 @@
 //! PostgreSQL's own programs, run with a login of ours.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::process::{ExitStatus, Stdio};
 
 use secrecy::ExposeSecret as _;
-use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::connection::ConnectionConfig;
+use crate::connection::{ConnectionConfig, LibpqEnvironment};
 use crate::error::{Error, Result};
 use crate::local::Binaries;
 
@@ -37,33 +36,29 @@ pub(crate) struct Program {
     pub(crate) child: Child,
     complaints: JoinHandle<String>,
     /// Read by the program at each login.
-    _authority: Option<NamedTempFile>,
+    _environment: LibpqEnvironment,
 }
 
 impl Program {
     /// Starts one, with its connection in the environment: everybody may read the arguments of a process.
     ///
     /// # Errors
-    /// `Unavailable` with the code `tool_missing`, and those of [`ConnectionConfig::environ`].
+    /// `Unavailable` with the code `tool_missing`, and those of [`ConnectionConfig::libpq_environment`].
     pub(crate) fn start(
         binaries: &Binaries,
         name: &'static str,
         config: &ConnectionConfig,
         arguments: &[String],
     ) -> Result<Self> {
-        let (config, authority) = with_certificate_file(config.clone())?;
+        let environment = config.libpq_environment()?;
         let mut command = Command::new(binaries.program(name));
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         // What is typed at a terminal is for us: we end it.
         command.process_group(0);
         // Variables of libpq would mix with ours, and what is read from messages has to be in English.
         command.env_clear().env("LC_ALL", "C");
-        for (variable, value) in config.environ()? {
+        for (variable, value) in environment.variables() {
             command.env(variable, value.expose_secret());
-        }
-        if !config.admits_clear_password() {
-            // As for our own logins; a libpq before 16 does not know it.
-            command.env("PGREQUIREAUTH", "!password");
         }
         let mut child = command.spawn().map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
@@ -73,7 +68,7 @@ impl Program {
             _ => Error::from_io(format!("cannot run {name}"), error),
         })?;
         let complaints = tokio::spawn(complaints(child.stderr.take()));
-        Ok(Self { name, child, complaints, _authority: authority })
+        Ok(Self { name, child, complaints, _environment: environment })
     }
 
     /// Waits for its end.
@@ -109,16 +104,4 @@ async fn complaints(stream: Option<impl AsyncRead + Unpin>) -> String {
         kept.extend_from_slice(&chunk[..length.min(room)]);
     }
     String::from_utf8_lossy(&kept).into_owned()
-}
-
-/// libpq takes a root certificate from a file only.
-fn with_certificate_file(config: ConnectionConfig) -> Result<(ConnectionConfig, Option<NamedTempFile>)> {
-    let Some(root) = config.root_certificate().filter(|root| root.path().is_none()).cloned() else {
-        return Ok((config, None));
-    };
-    let failed = |error| Error::from_io("cannot write the server's root certificate to a file", error);
-    let mut file = NamedTempFile::with_prefix("shareddb-ca-").map_err(failed)?;
-    file.write_all(root.text()?.as_bytes()).map_err(failed)?;
-    let (mode, root) = (config.ssl_mode(), root.with_path(file.path()));
-    Ok((config.with_tls(mode, Some(root)), Some(file)))
 }
