@@ -29,7 +29,16 @@ static SHARED: OnceCell<TestServer> = OnceCell::const_new();
 impl TestServer {
     /// The one for tests that disturb nobody: each uses apps of its own. It logs every statement.
     pub async fn shared() -> &'static Self {
-        SHARED.get_or_init(Self::start).await
+        SHARED.get_or_init(Self::roomy).await
+    }
+
+    /// One that has room for an app of every test.
+    async fn roomy() -> Self {
+        let mut server = Self::start().await;
+        server.sql("postgres", "ALTER SYSTEM SET max_connections = 2000").await;
+        server.local().stop().await.expect("it can be stopped");
+        server.endpoint = server.environment.deploy().await.expect("it starts again");
+        server
     }
 
     /// One for a test that disturbs others. It logs every statement.

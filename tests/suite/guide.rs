@@ -102,7 +102,7 @@ async fn every_kubectl_line_of_the_guide_finds_what_it_names() {
         assert!(claims.contains("postgres-data") && claims.contains("Bound") && claims.contains("10Gi"), "{claims}");
     }
 
-    let typed = "SELECT 6 * 7 AS answer;\n\\q\n";
+    let typed = "SELECT 6 * 7 AS answer;\n";
     let line = "kubectl exec -it deployment/postgres -n production -- psql -U postgres";
     let session = shell.at_a_terminal(line, typed).await;
     assert!(session.contains("answer") && session.contains("42"), "{session}");
