@@ -112,6 +112,14 @@ impl Context {
         Ok(environment)
     }
 
+    /// Another environment, by its name alone: flags are about the one that was chosen.
+    ///
+    /// # Errors
+    /// As [`Self::environment`].
+    pub(crate) fn other_environment(&self, name: &str) -> Result<Environment> {
+        Environments::from_env()?.environment(&name.parse()?)
+    }
+
     /// What is left of the command's time, but for some last words on why it was not enough.
     pub(crate) fn remaining(&self) -> Duration {
         self.left().saturating_sub(LAST_WORDS)

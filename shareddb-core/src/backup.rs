@@ -8,7 +8,9 @@ mod cursor;
 mod digest;
 mod download;
 mod dump;
+mod dump_file;
 mod event;
+mod foreign;
 mod grants;
 mod hold;
 mod id;
@@ -22,10 +24,14 @@ mod location;
 mod manifest;
 mod object;
 mod options;
+mod origin;
 mod pack;
+mod plain;
 mod program;
 mod prune;
 mod record;
+mod renaming;
+mod replacement;
 mod restore;
 mod retention;
 #[cfg(test)]
@@ -33,6 +39,7 @@ mod sample;
 mod schema_digest;
 mod scratch;
 mod script;
+mod script_load;
 mod seal;
 mod selection;
 mod shelf;
@@ -47,7 +54,7 @@ mod upload;
 mod verification;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -55,6 +62,7 @@ pub use archive::{ArchiveReader, Contents, Position};
 pub use catalogue::Described;
 pub use digest::{RowCounter, RowDigest, Rows};
 pub use download::Download;
+pub use dump_file::{DumpFile, DumpForm};
 pub use event::{BackupEvent, Stage};
 pub use hold::Hold;
 pub use id::BackupId;
@@ -65,14 +73,16 @@ pub use manifest::{
     DatabaseFacts, Encryption, ExtensionFacts, ExtensionOwner, Manifest, Reason, RoleSettings, SequenceFacts,
     ServerFacts, Stored, TableFacts,
 };
-pub use options::{BackupOptions, Choice, RestoreOptions, VerifyOptions};
+pub use options::{BackupOptions, Choice, OtherRoles, RestoreOptions, VerifyOptions};
 pub use pack::{Pack, PackOptions};
+pub use plain::PlainDump;
 pub use prune::Pruned;
+pub use replacement::RestoreReport;
 pub use retention::{Candidate, Judged, KeepReason, LastAttempt, PrunePlan, Quota, RetentionPolicy, Rule, plan_prune};
 pub use schema_digest::{difference, schema_digest};
 pub use script::{Piece, ScriptReader};
 pub use seal::{Identities, Recipients};
-pub use selection::{DefaultPrivileges, LeftOut, LoadList, Target, Why, roles_named};
+pub use selection::{LeftOut, LoadList, Target, Why, roles_named};
 pub use shelf::{Sealing, Shelf};
 pub use statement::{MissingRoles, ScriptTarget};
 pub use store::BackupStore;
@@ -88,9 +98,9 @@ use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::maintenance;
 use crate::server::Server;
+use dump::{Attempt, Patience};
 use event::Listener;
 use job::Job;
-use restore::NotReplaced;
 
 /// How long a run waits for another one on the same app.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -109,20 +119,6 @@ pub struct BackupManager {
     budget: Duration,
     binaries: Option<PathBuf>,
     interrupt: Interrupt,
-}
-
-/// What a restore did.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RestoreReport {
-    /// The backup that was restored.
-    pub manifest: Manifest,
-    /// The backup of what was there before, unless it was not wanted.
-    pub safety: Option<Manifest>,
-    /// The database that was replaced, under the name that it is kept by.
-    pub kept: String,
-    /// What of the backup was not loaded, and why.
-    pub left_out: Vec<LeftOut>,
 }
 
 impl BackupManager {
@@ -195,7 +191,29 @@ impl BackupManager {
         .await
     }
 
-    /// The same before an app is dropped: its logins are closed first and their sessions ended, so that nothing is written
+    /// Writes a plain dump of an app into a file, compressed where that is called `.gz` or `.zst`: for people, and no backup. It
+    /// is there when it is whole, takes the place of a file of that name, and only its owner may read it. Of the options only
+    /// `yield_after` means something.
+    ///
+    /// # Errors
+    /// As [`backup`](Self::backup), and when the file cannot be written. There is none then, or the old one.
+    pub async fn dump(&self, app: &AppName, path: &Path, options: &BackupOptions) -> Result<PlainDump> {
+        self.work(app, async |job| {
+            scratch::sweep(job).await?;
+            let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
+            let attempt = Attempt { job, tell: &tell, yield_after: options.yield_after };
+            let mut patience = Patience::default();
+            loop {
+                match attempt.write(path).await {
+                    Ok(written) => return Ok(written),
+                    Err(miss) => patience.after(miss, &attempt).await?,
+                }
+            }
+        })
+        .await
+    }
+
+    /// A backup before an app is dropped: its logins are closed first and their sessions ended, so that nothing is written
     /// which the backup has not. They stay closed when it has been taken, and are opened again when not. A
     /// [`create`](crate::Provisioner::create) opens them as well.
     ///
@@ -229,22 +247,6 @@ impl BackupManager {
         verify::verify(self, id, options).await
     }
 
-    /// Puts a backup in the place of an app's database. Until it has been loaded and compared, nothing of the app's is
-    /// touched; what was there is kept for [`undo`](Self::undo). `confirm` is the app's name again.
-    ///
-    /// # Errors
-    /// `Refused` when `confirm` is another text, or when the server lacks something; `NotFound` when there is no such backup;
-    /// `Failed` when it is damaged. The app's database is as it was then.
-    pub async fn restore(&self, app: &AppName, options: &RestoreOptions, confirm: &str) -> Result<RestoreReport> {
-        confirmed(app, confirm)?;
-        let shelf = self.shelf(app);
-        let id = shelf.choose(&options.backup).await?;
-        let hold = self.held(&shelf, &id, "restore").await;
-        let done = self.restore_held(app, &shelf, &id, options).await;
-        released(hold).await;
-        done
-    }
-
     /// Keeps prunes away from a backup. Where nothing can be written, it is read all the same.
     async fn held(&self, shelf: &Shelf, id: &BackupId, why: &str) -> Option<Hold> {
         match shelf.hold(id, why, Some(self.until())).await {
@@ -255,60 +257,6 @@ impl BackupManager {
                 None
             }
         }
-    }
-
-    async fn restore_held(
-        &self,
-        app: &AppName,
-        shelf: &Shelf,
-        id: &BackupId,
-        options: &RestoreOptions,
-    ) -> Result<RestoreReport> {
-        let manifest = shelf.manifest(id).await?;
-        let archive = Unpack::start(shelf.read(&manifest).await?, &manifest, &options.identities).await?;
-        let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
-        self.work(app, async |job| {
-            scratch::sweep(job).await?;
-            scratch::expire(job).await?;
-            restore::check(job, &manifest, &tell).await?;
-            let safety = match options.safety_backup {
-                true => {
-                    let mut before = BackupOptions { reason: Reason::BeforeRestore, ..options.safety.clone() };
-                    before.recipients = before.recipients.or_those_of(&manifest)?;
-                    Some(dump::dump(job, shelf, &before, &tell).await?)
-                }
-                false => None,
-            };
-            let (scratch, left_out) = restore::load(job, &manifest, archive, &tell).await?;
-            let incoming = scratch.into_name();
-            match restore::replace(job, &incoming, &id.to_string(), &tell).await {
-                Ok(kept) => Ok(RestoreReport { manifest: manifest.clone(), safety, kept, left_out }),
-                Err(NotReplaced { error, beside }) => {
-                    // The backup has it still.
-                    if let Some(name) = beside {
-                        let _ = scratch::drop_copy(job.admin(), &name).await;
-                    }
-                    Err(error)
-                }
-            }
-        })
-        .await
-    }
-
-    /// Takes back the last restore: the database that it replaced is the app's again, and the restored one is kept.
-    ///
-    /// # Errors
-    /// `Refused` when `confirm` is not the app's name, `NotFound` when nothing was kept.
-    pub async fn undo(&self, app: &AppName, confirm: &str) -> Result<String> {
-        confirmed(app, confirm)?;
-        let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
-        self.work(app, async |job| {
-            let kept = restore::kept(job).await?;
-            // One that is taken back is kept on: nothing else has it.
-            let replaced = restore::replace(job, &kept.name, &kept.mark.backup, &tell).await;
-            replaced.map_err(|NotReplaced { error, .. }| error)
-        })
-        .await
     }
 
     /// Decides which backups of an app a policy gives up, and deletes nothing. Needs no server.
@@ -375,12 +323,4 @@ async fn released(hold: Option<Hold>) {
     if let Some(hold) = hold {
         let _ = hold.release().await;
     }
-}
-
-fn confirmed(app: &AppName, confirm: &str) -> Result<()> {
-    if confirm == app.as_str() {
-        return Ok(());
-    }
-    Err(Error::refused("confirmation_required", format!("this replaces the database of app {app}"))
-        .with_hint(format!("say so by giving its name again: --confirm {app}")))
 }

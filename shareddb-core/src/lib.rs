@@ -31,11 +31,11 @@ pub use app::{App, AppSpec, Slot};
 #[cfg(feature = "backup")]
 pub use backup::{
     BackupEvent, BackupId, BackupManager, BackupOptions, BackupStore, Candidate, Choice, DatabaseFacts, Described,
-    Download, Encryption, ExtensionFacts, ExtensionOwner, Hold, Identities, Interrupt, Inventory, Judged, KeepReason,
-    Kept, LastAttempt, LeftOut, Listed, Manifest, Orphan, Pack, PackOptions, PrunePlan, Pruned, Quota, Reason,
-    Recipients, RestoreOptions, RestoreReport, RetentionPolicy, RoleSettings, RowDigest, Rule, Sealing, SequenceFacts,
-    ServerFacts, Shelf, Stage, Stored, TableFacts, Unpack, Upload, Uploaded, Verdict, Verification, Verified,
-    VerifyOptions, Why, plan_prune,
+    Download, DumpFile, DumpForm, Encryption, ExtensionFacts, ExtensionOwner, Hold, Identities, Interrupt, Inventory,
+    Judged, KeepReason, Kept, LastAttempt, LeftOut, Listed, Manifest, Orphan, OtherRoles, Pack, PackOptions, PlainDump,
+    PrunePlan, Pruned, Quota, Reason, Recipients, RestoreOptions, RestoreReport, RetentionPolicy, RoleSettings,
+    RowDigest, Rule, Sealing, SequenceFacts, ServerFacts, Shelf, Stage, Stored, TableFacts, Unpack, Upload, Uploaded,
+    Verdict, Verification, Verified, VerifyOptions, Why, plan_prune,
 };
 pub use change::Change;
 #[cfg(feature = "backup")]
@@ -46,9 +46,8 @@ pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, S
 #[doc(hidden)]
 pub mod reading {
     pub use crate::backup::{
-        ArchiveReader, ArchiveVersion, Contents, DefaultPrivileges, Entry, LeftOut, LoadList, MissingRoles, Piece,
-        Position, RowCounter, RowDigest, Rows, ScriptReader, ScriptTarget, Section, Target, Toc, Why, difference,
-        roles_named, schema_digest,
+        ArchiveReader, ArchiveVersion, Contents, Entry, LeftOut, LoadList, MissingRoles, Piece, Position, RowCounter,
+        RowDigest, Rows, ScriptReader, ScriptTarget, Section, Target, Toc, Why, difference, roles_named, schema_digest,
     };
 }
 

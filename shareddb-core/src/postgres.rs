@@ -21,6 +21,8 @@ pub(crate) mod maintenance;
 pub(crate) mod marks;
 pub(crate) mod powers;
 #[cfg(feature = "backup")]
+pub(crate) mod renaming;
+#[cfg(feature = "backup")]
 pub(crate) mod requirements;
 pub(crate) mod session;
 pub(crate) mod sql;

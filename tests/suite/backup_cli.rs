@@ -374,3 +374,74 @@ async fn what_is_interrupted_leaves_nothing() {
     let scratches = "SELECT count(*)::text FROM pg_database WHERE datname LIKE 'shareddb\\_r\\_%'";
     assert_eq!(server.value("postgres", scratches).await, "0");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_for_people_and_other_names() {
+    let server = filled().await;
+    let home = server.home();
+    let file = home.join("app.sql.gz");
+    let path = file.to_str().unwrap();
+    let written = shareddb(home, &["backup", "myapp", "--output", path]).expect_code(0);
+    assert!(written.stdout.starts_with(&format!("{path} written  3 rows  ")), "{}", written.stdout);
+    assert!(written.stderr.contains(&format!("shareddb restore myapp --input {path}")), "{}", written.stderr);
+    let document = json(&shareddb(home, &["backup", "myapp", "--output", path, "-o", "json"]).expect_code(0).stdout);
+    assert_eq!((&document["kind"], &document["rows"]), (&"Dump".into(), &3.into()), "{document}");
+    shareddb(home, &["backup", "myapp", "other", "--output", path]).expect_code(2);
+    shareddb(home, &["backup", "myapp", "--output", path, "--to", "/tmp"]).expect_code(2);
+
+    ask(home, "myapp", "DELETE FROM notes");
+    let plan = shareddb(home, &["restore", "myapp", "--input", path, "--dry-run"]).expect_code(0).stdout;
+    assert!(plan.contains(&format!("replaced by file {path} (a script, ")), "{plan}");
+    shareddb(home, &["restore", "myapp", "--input", path]).expect_code(5);
+    let restored = shareddb(home, &["restore", "myapp", "--input", path, "--confirm", "myapp"]).expect_code(0);
+    assert!(restored.stdout.contains(&format!("app/myapp restored from {path}  3 rows\n")), "{}", restored.stdout);
+    assert_eq!(ask(home, "myapp", "SELECT count(*) FROM notes"), "3");
+    let missing = shareddb(home, &["restore", "myapp", "--input", "/no/such.sql", "--confirm", "myapp"]);
+    missing.expect_code(4);
+
+    // Another app, which is made for it: nothing is replaced, so nothing is confirmed.
+    let first = shareddb(home, &["backup", "myapp", "-o", "name"]).expect_code(0).stdout;
+    let plan = shareddb(home, &["restore", "myapp", "--as", "second", "--dry-run"]).expect_code(0).stdout;
+    assert!(plan.contains("+ app/second"), "{plan}");
+    shareddb(home, &["restore", "myapp", "--as", "second"]).expect_code(0);
+    assert_eq!(ask(home, "second", "SELECT count(*) FROM notes"), "3");
+    assert_eq!(ask(home, "second", "SELECT count(*) FROM second.notes"), "3");
+    // The next time it would be replaced.
+    shareddb(home, &["restore", "myapp", "--as", "second", "--confirm", "myapp"]).expect_code(5);
+    let again = shareddb(home, &["restore", "myapp", "--as", "second", "--confirm", "second"]).expect_code(0);
+    assert!(again.stdout.contains(&format!("app/second restored from {}", first.trim())), "{}", again.stdout);
+    shareddb(home, &["drop", "myapp", "--no-backup", "--confirm", "myapp"]).expect_code(0);
+    assert_eq!(ask(home, "second", "SELECT count(*) FROM notes"), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_one_environment_into_another() {
+    let (here, there) = (filled().await, TestServer::start().await);
+    let store = format!("file://{}", temporary_home().display());
+    // The other server is an environment of the file, reached by its address.
+    let admin = there.admin();
+    let file = format!(
+        "[env.stage]\nadmin_url = 'postgresql://{}@127.0.0.1:{}/postgres'\n\
+         admin_password_file = '{}'\nstore = 'dir:{}'\nbackups = '{store}'\n",
+        admin.user(),
+        admin.port(),
+        there.endpoint().password_file.display(),
+        there.local().home().secrets_dir().display()
+    );
+    fs::write(here.home().join("config.toml"), file).unwrap();
+    let run_here = |args: &[&str]| run(shareddb_command(here.home()).current_dir(here.home()).args(args));
+    run_here(&["create", "myapp", "-e", "stage"]).expect_code(0);
+    let taken = run_here(&["backup", "myapp", "-o", "name"]).expect_code(0).stdout;
+    let id = taken.trim().strip_prefix("backup/").unwrap();
+    let verified = run_here(&["verify", "myapp", "--on", "stage"]).expect_code(0);
+    assert!(verified.stdout.starts_with(&format!("backup/{id} passed")), "{}", verified.stdout);
+    assert!(verified.stderr.starts_with("env stage"), "{}", verified.stderr);
+    run_here(&["verify", "--all", "--on", "stage"]).expect_code(0);
+    let line = ["restore", "myapp", "-e", "stage", "--from-env", "local", "--confirm", "myapp"];
+    let restored = run_here(&line).expect_code(0);
+    assert!(restored.stdout.contains(&format!("app/myapp restored from backup/{id}")), "{}", restored.stdout);
+    assert!(restored.stderr.contains("3 rows of env local get into env stage"), "{}", restored.stderr);
+    let counted = run_here(&["psql", "myapp", "-e", "stage", "--", "-XAtqc", "SELECT count(*) FROM notes"]);
+    assert_eq!(counted.expect_code(0).stdout, "3\n");
+    run_here(&["verify", "myapp", "--on", "nowhere"]).expect_code(4);
+}

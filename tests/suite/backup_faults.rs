@@ -12,6 +12,7 @@ use shareddb_core::{
     App, AppName, AppSpec, BackupEvent, BackupManager, BackupOptions, BackupStore, Interrupt, RestoreOptions, Stage,
     Verdict, VerifyOptions,
 };
+use shareddb_tests::clients::programs;
 use shareddb_tests::proxy::{Loss, Proxy};
 use shareddb_tests::server::{session, sql, temporary_home, unique, value};
 use shareddb_tests::{ForeignServer, TestServer, watch::eventually};
@@ -166,7 +167,8 @@ async fn a_migration_that_waits_for_the_dump_goes_first() {
     let mut options = BackupOptions::default();
     options.yield_after = Duration::from_secs(1);
     let manifest = yielding.backup(&app.name, &options).await.unwrap();
-    assert_eq!(manifest.attempts, 2);
+    // One more for each time that the table is still locked.
+    assert!(manifest.attempts >= 2, "{}", manifest.attempts);
     let now = session(&config, config.database()).await;
     assert_eq!(value(&now, "SELECT count(more)::text FROM big").await, "250000");
 }
@@ -391,7 +393,7 @@ async fn a_manifest_that_somebody_has_edited_restores_nothing() {
 /// Where `pg_hba.conf` lets everybody try, rights alone keep them out.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_has_the_right_to_enter_a_scratch() {
-    let server = ForeignServer::shared(15).await;
+    let server = ForeignServer::shared(16).await;
     let provisioner = server.provisioner(server.superuser());
     let (app, other) = (AppSpec::new(unique("mine")), AppSpec::new(unique("other")));
     for spec in [&app, &other] {
@@ -399,7 +401,7 @@ async fn nobody_else_has_the_right_to_enter_a_scratch() {
     }
     let configs =
         [provisioner.connection(&app.name).await.unwrap(), provisioner.connection(&other.name).await.unwrap()];
-    let manager = BackupManager::new(provisioner.server().clone(), memory());
+    let manager = BackupManager::new(provisioner.server().clone(), memory()).with_binaries(programs(16));
     manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
     let (name, admin) = (app.name.clone(), server.superuser());
     let tried = Arc::new(AtomicUsize::new(0));

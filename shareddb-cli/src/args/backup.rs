@@ -7,7 +7,7 @@ use clap::{Args as Group, ValueEnum};
 use jiff::Timestamp;
 use shareddb_core::{Choice, Quota};
 
-use super::DryRun;
+use super::{DryRun, Format};
 use crate::moments;
 
 /// How a long piece of work is followed.
@@ -36,8 +36,16 @@ pub(crate) struct Backup {
     #[arg(long)]
     pub(crate) all: bool,
     /// Where the backups go, instead of the environment's store: a URL or a folder
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "file")]
     pub(crate) to: Option<String>,
+    /// Write a plain dump of one app into this file instead, as pg_dump > FILE does: for people, and in no store. It is there when it
+    /// is whole, and compressed if it is called .gz or .zst
+    #[arg(id = "file", long = "output", value_name = "FILE", conflicts_with_all = ["all", "encrypt_to", "keep_until"])]
+    pub(crate) output: Option<PathBuf>,
+    /// How to print the result; with json an error is one JSON object, too
+    // The global one, without its long form. It is read there.
+    #[arg(id = "output", short, value_enum, default_value_t, value_name = "FORMAT", help_heading = super::GLOBAL)]
+    o: Format,
     /// Encrypt for the holder of the private key to this public one of age's, `age1…`; repeat it, or separate by commas
     #[arg(long, value_name = "RECIPIENT", value_delimiter = ',')]
     pub(crate) encrypt_to: Vec<String>,
@@ -77,6 +85,9 @@ pub(crate) struct Verify {
     /// Where the backups are, instead of the environment's store: a URL or a folder
     #[arg(long, value_name = "URL")]
     pub(crate) from: Option<String>,
+    /// Load it on the server of this environment, where an app of that name has to be; its data are not touched
+    #[arg(long, value_name = "ENV", conflicts_with = "quick")]
+    pub(crate) on: Option<String>,
     #[command(flatten)]
     pub(crate) keys: Keys,
     #[command(flatten)]
@@ -101,12 +112,30 @@ pub(crate) struct Restore {
     /// The newest backup that was taken at this time or before: 2026-11-22T02:00:00Z
     #[arg(long, value_name = "TIME", value_parser = moments::parse_moment, conflicts_with = "backup")]
     pub(crate) at: Option<Timestamp>,
+    /// A dump that was made elsewhere, by pg_dump, instead of a backup: a script, also .gz or .zst, or an archive of -Fc, -Fd or
+    /// -Ft. No psql reads it, and it is loaded with no more rights than the app has
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["backup", "at", "identity", "from", "from_env", "other"])]
+    pub(crate) input: Option<PathBuf>,
+    /// Restore it as this app, which is made if there is none; APP itself is not touched
+    #[arg(long = "as", value_name = "OTHER")]
+    pub(crate) other: Option<String>,
+    /// Take the app's backup from this environment, and its store
+    #[arg(long, value_name = "ENV")]
+    pub(crate) from_env: Option<String>,
     /// Take back the last restore: the database that it replaced is the app's again, and the restored one is kept
-    #[arg(long, conflicts_with_all = ["backup", "at", "identity", "from", "no_safety_backup"])]
+    #[arg(long, conflicts_with_all = [
+        "backup", "at", "input", "other", "from_env", "identity", "from", "no_safety_backup", "skip_grants_to_missing", "keep_grants",
+    ])]
     pub(crate) undo: bool,
-    /// The app's name again; without it a terminal is asked
+    /// The name of the app whose data are replaced, again; without it a terminal is asked
     #[arg(long, value_name = "APP")]
     pub(crate) confirm: Option<String>,
+    /// Leave out rights and policies for roles that the server lacks, and tell them
+    #[arg(long)]
+    pub(crate) skip_grants_to_missing: bool,
+    /// With --as: keep rights and policies for roles other than the app's
+    #[arg(long, requires = "other")]
+    pub(crate) keep_grants: bool,
     /// Take no backup of what is there now; it is kept as a database in any case
     #[arg(long)]
     pub(crate) no_safety_backup: bool,

@@ -1,9 +1,10 @@
 //! `shareddb backup`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{BackupOptions, Recipients, Result};
+use shareddb_core::{AppName, BackupOptions, BackupStore, Environment, Error, PlainDump, Recipients, Result};
 
 use super::backups::Item;
 use super::several::{Failed, Several, apps};
@@ -12,6 +13,7 @@ use crate::context::Context;
 use crate::moments;
 use crate::output::{Text, View};
 use crate::progress::Progress;
+use crate::quoting::argument;
 use crate::storage::{Work, store};
 use crate::units;
 
@@ -54,6 +56,9 @@ pub(crate) async fn run(args: &Backup, context: &Context) -> Result<ExitCode> {
     options.yield_after = args.yield_after;
     options.keep = args.keep_until;
     let environment = context.environment()?;
+    if let Some(path) = &args.output {
+        return plain(args, path, &options, &environment, context).await;
+    }
     let store = store(&environment, args.to.as_deref())?;
     let place = store.to_string();
     let provisioner = context.mutator(&environment).await?;
@@ -73,4 +78,48 @@ pub(crate) async fn run(args: &Backup, context: &Context) -> Result<ExitCode> {
     context.output.show(&view)?;
     taken.failed = view.failed;
     taken.end()
+}
+
+/// A plain dump that was written.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Written(PlainDump);
+
+impl View for Written {
+    const KIND: &'static str = "Dump";
+
+    fn text(&self, _style: Text) -> String {
+        let PlainDump { path, rows, bytes, took_seconds, .. } = &self.0;
+        format!("{} written  {rows} rows  {}  {}\n", path.display(), units::bytes(*bytes), moments::took(*took_seconds))
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![self.0.path.display().to_string()]
+    }
+}
+
+async fn plain(
+    args: &Backup,
+    path: &Path,
+    options: &BackupOptions,
+    environment: &Environment,
+    context: &Context,
+) -> Result<ExitCode> {
+    let [app] = args.apps.as_slice() else {
+        return Err(Error::invalid_input("output_of_several", "a file takes the dump of one app")
+            .with_hint("run it once for each; or leave out --output, and all go to the store"));
+    };
+    let app: AppName = app.parse()?;
+    let provisioner = context.mutator(environment).await?;
+    let nowhere = BackupStore::open("memory:///", [])?;
+    let progress = Progress::new(context.console.clone(), args.telling);
+    let work = Work::begin(context, environment, &provisioner, nowhere, progress)?;
+    let written = work.on(&app, work.manager.dump(&app, path, options)).await?;
+    context.output.show(&Written(written))?;
+    context.console.progress(&format!(
+        "Restore it: shareddb restore {app}{} --input {}; it is no backup of the store, and nobody verifies or prunes it",
+        context.flags(),
+        argument(&path.display().to_string())
+    ));
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,12 +1,13 @@
 //! `shareddb restore`.
 
+mod incoming;
+pub(super) mod undo;
+
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde::Serialize;
 use shareddb_core::{
-    AppName, AppSummary, BackupStore, Change, Choice, Error, Kept, LeftOut, Manifest, Provisioner, RestoreOptions,
-    Result, Why,
+    AppName, AppSpec, AppSummary, Change, Environment, Error, LeftOut, Provisioner, RestoreReport, Result, Why,
 };
 
 use super::backup::line;
@@ -14,15 +15,12 @@ use super::backups::Item;
 use crate::args::Restore;
 use crate::confirmation::{Warning, confirm};
 use crate::context::Context;
-use crate::moments::{age, from_now, short};
 use crate::output::{Text, View};
 use crate::preview::Preview;
 use crate::progress::Progress;
-use crate::storage::{Work, identities, store};
+use crate::storage::Work;
 use crate::units;
-
-/// How long the backup of what was there before is kept, whatever the policy.
-const SAFETY_DAYS: i64 = 7;
+use incoming::{Incoming, What, is_missing};
 
 /// A restore that was done, or taken back.
 #[derive(Debug, Serialize)]
@@ -33,12 +31,19 @@ struct Restored {
     /// The backup that was restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     backup: Option<Item>,
+    /// The file, where that was no backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// How many rows the database has now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<u64>,
     /// The backup of what was there before.
     #[serde(skip_serializing_if = "Option::is_none")]
     safety: Option<Item>,
     /// The database that was replaced, by the name that it is kept by.
     kept: String,
     left_out: Vec<Absent>,
+    remarks: Vec<String>,
 }
 
 /// Something of the backup that was not loaded.
@@ -53,8 +58,11 @@ impl View for Restored {
 
     fn text(&self, _style: Text) -> String {
         let safety = self.safety.as_ref().map(line).unwrap_or_default();
-        let from = self.backup.as_ref().map(|item| format!(" from {}", item.name())).unwrap_or_default();
-        format!("{safety}app/{} {}{from}\n", self.app, self.outcome)
+        let source = self.backup.as_ref().map(Item::name).or_else(|| self.file.clone());
+        let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
+        // Of a backup it was said when it was taken.
+        let rows = self.rows.filter(|_| self.file.is_some()).map(|rows| format!("  {rows} rows")).unwrap_or_default();
+        format!("{safety}app/{} {}{from}{rows}\n", self.app, self.outcome)
     }
 
     fn names(&self) -> Vec<String> {
@@ -63,63 +71,82 @@ impl View for Restored {
 }
 
 pub(crate) async fn run(args: &Restore, context: &Context) -> Result<ExitCode> {
-    let app: AppName = args.app.parse()?;
-    let mut options = RestoreOptions::default();
-    options.identities = identities(&args.keys)?;
-    options.safety_backup = !args.no_safety_backup;
-    options.safety.keep = from_now(SAFETY_DAYS);
+    let source: AppName = args.app.parse()?;
+    let app: AppName = args.other.as_deref().map_or_else(|| Ok(source.clone()), str::parse)?;
     let environment = context.environment()?;
-    let store = match store(&environment, args.from.as_deref()) {
-        // What is taken back is on the server.
-        Err(_) if args.undo => BackupStore::open("memory:///", [])?,
-        store => store?,
-    };
-    let provisioner = context.mutator(&environment).await?;
-    let there = summary(&provisioner, &app).await?;
-    let progress = Progress::new(context.console.clone(), args.telling);
     if args.undo {
-        let kept = Kept::of(provisioner.server(), &app).await?.into_iter().next().ok_or_else(|| nothing_kept(&app))?;
-        if args.dry_run.dry_run {
-            return undo_preview(&there, &kept).show(context, args.dry_run);
-        }
-        confirm(&app, args.confirm.as_deref(), &environment, context, &undo_warning(&there, &kept, context)).await?;
-        let work = Work::begin(context, &environment, &provisioner, store, progress)?;
-        let kept = work.on(&app, work.manager.undo(&app, app.as_str())).await?;
-        return done(&Restored::undone(&app, kept), context);
+        let provisioner = context.mutator(&environment).await?;
+        return undo::run(args, &summary(&provisioner, &app).await?, &environment, &provisioner, context).await;
     }
-    let shelf = store.shelf(environment.name(), &app);
-    let choice = args.at.map_or_else(|| args.backup.clone(), Choice::At);
-    let id = shelf.choose(&choice).await?;
-    let manifest = shelf.manifest(&id).await?;
-    // What was shown is what is restored, also when there is a newer one by then.
-    options.backup = Choice::Id(id);
-    if args.dry_run.dry_run {
-        return preview(&there, &manifest, &options).show(context, args.dry_run);
-    }
-    let warning = warning(&there, &manifest, &options, context);
-    confirm(&app, args.confirm.as_deref(), &environment, context, &warning).await?;
-    let work = Work::begin(context, &environment, &provisioner, store, progress)?;
-    let report = work.on(&app, work.manager.restore(&app, &options, app.as_str())).await?;
-    drop(work);
-    let left_out: Vec<Absent> =
-        report.left_out.iter().filter(|left| left.why != Why::AlreadyThere).map(absent).collect();
-    for Absent { what, why } in &left_out {
-        context.console.note(&format!("not restored: {what}, {why}"));
-    }
-    let restored = Restored {
-        app,
-        outcome: "restored",
-        backup: Some(Item::of(&report.manifest)),
-        safety: report.safety.as_ref().map(Item::of),
-        kept: report.kept,
-        left_out,
+    let incoming = Incoming::of(args, &source, &environment, context).await?;
+    let mut options = incoming.options(args)?;
+    let provisioner = context.mutator(&environment).await?;
+    let there = match summary(&provisioner, &app).await {
+        Err(error) if is_missing(&error) && args.other.is_some() => None,
+        there => Some(there?),
     };
-    done(&restored, context)
+    if args.dry_run.dry_run {
+        return preview(&app, there.as_ref(), &incoming, options.safety_backup).show(context, args.dry_run);
+    }
+    incoming.crossing(&environment).into_iter().for_each(|line| context.console.note(&line));
+    match &there {
+        Some(there) => {
+            let warning = warning(there, &incoming, options.safety_backup, &environment, context);
+            confirm(&app, args.confirm.as_deref(), &environment, context, &warning).await?;
+        }
+        None => {
+            let report = provisioner.create(&AppSpec::new(app.clone())).await?;
+            super::create::notes(&report, context);
+            context.console.progress(&format!("app {app} created"));
+            options.safety_backup = false;
+        }
+    }
+    let progress = Progress::new(context.console.clone(), args.telling);
+    let work = Work::begin(context, &environment, &provisioner, incoming.store.clone(), progress)?;
+    let report = match &incoming.what {
+        What::Backup(..) => work.on(&app, work.manager.restore(&app, &options, app.as_str())).await?,
+        What::File(file) => work.on(&app, work.manager.restore_file(&app, file, &options, app.as_str())).await?,
+    };
+    drop(work);
+    done(&Restored::of(&app, &incoming, report, context), context)
 }
 
 impl Restored {
+    fn of(app: &AppName, incoming: &Incoming, report: RestoreReport, context: &Context) -> Self {
+        let left_out: Vec<Absent> = report.left_out.iter().filter(|left| !left.why.is_there()).map(absent).collect();
+        for Absent { what, why } in &left_out {
+            context.console.note(&format!("not restored: {what}, {why}"));
+        }
+        report.remarks.iter().for_each(|remark| context.console.note(remark));
+        let file = match &incoming.what {
+            What::File(file) => Some(file.path().display().to_string()),
+            What::Backup(..) => None,
+        };
+        Self {
+            app: app.clone(),
+            outcome: "restored",
+            backup: report.manifest.as_ref().map(Item::of),
+            file,
+            rows: Some(report.rows),
+            safety: report.safety.as_ref().map(Item::of),
+            kept: report.kept,
+            left_out,
+            remarks: report.remarks,
+        }
+    }
+
     fn undone(app: &AppName, kept: String) -> Self {
-        Self { app: app.clone(), outcome: "as before", backup: None, safety: None, kept, left_out: Vec::new() }
+        Self {
+            app: app.clone(),
+            outcome: "as before",
+            backup: None,
+            file: None,
+            rows: None,
+            safety: None,
+            kept,
+            left_out: Vec::new(),
+            remarks: Vec::new(),
+        }
     }
 }
 
@@ -150,11 +177,6 @@ pub(super) async fn summary(provisioner: &Provisioner, app: &AppName) -> Result<
     }
 }
 
-fn nothing_kept(app: &AppName) -> Error {
-    Error::not_found("nothing_kept", format!("nothing of app {app} was kept: there is no restore to undo"))
-        .with_hint("a backup from before the restore can be restored: `shareddb backups` lists them")
-}
-
 /// The size of its database.
 pub(super) fn size(there: &AppSummary) -> String {
     there.size.map_or_else(|| "gone".to_owned(), units::size)
@@ -165,86 +187,55 @@ pub(super) fn sessions(count: u32) -> String {
     if count == 1 { "1 session".to_owned() } else { format!("{count} sessions") }
 }
 
-fn warning(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions, context: &Context) -> Warning {
+fn warning(
+    there: &AppSummary,
+    incoming: &Incoming,
+    is_saved: bool,
+    environment: &Environment,
+    context: &Context,
+) -> Warning {
     let app = &there.app;
-    let safety = if options.safety_backup { "A backup of the present state is taken first; the" } else { "The" };
+    let safety = if is_saved { "A backup of the present state is taken first; the" } else { "The" };
     let long = format!(
-        "This replaces all data of database {} ({}, {}) in env {} with\n{}, taken {} ago ({} rows): what was written since \
-         is not in it.\n{safety} present database is kept as well, and `shareddb restore {}{} --undo` puts it back. Sessions are ended.",
+        "This replaces all data of database {} ({}, {}) in env {} with\n{}: what was written since is not in it.\n\
+         {safety} present database is kept as well, and `shareddb restore {}{} --undo` puts it back. Sessions are ended.",
         app.database,
         size(there),
         sessions(there.sessions),
-        manifest.environment,
-        manifest.id,
-        age(manifest.taken_at),
-        manifest.tables.iter().map(|table| table.rows).sum::<u64>(),
+        environment.name(),
+        incoming.described(),
         app.name,
         context.flags(),
     );
     Warning { short: format!("this replaces the database of app {}", there.app.name), long }
 }
 
-fn preview(there: &AppSummary, manifest: &Manifest, options: &RestoreOptions) -> Preview {
-    let app = &there.app;
-    let stored = units::bytes(manifest.data.bytes);
-    let safety = options.safety_backup.then(|| (Change::Add, "backup of what is there now".to_owned()));
-    let replaced = format!(
-        "database/{} ({}) replaced by backup/{} ({stored}, taken {} ago)",
-        app.database,
-        size(there),
-        manifest.id,
-        age(manifest.taken_at)
-    );
-    let kept = (Change::Add, format!("database/shareddb_k_… with what {} is now", app.database));
-    let changes = safety.into_iter().chain([(Change::Change, replaced), kept]);
-    Preview::new(format!("app/{}", app.name), changes)
-}
-
-/// How long it has been kept.
-pub(super) fn kept_for(kept: &Kept) -> Duration {
-    Duration::from_secs(kept.age_seconds)
-}
-
-fn undo_warning(there: &AppSummary, kept: &Kept, context: &Context) -> Warning {
-    let long = format!(
-        "This replaces all data of database {} ({}, {}) with what the restore of {} replaced {} ago ({}): what was written \
-         since is not in it.\nThe present database is kept, and `shareddb restore {}{} --undo` puts it back. Sessions are ended.",
-        there.app.database,
-        size(there),
-        sessions(there.sessions),
-        kept.backup,
-        short(kept_for(kept)),
-        units::bytes(kept.bytes),
-        there.app.name,
-        context.flags(),
-    );
-    Warning { short: format!("this replaces the database of app {}", there.app.name), long }
-}
-
-fn undo_preview(there: &AppSummary, kept: &Kept) -> Preview {
-    let (app, size) = (&there.app, size(there));
-    let replaced = format!(
-        "database/{} ({size}) replaced by {} ({}, kept for {})",
-        app.database,
-        kept.database,
-        units::bytes(kept.bytes),
-        short(kept_for(kept))
-    );
-    let stays = (Change::Add, format!("database/shareddb_k_… with what {} is now", app.database));
-    Preview::new(format!("app/{}", app.name), [(Change::Change, replaced), stays])
+fn preview(app: &AppName, there: Option<&AppSummary>, incoming: &Incoming, is_saved: bool) -> Preview {
+    let planned = incoming.planned();
+    let changes = match there {
+        None => {
+            vec![(Change::Add, format!("app/{app}")), (Change::Change, format!("its database replaced by {planned}"))]
+        }
+        Some(there) => {
+            let database = &there.app.database;
+            let safety = is_saved.then(|| (Change::Add, "backup of what is there now".to_owned()));
+            let replaced = (Change::Change, format!("database/{database} ({}) replaced by {planned}", size(there)));
+            let kept = (Change::Add, format!("database/shareddb_k_… with what {database} is now"));
+            safety.into_iter().chain([replaced, kept]).collect()
+        }
+    };
+    Preview::new(format!("app/{app}"), changes)
 }
 
 fn absent(left: &LeftOut) -> Absent {
     let names = |names: &std::collections::BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
     let why = match &left.why {
-        Why::AlreadyThere => "which is there already".to_owned(),
         Why::OfExtension(extension) => format!("which belongs to extension {extension}"),
         Why::NeedsSuperuser => "which only a superuser can make".to_owned(),
         Why::BelongsTo(role) => format!("which belongs to role {role}"),
         Why::Needs(what) => format!("which needs {what}"),
         Why::GrantsTo(roles) => format!("as far as it is for {}", names(roles)),
         Why::GrantedBy(roles) => format!("as far as it is granted by {}", names(roles)),
-        Why::NamesOwner => "which names the owner".to_owned(),
         other => format!("{other:?}"),
     };
     Absent { what: left.what.clone(), why }

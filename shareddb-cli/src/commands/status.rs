@@ -10,7 +10,7 @@ use shareddb_core::{
 use tokio::time::timeout;
 
 use super::list::{connections, size};
-use super::restore::kept_for;
+use super::restore::undo::kept_for;
 use crate::args::Status;
 use crate::color::{Paint, Style};
 use crate::console;

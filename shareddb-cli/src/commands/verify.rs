@@ -50,13 +50,19 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<ExitCode> {
     let mut options = VerifyOptions::default();
     options.quick = args.quick;
     options.identities = identities(&args.keys)?;
-    let environment = context.environment()?;
-    let store = store(&environment, args.from.as_deref())?;
-    let provisioner = context.mutator(&environment).await?;
-    let mut apps = apps(named.iter(), &provisioner, context).await?;
+    let source = context.environment()?;
+    let store = store(&source, args.from.as_deref())?;
+    let elsewhere = args.on.as_deref().map(|name| context.other_environment(name)).transpose()?;
+    let environment = elsewhere.as_ref().unwrap_or(&source);
+    let provisioner = context.mutator(environment).await?;
+    let mut apps = match &elsewhere {
+        // Whose backups there are the store knows.
+        Some(_) if args.all => store.apps(source.name()).await?,
+        _ => apps(named.iter(), &provisioner, context).await?,
+    };
     if args.all {
         let mut with_backups = Vec::new();
-        for (app, listed) in store.listings(environment.name(), apps).await {
+        for (app, listed) in store.listings(source.name(), apps).await {
             match listed?.is_empty() {
                 true => context.console.note(&format!("app {app} has no backup")),
                 false => with_backups.push(app),
@@ -64,12 +70,15 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<ExitCode> {
         }
         apps = with_backups;
     }
-    let work =
-        Work::begin(context, &environment, &provisioner, store, Progress::new(context.console.clone(), args.telling))?;
+    let progress = Progress::new(context.console.clone(), args.telling);
+    let work = Work::begin(context, environment, &provisioner, store.clone(), progress)?;
     let choice = id.map_or(Choice::Latest, Choice::Id);
     let mut checked = Several::of(&apps, context, async |app| {
         work.on(app, async {
-            let id = work.manager.shelf(app).choose(&choice).await?;
+            let shelf = store.shelf(source.name(), app);
+            let id = shelf.choose(&choice).await?;
+            let mut options = options.clone();
+            options.shelf = elsewhere.as_ref().map(|_| shelf);
             work.manager.verify(&id, &options).await
         })
         .await

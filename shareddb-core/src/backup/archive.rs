@@ -6,7 +6,7 @@ use super::blocks::{BlockReader, Place};
 use super::cursor::{Cursor, Stop};
 use super::digest::Rows;
 use super::toc::{Entry, Toc};
-use super::toc_reader::TocReader;
+use super::toc_reader::{Layout, TocReader};
 use crate::error::{Error, Result};
 
 /// All of a table of contents: many times what twenty thousand tables need.
@@ -208,6 +208,29 @@ impl ArchiveReader {
             self.part = Part::Blocks(BlockReader::new(listed));
         }
         Ok(Some(cursor.at()))
+    }
+}
+
+/// The table of contents that a file begins with, if all of it is there.
+///
+/// # Errors
+/// As [`ArchiveReader::feed`].
+pub(super) fn toc(bytes: &[u8], layout: Layout) -> Result<Option<Toc>> {
+    let (mut reader, mut at) = (TocReader::of(layout), 0);
+    loop {
+        let mut cursor = Cursor::new(&bytes[at..]);
+        match reader.item(&mut cursor) {
+            Ok(()) => at += cursor.at(),
+            Err(Stop::Short(needed)) if (at + needed) as u64 > TOC_MAX => {
+                return Err(damaged(at as u64, "the table of contents is too long"));
+            }
+            Err(Stop::Short(_)) => return Ok(None),
+            Err(Stop::Damaged { at: within, what }) => return Err(damaged((at + within) as u64, &what)),
+            Err(Stop::Refused(error)) => return Err(error),
+        }
+        if let Some(listed) = reader.listed() {
+            return Ok(Some(listed.toc));
+        }
     }
 }
 

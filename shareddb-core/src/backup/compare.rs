@@ -11,6 +11,7 @@ use super::event::{BackupEvent, Stage};
 use super::job::Job;
 use super::load;
 use super::manifest::Manifest;
+use super::renaming::Renaming;
 use super::schema_digest::{difference, schema_digest};
 use super::selection::LoadList;
 use super::toc::Entry;
@@ -72,13 +73,15 @@ pub(super) fn archive(manifest: &Manifest, contents: &Contents) -> Findings {
     findings
 }
 
-/// Compares the database with the archive that was loaded into it, whose digests are the manifest's by then.
+/// Compares the database with the archive that was loaded into it, whose digests are the manifest's by then. The schema has its
+/// name of there, and roles have theirs of here.
 pub(super) async fn database(
     job: &Job<'_>,
     name: &str,
     manifest: &Manifest,
     contents: &Contents,
     list: &LoadList,
+    renaming: &Renaming,
     tell: &(dyn Fn(BackupEvent<'_>) + Sync),
 ) -> Result<Findings> {
     tell(BackupEvent::Began(Stage::Comparing));
@@ -127,7 +130,8 @@ pub(super) async fn database(
     findings.0.extend(reader.unsound().await?.iter().map(|object| format!("{object} is not valid")));
     drop(session);
     let schema = load::schema(job, name).await?;
-    findings.0.extend(difference(list.comparable(&contents.toc), list.comparable(&schema)));
+    let expected = renaming.expected(&contents.toc);
+    findings.0.extend(difference(list.comparable(&expected), list.comparable(&schema)));
     Ok(findings)
 }
 

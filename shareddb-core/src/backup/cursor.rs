@@ -40,6 +40,15 @@ pub(super) struct Fixed {
     pub(super) format: u8,
 }
 
+/// What an entry ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// A place in the same file, as a number of so many bytes.
+    Offset(u8),
+    /// The name of the file that its data are in.
+    FileName,
+}
+
 /// Where an entry says that its data are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offset {
@@ -155,7 +164,7 @@ impl<'a> Cursor<'a> {
         Ok(Fixed { version, integer: self.byte()?, offset: self.byte()?, format: self.byte()? })
     }
 
-    pub(super) fn entry(&mut self, version: ArchiveVersion, offset_bytes: u8) -> Read<(Entry, Offset)> {
+    pub(super) fn entry(&mut self, version: ArchiveVersion, tail: Tail) -> Read<(Entry, Offset)> {
         let id = self.integer()?;
         if id <= 0 {
             return self.damaged("an entry has no number");
@@ -175,7 +184,11 @@ impl<'a> Cursor<'a> {
         let owner = self.text()?;
         let _with_oids = self.text()?;
         let dependencies = self.dependencies()?;
-        let offset = self.offset(offset_bytes)?;
+        let offset = match tail {
+            Tail::Offset(bytes) => self.offset(bytes)?,
+            Tail::FileName if self.text()?.is_empty() => Offset::NoData,
+            Tail::FileName => Offset::Unknown,
+        };
         // pg_restore passes over data that the entry denies, without a word.
         if has_data == (offset == Offset::NoData) {
             return self.damaged("an entry has data and has none");

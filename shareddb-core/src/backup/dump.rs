@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
 use rand::RngExt as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::ChildStdout;
@@ -40,7 +41,7 @@ const SOMEBODY_ELSE: [&str; 4] =
     ["due to lock timeout", "due to statement timeout", "does not exist", "could not open relation"];
 
 /// Why an attempt came to nothing.
-enum Miss {
+pub(super) enum Miss {
     /// Another attempt may do better.
     Again(Error),
     /// Somebody waited for it too long.
@@ -70,48 +71,110 @@ pub(super) async fn dump(
     options: &BackupOptions,
     tell: &(dyn Fn(BackupEvent<'_>) + Sync),
 ) -> Result<Manifest> {
-    let (mut missed, mut yields) = (0, 0);
+    let attempt = Attempt { job, tell, yield_after: options.yield_after };
+    let mut patience = Patience::default();
     loop {
-        let attempt = missed + yields + 1;
-        let (error, pause) = match (Attempt { job, shelf, options, tell, attempt }).run().await {
+        match attempt.store(shelf, options, patience.number()).await {
             Ok(manifest) => return Ok(manifest),
-            Err(Miss::Over(error)) => return Err(error),
-            Err(Miss::Again(error)) => {
-                missed += 1;
-                (error, Duration::from_millis(rand::rng().random_range(1000..2000)))
-            }
-            Err(Miss::GaveWay(whom)) => {
-                yields += 1;
-                let error = Error::timeout("backup_gave_way", format!("the backup gave way to {whom}"))
-                    .with_hint("a statement that locks a table waited for it: run it again when that is done");
-                (error, options.yield_after)
-            }
-        };
-        if missed >= ATTEMPTS || yields >= YIELDS {
-            return Err(error);
+            Err(miss) => patience.after(miss, &attempt).await?,
         }
-        tell(BackupEvent::Noticed(&format!("{error}: trying again")));
-        sleep(pause).await;
     }
 }
 
-struct Attempt<'a> {
-    job: &'a Job<'a>,
-    shelf: &'a Shelf,
-    options: &'a BackupOptions,
+/// How often others were in the way.
+#[derive(Default)]
+pub(super) struct Patience {
+    missed: u32,
+    yields: u32,
+}
+
+impl Patience {
+    /// The number of the attempt that comes.
+    pub(super) fn number(&self) -> u32 {
+        self.missed + self.yields + 1
+    }
+
+    /// Waits until it is time for another one.
+    ///
+    /// # Errors
+    /// What kept the last one from its end, when there is no other.
+    pub(super) async fn after(&mut self, miss: Miss, attempt: &Attempt<'_>) -> Result<()> {
+        let (error, pause) = match miss {
+            Miss::Over(error) => return Err(error),
+            Miss::Again(error) => {
+                self.missed += 1;
+                (error, Duration::from_millis(rand::rng().random_range(1000..2000)))
+            }
+            Miss::GaveWay(whom) => {
+                self.yields += 1;
+                let error = Error::timeout("backup_gave_way", format!("the backup gave way to {whom}"))
+                    .with_hint("a statement that locks a table waited for it: run it again when that is done");
+                (error, attempt.yield_after)
+            }
+        };
+        if self.missed >= ATTEMPTS || self.yields >= YIELDS {
+            return Err(error);
+        }
+        (attempt.tell)(BackupEvent::Noticed(&format!("{error}: trying again")));
+        sleep(pause).await;
+        Ok(())
+    }
+}
+
+/// Who takes what pg_dump writes.
+#[async_trait]
+pub(super) trait Taker: Send {
+    async fn take(&mut self, chunk: Bytes) -> Result<()>;
+}
+
+/// The store, by way of the reader of archives.
+struct IntoPack<'a> {
+    archive: ArchiveReader,
+    pack: &'a mut Pack,
+    total: u64,
     tell: &'a (dyn Fn(BackupEvent<'_>) + Sync),
-    attempt: u32,
+}
+
+#[async_trait]
+impl Taker for IntoPack<'_> {
+    async fn take(&mut self, chunk: Bytes) -> Result<()> {
+        self.archive.feed(&chunk)?;
+        self.pack.write(chunk).await?;
+        let position = self.archive.position();
+        let table = position.table.map(ToString::to_string);
+        let (stage, total, table) = (Stage::Dumping, Some(self.total), table.as_deref());
+        (self.tell)(BackupEvent::Moved { stage, bytes: position.bytes, total, table });
+        Ok(())
+    }
+}
+
+/// One reading of the app's database.
+pub(super) struct Attempt<'a> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) tell: &'a (dyn Fn(BackupEvent<'_>) + Sync),
+    /// How long somebody may wait for it.
+    pub(super) yield_after: Duration,
+}
+
+/// What is read: in one snapshot, of tables that nobody can change in shape.
+pub(super) struct Still {
+    pub(super) snapshot: String,
+    pub(super) sight: Sight,
+    /// Tables whose rows are not the app's.
+    pub(super) strange: Vec<TableFact>,
 }
 
 impl Attempt<'_> {
-    async fn run(&self) -> Result<Manifest, Miss> {
-        let began = Instant::now();
+    /// A session that reads the app's database.
+    pub(super) async fn reading(&self) -> Result<Session> {
         (self.tell)(BackupEvent::Began(Stage::Waiting));
-        let database = self.job.app.database.as_str();
-        let session = reading(self.job, database).await?;
-        let reader = Reader(&session);
-        self.check_owners(&reader).await?;
-        if let Err(error) = self.freeze(&reader).await {
+        reading(self.job, self.job.app.database.as_str()).await
+    }
+
+    /// Locks the tables, takes the snapshot and looks around in it.
+    pub(super) async fn still(&self, reader: &Reader<'_>) -> Result<Still, Miss> {
+        self.check_owners(reader).await?;
+        if let Err(error) = self.freeze(reader).await {
             return Err(self.locked_out(error).await);
         }
         let snapshot = reader.export_snapshot().await?;
@@ -127,12 +190,22 @@ impl Attempt<'_> {
         self.check(&census)?;
         let counts = reader.counts(&tables).await?;
         let before = reader.sequences().await?;
-        let mut sight = Sight { tables, counts, census, before, after: Vec::new() };
+        Ok(Still { snapshot, sight: Sight { tables, counts, census, before, after: Vec::new() }, strange })
+    }
 
-        let id = BackupId::new(self.job.app.name.clone(), record::taken_at(&sight.census)?)?;
-        let packing = PackOptions { recipients: self.options.recipients.clone(), ..PackOptions::default() };
-        let mut pack = self.shelf.pack(&id, packing).await.map_err(taken)?;
-        let dumped = self.carry(&mut pack, &snapshot, &sight, &strange).await;
+    async fn store(&self, shelf: &Shelf, options: &BackupOptions, number: u32) -> Result<Manifest, Miss> {
+        let began = Instant::now();
+        let session = self.reading().await?;
+        let reader = Reader(&session);
+        let mut still = self.still(&reader).await?;
+
+        let id = BackupId::new(self.job.app.name.clone(), record::taken_at(&still.sight.census)?)?;
+        let packing = PackOptions { recipients: options.recipients.clone(), ..PackOptions::default() };
+        let mut pack = shelf.pack(&id, packing).await.map_err(taken)?;
+        let dumped = match self.carry(&mut pack, &still).await {
+            Ok(contents) => self.settle(&reader, &mut still.sight, &rows_by_table(&contents)).await.map(|()| contents),
+            Err(miss) => Err(miss),
+        };
         let contents = match dumped {
             Ok(contents) => contents,
             Err(miss) => {
@@ -141,25 +214,20 @@ impl Attempt<'_> {
                 return Err(miss);
             }
         };
-        let checked = self.settle(&reader, &mut sight, &contents).await;
-        if let Err(miss) = checked {
-            let _ = pack.abort().await;
-            return Err(miss);
-        }
         let stored = pack.finish().await?;
         let circumstances = Circumstances {
             id,
             stored,
             system_identifier: self.job.system_identifier().await?,
-            strange: &strange,
-            attempts: self.attempt,
+            strange: &still.strange,
+            attempts: number,
             took: began.elapsed(),
         };
-        let manifest = record::manifest(self.job, self.options, &sight, &contents, circumstances)?;
-        match self.shelf.publish(&manifest).await {
+        let manifest = record::manifest(self.job, options, &still.sight, &contents, circumstances)?;
+        match shelf.publish(&manifest).await {
             Ok(()) => Ok(manifest),
             Err(error) if error.code() == "backup_exists" => {
-                self.shelf.discard(&manifest.id, &manifest.data.object).await?;
+                shelf.discard(&manifest.id, &manifest.data.object).await?;
                 Err(taken(error))
             }
             Err(error) => Err(error.into()),
@@ -203,40 +271,31 @@ impl Attempt<'_> {
     }
 
     /// Runs pg_dump on the snapshot, through the reader, into the store.
-    async fn carry(
-        &self,
-        pack: &mut Pack,
-        snapshot: &str,
-        sight: &Sight,
-        strange: &[TableFact],
-    ) -> Result<Contents, Miss> {
+    async fn carry(&self, pack: &mut Pack, still: &Still) -> Result<Contents, Miss> {
+        let mut taker = IntoPack { archive: ArchiveReader::new(), pack, total: still.total(), tell: self.tell };
+        self.pg_dump(still, &["--format=custom", "--compress=0"], &mut taker).await?;
+        Ok(taker.archive.finish()?)
+    }
+
+    /// Runs pg_dump on the snapshot and passes on what it writes.
+    pub(super) async fn pg_dump(&self, still: &Still, form: &[&str], taker: &mut dyn Taker) -> Result<(), Miss> {
         (self.tell)(BackupEvent::Began(Stage::Dumping));
-        let mut arguments: Vec<String> = [
-            "--no-password",
-            "--format=custom",
-            "--compress=0",
-            "--lock-wait-timeout=10s",
-            "--no-tablespaces",
-            "--no-security-labels",
-        ]
-        .map(str::to_owned)
-        .into();
-        arguments.push(format!("--snapshot={snapshot}"));
-        arguments.extend(strange.iter().map(|table| format!("--exclude-table-data={}", table.sql())));
+        let usual = ["--no-password", "--lock-wait-timeout=10s", "--no-tablespaces", "--no-security-labels"];
+        let mut arguments: Vec<String> = usual.iter().chain(form).map(|argument| (*argument).to_owned()).collect();
+        arguments.push(format!("--snapshot={}", still.snapshot));
+        arguments.extend(still.strange.iter().map(|table| format!("--exclude-table-data={}", table.sql())));
         let config = self.job.reading(self.job.app.database.as_str());
         let mut program = Program::start(&self.job.binaries, "pg_dump", &config, &arguments)?;
         let Some(output) = program.child.stdout.take() else {
             return Err(Error::failed("internal", "pg_dump has no output").into());
         };
-        let total = sight.tables.iter().map(|table| table.bytes).sum();
-        let mut archive = ArchiveReader::new();
         let watcher = self.job.server.session().await?;
         tokio::select! {
-            carried = self.pump(output, pack, &mut archive, total) => carried?,
+            pumped = pump(output, taker) => pumped?,
             whom = self.watch(&watcher) => return Err(whom?),
         }
         match program.finish().await {
-            Ok(()) => Ok(archive.finish()?),
+            Ok(()) => Ok(()),
             Err(error) if SOMEBODY_ELSE.iter().any(|words| error.to_string().contains(words)) => {
                 Err(Miss::Again(error))
             }
@@ -244,63 +303,33 @@ impl Attempt<'_> {
         }
     }
 
-    async fn pump(
-        &self,
-        mut output: ChildStdout,
-        pack: &mut Pack,
-        archive: &mut ArchiveReader,
-        total: u64,
-    ) -> Result<()> {
-        let mut buffer = BytesMut::with_capacity(CHUNK);
-        loop {
-            let length = output
-                .read_buf(&mut buffer)
-                .await
-                .map_err(|error| Error::from_io("cannot read from pg_dump", error))?;
-            if length > 0 && buffer.len() < CHUNK / 2 {
-                continue;
-            }
-            if buffer.is_empty() {
-                return Ok(());
-            }
-            let chunk = buffer.split().freeze();
-            archive.feed(&chunk)?;
-            pack.write(chunk).await?;
-            buffer.reserve(CHUNK);
-            let position = archive.position();
-            let table = position.table.map(ToString::to_string);
-            (self.tell)(BackupEvent::Moved {
-                stage: Stage::Dumping,
-                bytes: position.bytes,
-                total: Some(total),
-                table: table.as_deref(),
-            });
-        }
-    }
-
     /// Ends when somebody has waited for the dump too long.
     async fn watch(&self, session: &AdminSession) -> Result<Miss> {
-        if self.options.yield_after.is_zero() {
+        if self.yield_after.is_zero() {
             std::future::pending::<()>().await;
         }
         let mut ticks = interval_at(Instant::now() + WATCH, WATCH);
         loop {
             ticks.tick().await;
             let role = self.job.app.maintenance.as_str();
-            if let Some(whom) = blockers::waiting_for(session, role, self.options.yield_after).await?.first() {
+            if let Some(whom) = blockers::waiting_for(session, role, self.yield_after).await?.first() {
                 return Ok(Miss::GaveWay(whom.clone()));
             }
         }
     }
 
     /// Looks whether what was dumped is what was there.
-    async fn settle(&self, reader: &Reader<'_>, sight: &mut Sight, contents: &Contents) -> Result<(), Miss> {
+    pub(super) async fn settle(
+        &self,
+        reader: &Reader<'_>,
+        sight: &mut Sight,
+        dumped: &BTreeMap<(&str, &str), u64>,
+    ) -> Result<(), Miss> {
         if let Some(table) = reader.rewritten().await?.first() {
             return Err(Miss::Again(rewritten(table)));
         }
         sight.after = reader.sequences().await?;
         reader.thaw().await?;
-        let dumped = rows_by_table(contents);
         for (table, count) in sight.tables.iter().zip(&sight.counts) {
             let found = dumped.get(&(table.schema.as_str(), table.name.as_str())).copied();
             if found.is_none() && table.extension.is_some() && *count == 0 {
@@ -339,6 +368,30 @@ impl Attempt<'_> {
     }
 }
 
+impl Still {
+    /// About how many bytes there are to dump.
+    pub(super) fn total(&self) -> u64 {
+        self.sight.tables.iter().map(|table| table.bytes).sum()
+    }
+}
+
+/// Passes on what a program writes, in large pieces.
+async fn pump(mut output: ChildStdout, taker: &mut dyn Taker) -> Result<()> {
+    let mut buffer = BytesMut::with_capacity(CHUNK);
+    loop {
+        let length =
+            output.read_buf(&mut buffer).await.map_err(|error| Error::from_io("cannot read from pg_dump", error))?;
+        if length > 0 && buffer.len() < CHUNK / 2 {
+            continue;
+        }
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        taker.take(buffer.split().freeze()).await?;
+        buffer.reserve(CHUNK);
+    }
+}
+
 /// A session that reads what is there, whatever the app's search path and policies say, as pg_dump writes it.
 pub(super) async fn reading(job: &Job<'_>, database: &str) -> Result<Session> {
     const SETTINGS: [(&str, &str); 8] = [
@@ -357,7 +410,7 @@ pub(super) async fn reading(job: &Job<'_>, database: &str) -> Result<Session> {
 }
 
 /// Rows in an archive, by schema and table.
-pub(super) fn rows_by_table(contents: &Contents) -> BTreeMap<(&str, &str), u64> {
+fn rows_by_table(contents: &Contents) -> BTreeMap<(&str, &str), u64> {
     let tables = contents.toc.entries().iter().filter(|entry| entry.kind == "TABLE DATA");
     tables
         .filter_map(|entry| {

@@ -1,9 +1,10 @@
 //! Who is named in the rights that an archive grants.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::lexer::{Token, begins, tokens};
 use super::toc::Entry;
+use crate::postgres::sql::identifier;
 
 /// One statement of an entry `ACL` or `DEFAULT ACL`.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +44,26 @@ pub(super) fn policy_roles(entry: &Entry) -> BTreeSet<String> {
     roles(&tokens[to + 1..])
 }
 
+/// A grant, default privileges or a policy, with other names for roles.
+pub(super) fn renamed(statement: &str, names: &BTreeMap<String, String>) -> String {
+    let tokens = tokens(statement);
+    let to = match tokens.iter().position(|token| token.is("TO")) {
+        Some(to) if begins(&tokens, &["CREATE", "POLICY"]) => Some(to),
+        _ => tokens.iter().rposition(|token| token.is("TO") || token.is("FROM")),
+    };
+    let of_whom = begins(&tokens, &["ALTER", "DEFAULT", "PRIVILEGES", "FOR"]).then_some(4);
+    let mut said = statement.to_owned();
+    // From the end, so that what stands before stays where it is.
+    for first in [to, of_whom].into_iter().flatten() {
+        for token in listed(&tokens[first + 1..]).into_iter().rev() {
+            if let Some(name) = token.name().and_then(|name| names.get(&name)) {
+                said.replace_range(token.at.clone(), &identifier(name));
+            }
+        }
+    }
+    said
+}
+
 /// What stands behind the last TO or FROM.
 pub(super) fn grantees(statement: &[Token<'_>]) -> BTreeSet<String> {
     let last = statement.iter().rposition(|token| token.is("TO") || token.is("FROM"));
@@ -51,13 +72,17 @@ pub(super) fn grantees(statement: &[Token<'_>]) -> BTreeSet<String> {
 
 /// Names up to where no comma follows.
 pub(super) fn roles(tokens: &[Token<'_>]) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+    listed(tokens).into_iter().filter(|token| !token.is("PUBLIC")).filter_map(Token::name).collect()
+}
+
+fn listed<'a, 'b>(tokens: &'b [Token<'a>]) -> Vec<&'b Token<'a>> {
+    let mut found = Vec::new();
     let mut tokens = tokens.iter().peekable();
     while let Some(token) = tokens.next_if(|token| token.name().is_some()) {
         if token.is("GROUP") {
             continue;
         }
-        found.extend(token.name().filter(|_| !token.is("PUBLIC")));
+        found.push(token);
         if tokens.next_if(|token| token.is_sign(',')).is_none() {
             break;
         }

@@ -1,25 +1,61 @@
 //! Loading an archive into a scratch database with pg_restore, while our own reader digests it.
 
 use std::io::Write as _;
+use std::path::Path;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
+use tokio::process::ChildStdin;
 
 use super::archive::{ArchiveReader, Contents};
 use super::event::{BackupEvent, Stage};
 use super::job::Job;
+use super::origin::Origin;
 use super::program::Program;
+use super::scratch::Scratch;
 use super::selection::{LoadList, Target};
 use super::toc::Toc;
 use super::unpack::Unpack;
 use crate::error::{Error, Result};
 use crate::postgres::maintenance;
+use crate::postgres::sql::identifiers;
+
+/// A dump as it comes.
+#[async_trait]
+pub(super) trait Chunks: Send {
+    /// The next bytes; none after the last.
+    async fn next(&mut self) -> Result<Option<Bytes>>;
+}
+
+#[async_trait]
+impl Chunks for Unpack {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        Unpack::next(self).await
+    }
+}
+
+/// In which order an archive is loaded.
+pub(super) enum Order<'a> {
+    /// As it stands.
+    Once,
+    /// Twice: once up to the data, and the rest when the app's functions have this search path, until all is loaded. For those
+    /// that find their own names by it only.
+    WithPath(&'a [String]),
+}
 
 /// What was read, and what of it was to be loaded.
 pub(super) struct Loaded {
     pub(super) contents: Contents,
     pub(super) list: LoadList,
+}
+
+/// Where something is loaded, and who is told.
+pub(super) struct Loader<'a> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) database: &'a str,
+    pub(super) tell: &'a (dyn Fn(BackupEvent<'_>) + Sync),
 }
 
 /// Reads an archive to its end, for what it holds.
@@ -33,96 +69,133 @@ pub(super) async fn read(mut archive: Unpack, total: u64, tell: &(dyn Fn(BackupE
     reader.finish()
 }
 
-/// Loads it into `database`.
-///
-/// # Errors
-/// `ToolFailed` with what pg_restore said, and those of a damaged archive, which count more.
-pub(super) async fn load(
-    job: &Job<'_>,
-    mut archive: Unpack,
-    database: &str,
-    target: &Target,
-    total: u64,
-    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-) -> Result<Loaded> {
-    tell(BackupEvent::Began(Stage::Loading));
-    let mut reader = ArchiveReader::new();
-    let mut read = Vec::new();
-    // What is to be loaded is known when the table of contents is, which comes first.
-    while reader.toc().is_none() {
-        let Some(chunk) = archive.next().await? else { break };
-        reader.feed(&chunk)?;
-        read.push(chunk);
+impl Loader<'_> {
+    /// Loads a backup.
+    ///
+    /// # Errors
+    /// `ToolFailed` with what pg_restore said (`names_unqualified` where [`Order::WithPath`] may do better), and those of a
+    /// damaged archive, which count more.
+    pub(super) async fn load(&self, origin: &Origin<'_>, target: &Target, order: &Order<'_>) -> Result<Loaded> {
+        (self.tell)(BackupEvent::Began(Stage::Loading));
+        let total = origin.manifest.data.archive_bytes;
+        let mut archive = origin.read().await?;
+        let mut reader = ArchiveReader::new();
+        let mut read = Vec::new();
+        // What is to be loaded is known when the table of contents is, which comes first.
+        while reader.toc().is_none() {
+            let Some(chunk) = archive.next().await? else { break };
+            reader.feed(&chunk)?;
+            read.push(chunk);
+        }
+        let Some(toc) = reader.toc() else {
+            return Err(Error::failed("archive_damaged", "the archive ends within its table of contents"));
+        };
+        let list = LoadList::of(toc, target);
+        let mut digest = |chunk: &Bytes| {
+            reader.feed(chunk)?;
+            moved(self.tell, Stage::Loading, &reader, total);
+            Ok(())
+        };
+        match order {
+            Order::Once => self.pass(&list.whole(), read, &mut archive, &mut digest).await?,
+            Order::WithPath(path) => {
+                let [early, late] = list.passes();
+                self.pass(&early, read, &mut archive, &mut digest).await?;
+                let session = self.job.loading(self.database).connect().await?;
+                let functions = maintenance::give_search_path(&session, path).await?;
+                self.pass(&late, Vec::new(), &mut origin.read().await?, &mut |_| Ok(())).await?;
+                maintenance::take_search_path(&session, &functions).await?;
+            }
+        }
+        let contents = reader.finish()?;
+        self.say(&list).await?;
+        Ok(Loaded { contents, list })
     }
-    let Some(toc) = reader.toc() else {
-        return Err(Error::failed("archive_damaged", "the archive ends within its table of contents"));
-    };
-    let list = LoadList::of(toc, target);
-    let file = written(&list)?;
-    let arguments = arguments(database, &file);
-    let mut program = Program::start(&job.binaries, "pg_restore", &job.loading(database), &arguments)?;
-    let passed = pass(&mut program, &mut archive, &mut reader, read, total, tell).await;
-    let finished = match &passed {
-        // Where the archive is damaged nothing more is to be loaded of it.
-        Err(error) if error.code() != "pipe_closed" => Ok(()),
-        _ => program.finish().await,
-    };
-    finished?;
-    passed?;
-    let contents = reader.finish()?;
-    if !list.statements().is_empty() {
-        let session = job.loading(database).connect().await?;
-        maintenance::run_all(&session, list.statements()).await?;
+
+    /// Runs what of the rights is not pg_restore's to run.
+    pub(super) async fn say(&self, list: &LoadList) -> Result<()> {
+        if list.statements().is_empty() {
+            return Ok(());
+        }
+        let session = self.job.loading(self.database).connect().await?;
+        maintenance::run_all(&session, list.statements()).await
     }
-    Ok(Loaded { contents, list })
+
+    /// Hands everything to the owner and has the server look at it, which needs the search path that `path` is where functions of
+    /// the app do. Returns what should be known of that.
+    pub(super) async fn settle(&self, scratch: &Scratch<'_>, path: &[String]) -> Result<Vec<String>> {
+        scratch.gather().await?;
+        let config = self.job.loading(self.database).with_option("search_path", identifiers(path));
+        let missed = maintenance::analyze(&config.connect().await?).await?;
+        Ok(missed.into_iter().map(|what| format!("the planner knows nothing of {what}")).collect())
+    }
+
+    /// Has pg_restore load what `list` says of an archive that lies in a file or a folder.
+    pub(super) async fn load_path(&self, path: &Path, list: &str) -> Result<()> {
+        let (mut program, _list) = self.start(list, Some(path))?;
+        drop(program.child.stdin.take());
+        program.finish().await
+    }
+
+    /// Has it load what `list` says of one that passes by; `see` sees all of it.
+    pub(super) async fn pass(
+        &self,
+        list: &str,
+        read: Vec<Bytes>,
+        archive: &mut dyn Chunks,
+        see: &mut (dyn FnMut(&Bytes) -> Result<()> + Send),
+    ) -> Result<()> {
+        let (mut program, _list) = self.start(list, None)?;
+        let mut input = program.child.stdin.take();
+        for chunk in &read {
+            write(&mut input, chunk).await;
+        }
+        while let Some(chunk) = archive.next().await? {
+            // Where the archive is damaged nothing more is to be loaded of it.
+            see(&chunk)?;
+            write(&mut input, &chunk).await;
+        }
+        if let Some(input) = &mut input {
+            let _ = input.shutdown().await;
+        }
+        drop(input);
+        program.finish().await
+    }
+
+    fn start(&self, list: &str, path: Option<&Path>) -> Result<(Program, NamedTempFile)> {
+        let file = written(list)?;
+        let mut arguments: Vec<String> = [
+            "--no-password",
+            "--no-owner",
+            "--no-tablespaces",
+            "--no-security-labels",
+            "--exit-on-error",
+            // A materialized view over a table that hides rows is refused without; rows are loaded before security is on.
+            "--enable-row-security",
+        ]
+        .map(str::to_owned)
+        .into();
+        arguments.push(format!("--use-list={}", file.path().display()));
+        arguments.push(format!("--dbname={}", self.database));
+        arguments.extend(path.map(|path| path.display().to_string()));
+        let job = self.job;
+        Ok((Program::start(&job.binaries, "pg_restore", &job.loading(self.database), &arguments)?, file))
+    }
 }
 
-/// Passes the archive on as it is read.
-async fn pass(
-    program: &mut Program,
-    archive: &mut Unpack,
-    reader: &mut ArchiveReader,
-    read: Vec<Bytes>,
-    total: u64,
-    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-) -> Result<()> {
-    let Some(mut input) = program.child.stdin.take() else {
-        return Err(Error::failed("internal", "pg_restore has no input"));
-    };
-    // Why it does not read on, it says itself.
-    let closed = |error: std::io::Error| Error::failed("pipe_closed", "pg_restore reads no more").with_source(error);
-    for chunk in read {
-        input.write_all(&chunk).await.map_err(closed)?;
+/// A program that reads no more has all it needs, or says why not.
+async fn write(input: &mut Option<ChildStdin>, chunk: &Bytes) {
+    if let Some(open) = input
+        && open.write_all(chunk).await.is_err()
+    {
+        *input = None;
     }
-    while let Some(chunk) = archive.next().await? {
-        reader.feed(&chunk)?;
-        input.write_all(&chunk).await.map_err(closed)?;
-        moved(tell, Stage::Loading, reader, total);
-    }
-    input.shutdown().await.map_err(closed)
 }
 
-fn arguments(database: &str, list: &NamedTempFile) -> Vec<String> {
-    let mut arguments: Vec<String> = [
-        "--no-password",
-        "--no-owner",
-        "--no-tablespaces",
-        "--no-security-labels",
-        "--exit-on-error",
-        // A materialized view over a table that hides rows is refused without; rows are loaded before security is on.
-        "--enable-row-security",
-    ]
-    .map(str::to_owned)
-    .into();
-    arguments.push(format!("--use-list={}", list.path().display()));
-    arguments.push(format!("--dbname={database}"));
-    arguments
-}
-
-fn written(list: &LoadList) -> Result<NamedTempFile> {
+fn written(list: &str) -> Result<NamedTempFile> {
     let failed = |error| Error::from_io("cannot write the list of what is loaded", error);
     let mut file = NamedTempFile::with_prefix("shareddb-list-").map_err(failed)?;
-    file.write_all(list.whole().as_bytes()).map_err(failed)?;
+    file.write_all(list.as_bytes()).map_err(failed)?;
     Ok(file)
 }
 

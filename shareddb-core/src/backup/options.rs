@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::id::BackupId;
 use super::manifest::Reason;
 use super::seal::{Identities, Recipients};
+use super::shelf::Shelf;
 
 /// How a backup is taken.
 #[derive(Clone)]
@@ -57,10 +58,24 @@ pub enum Choice {
     At(Timestamp),
 }
 
+/// What becomes of rights and policies for roles other than the app's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OtherRoles {
+    /// They are as they were. A role that is missing is an error.
+    Require,
+    /// Those for roles that are there are as they were, and the others are left out and told.
+    Existing,
+    /// They are left out and told.
+    LeaveOut,
+}
+
 /// How a backup is proven.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct VerifyOptions {
+    /// Where it lies, when that is not among the backups of this environment.
+    pub shelf: Option<Shelf>,
     /// Only read it to its end; nothing is restored.
     pub quick: bool,
     /// Keys to what is encrypted.
@@ -73,6 +88,11 @@ pub struct VerifyOptions {
 pub struct RestoreOptions {
     /// Which one; the newest, unless something else is said.
     pub backup: Choice,
+    /// Where it lies, when that is not among the app's own backups: those of another app or another environment.
+    pub shelf: Option<Shelf>,
+    /// What becomes of rights for other roles: they are required, or left out where the backup is another app's, unless
+    /// something else is said.
+    pub other_roles: Option<OtherRoles>,
     /// Keys to what is encrypted.
     pub identities: Identities,
     /// Whether what is there now is backed up first. It is, unless something else is said.
@@ -85,6 +105,8 @@ impl Default for RestoreOptions {
     fn default() -> Self {
         Self {
             backup: Choice::Latest,
+            shelf: None,
+            other_roles: None,
             identities: Identities::default(),
             safety_backup: true,
             safety: BackupOptions::default(),

@@ -27,7 +27,7 @@ const HINDRANCES: [&str; 8] = [
     "canceling statement",
 ];
 /// The search path is empty in a dump and in a load, so that nobody's objects are taken for others.
-const UNQUALIFIED: &str = "a function that an index, a check, a generated column or a view uses finds its own names by the \
+pub(super) const UNQUALIFIED: &str = "a function that an index, a check, a generated column or a view uses finds its own names by the \
      search path only: ALTER FUNCTION … SET search_path = … in the app, then a new backup";
 
 /// A program that runs. Dropping it kills it.
@@ -87,8 +87,13 @@ impl Program {
 }
 
 fn failed(name: &str, status: ExitStatus, said: &str) -> Error {
-    let code = if HINDRANCES.iter().any(|words| said.contains(words)) { "tool_hindered" } else { "tool_failed" };
-    let hint = if said.contains("function") && said.contains("does not exist") { Some(UNQUALIFIED) } else { None };
+    let lost =
+        ["function", "relation", "type", "operator"].iter().any(|kind| said.contains(&format!("ERROR:  {kind} ")));
+    let (code, hint) = match () {
+        () if HINDRANCES.iter().any(|words| said.contains(words)) => ("tool_hindered", None),
+        () if lost && said.contains("does not exist") => ("names_unqualified", Some(UNQUALIFIED)),
+        () => ("tool_failed", None),
+    };
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).take(20).collect();
     let said = if lines.is_empty() { "without a word".to_owned() } else { lines.join("; ") };
     let error = Error::tool_failed(code, format!("{name} ended with {status}: {said}"));

@@ -56,7 +56,12 @@ pub(super) fn manifest(
         took_seconds: (took.as_secs_f64() * 10.0).round() / 10.0,
         reason: options.reason,
         shareddb: env!("CARGO_PKG_VERSION").to_owned(),
-        server: server(census, contents, system_identifier),
+        server: ServerFacts {
+            system_identifier,
+            client: contents.toc.dump_version.clone(),
+            archive: contents.toc.version.to_string(),
+            ..server(census)
+        },
         database: DatabaseFacts {
             name: app.database.clone(),
             owner: app.owner.clone(),
@@ -87,13 +92,14 @@ pub(super) fn taken_at(census: &Census) -> Result<Timestamp> {
     })
 }
 
-fn server(census: &Census, contents: &Contents, system_identifier: String) -> ServerFacts {
+/// As far as the database tells.
+pub(super) fn server(census: &Census) -> ServerFacts {
     let text = |column: &str| census.database.get(column).and_then(Value::as_str).map(str::to_owned);
     ServerFacts {
         version: census.server_version.clone(),
-        system_identifier,
-        client: contents.toc.dump_version.clone(),
-        archive: contents.toc.version.to_string(),
+        system_identifier: String::new(),
+        client: String::new(),
+        archive: String::new(),
         encoding: census.encoding.clone(),
         collate: text("datcollate").unwrap_or_default(),
         ctype: text("datctype").unwrap_or_default(),

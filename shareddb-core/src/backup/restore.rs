@@ -1,40 +1,47 @@
 //! Restoring a backup: everything is checked before anything is made, loaded beside the app's database, compared, and only
 //! then put in its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare;
 use super::event::{BackupEvent, Stage};
 use super::job::Job;
-use super::load::{self, Loaded};
-use super::manifest::{ExtensionOwner, Manifest};
+use super::load::{Loaded, Loader, Order};
+use super::manifest::{ExtensionOwner, Manifest, ServerFacts};
+use super::options::OtherRoles;
+use super::origin::Origin;
+use super::renaming::Renaming;
 use super::scratch::Scratch;
-use super::selection::{DefaultPrivileges, LeftOut, Target};
+use super::selection::{LeftOut, Target};
 use super::swap;
-use super::unpack::Unpack;
-use crate::app::App;
 use crate::copy_mark::CopyRole;
 use crate::error::{Error, Result};
 use crate::postgres::copies::{self, CopyFact, Locale};
 use crate::postgres::maintenance;
+use crate::postgres::renaming;
 use crate::postgres::requirements;
 
-/// Looks whether the server has what the backup needs.
+/// What is known of a load beside its scratch database.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) remarks: Vec<String>,
+    pub(super) tables: u64,
+    pub(super) rows: u64,
+}
+
+/// Looks whether the server has what the backup needs, and what of it can be loaded.
 ///
 /// # Errors
-/// `Refused`: another major, an extension or a role that is missing.
-pub(super) async fn check(job: &Job<'_>, manifest: &Manifest, tell: &(dyn Fn(BackupEvent<'_>) + Sync)) -> Result<()> {
+/// `Refused`: another major, an extension or a role that is missing, too little space.
+pub(super) async fn check(
+    job: &Job<'_>,
+    manifest: &Manifest,
+    others: Option<OtherRoles>,
+    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+) -> Result<Target> {
     tell(BackupEvent::Began(Stage::Checking));
-    let major = job.facts.version.major();
-    if u32::from(job.binaries.major) != major {
-        let message = format!(
-            "loading into PostgreSQL {major} takes pg_restore of the same version, and {} is of {}",
-            job.binaries.dir.display(),
-            job.binaries.major
-        );
-        return Err(Error::refused("client_mismatch", message)
-            .with_hint(format!("install its client programs: apt-get install postgresql-client-{major}")));
-    }
+    let major = client_fits(job)?;
     let taken: u32 = manifest.server.version.split('.').next().and_then(|text| text.parse().ok()).unwrap_or_default();
     if taken > major {
         let message = format!(
@@ -45,27 +52,76 @@ pub(super) async fn check(job: &Job<'_>, manifest: &Manifest, tell: &(dyn Fn(Bac
             Error::refused("server_older", message).with_hint("restore it on a server of that version or newer")
         );
     }
-    check_space(job, manifest).await?;
-    let names = manifest.extensions.iter().map(|extension| extension.name.as_str());
-    let missing = requirements::missing_extensions(job.admin(), names).await?;
-    if !missing.is_empty() {
-        let message = format!("the server lacks extensions of the backup: {}", missing.join(", "));
-        return Err(Error::refused("extension_missing", message)
-            .with_hint("install their packages on the server; with an image, choose one that has them"));
+    check_space(job, manifest.database.bytes).await?;
+    let names: Vec<&str> = manifest.extensions.iter().map(|extension| extension.name.as_str()).collect();
+    extensions_there(job, &names).await?;
+    let renamed = Renaming::of(manifest, &job.app).roles;
+    let usual = if renamed.is_empty() { OtherRoles::Require } else { OtherRoles::LeaveOut };
+    let named = manifest.roles.iter().cloned().collect();
+    let roles = roles_there(job, &named, others.unwrap_or(usual)).await?;
+    let by_admin = || manifest.extensions.iter().filter(|extension| extension.owner == ExtensionOwner::Admin);
+    Ok(Target {
+        owner: Some(manifest.database.owner.to_string()),
+        loader: job.app.owner.to_string(),
+        extensions: by_admin().map(|extension| extension.name.to_string()).collect(),
+        schemas: by_admin().map(|extension| extension.schema.clone()).filter(|schema| schema != "public").collect(),
+        roles,
+        // A dump of ours has no rows of an extension that the admin made.
+        members: BTreeMap::new(),
+        renamed,
+    })
+}
+
+/// The server's major version, which pg_restore's has to be.
+pub(super) fn client_fits(job: &Job<'_>) -> Result<u32> {
+    let major = job.facts.version.major();
+    if u32::from(job.binaries.major) == major {
+        return Ok(major);
     }
-    let missing = requirements::missing_roles(job.admin(), manifest.roles.iter().map(String::as_str)).await?;
-    if !missing.is_empty() {
-        let message = format!("the backup names roles that the server lacks: {}", missing.join(", "));
-        return Err(Error::refused("role_missing", message).with_hint("make them first: CREATE ROLE … NOLOGIN"));
+    let message = format!(
+        "loading into PostgreSQL {major} takes pg_restore of the same version, and {} is of {}",
+        job.binaries.dir.display(),
+        job.binaries.major
+    );
+    Err(Error::refused("client_mismatch", message)
+        .with_hint(format!("install its client programs: apt-get install postgresql-client-{major}")))
+}
+
+pub(super) async fn extensions_there(job: &Job<'_>, names: &[&str]) -> Result<()> {
+    let missing = requirements::missing_extensions(job.admin(), names.iter().copied()).await?;
+    if missing.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let message = format!("the server lacks extensions of the backup: {}", missing.join(", "));
+    Err(Error::refused("extension_missing", message)
+        .with_hint("install their packages on the server; with an image, choose one that has them"))
+}
+
+/// The roles that rights may be granted to: the app's own, and those of `named` that are there and wanted.
+pub(super) async fn roles_there(
+    job: &Job<'_>,
+    named: &BTreeSet<String>,
+    others: OtherRoles,
+) -> Result<BTreeSet<String>> {
+    let own: BTreeSet<String> = job.app.roles().map(ToString::to_string).collect();
+    if others == OtherRoles::LeaveOut {
+        return Ok(own);
+    }
+    let foreign = named.difference(&own).map(String::as_str);
+    let missing: BTreeSet<String> = requirements::missing_roles(job.admin(), foreign).await?.into_iter().collect();
+    if others == OtherRoles::Require && !missing.is_empty() {
+        let listed = missing.into_iter().collect::<Vec<_>>().join(", ");
+        let message = format!("rights are granted to roles that the server lacks: {listed}");
+        return Err(Error::refused("role_missing", message)
+            .with_hint("make them first: CREATE ROLE … NOLOGIN; or leave such rights out: --skip-grants-to-missing"));
+    }
+    Ok(own.iter().chain(named.difference(&missing)).cloned().collect())
 }
 
 /// A full volume stops every app. Where the server is elsewhere, nobody here knows.
-async fn check_space(job: &Job<'_>, manifest: &Manifest) -> Result<()> {
+pub(super) async fn check_space(job: &Job<'_>, bytes: u64) -> Result<()> {
     let Some(free) = job.server.free_space() else { return Ok(()) };
     // What is loaded takes about what it took, and some more while indexes are built.
-    let bytes = manifest.database.bytes;
     let needed = bytes.saturating_add(bytes / 5).saturating_add(requirements::log_reserve(job.admin()).await?);
     if needed <= free {
         return Ok(());
@@ -81,39 +137,100 @@ async fn check_space(job: &Job<'_>, manifest: &Manifest) -> Result<()> {
 /// Loads a backup into a scratch database and compares it. What is left is the scratch, whole.
 pub(super) async fn load<'a>(
     job: &'a Job<'a>,
-    manifest: &Manifest,
-    archive: Unpack,
+    origin: &Origin<'_>,
+    target: &Target,
     tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-) -> Result<(Scratch<'a>, Vec<LeftOut>)> {
+) -> Result<(Scratch<'a>, Made)> {
+    let once = load_in(job, origin, target, &Order::Once, tell).await;
+    match once {
+        Err(error) if error.code() == "names_unqualified" => {
+            tell(BackupEvent::Noticed(WITH_PATH));
+            let path = search_path(job, origin.manifest.database.schema.as_str());
+            let (scratch, mut made) = load_in(job, origin, target, &Order::WithPath(&path), tell).await?;
+            made.remarks.push(WITH_PATH.to_owned());
+            Ok((scratch, made))
+        }
+        once => once,
+    }
+}
+
+/// A dump is loaded without a search path, so that nobody's objects are taken for others.
+pub(super) const WITH_PATH: &str = "functions that indexes, checks or views use find their own names by the search path \
+     only, and had one while this was loaded: give it to them for good, ALTER FUNCTION … SET search_path = …";
+
+/// The app's, with the schema as it is called in the dump.
+pub(super) fn search_path(job: &Job<'_>, schema: &str) -> Vec<String> {
+    let own = job.app.schema.as_str();
+    let path = job.app.effective_search_path().into_iter();
+    path.map(|name| if name == own { schema.to_owned() } else { name }).collect()
+}
+
+async fn load_in<'a>(
+    job: &'a Job<'a>,
+    origin: &Origin<'_>,
+    target: &Target,
+    order: &Order<'_>,
+    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+) -> Result<(Scratch<'a>, Made)> {
+    let manifest = origin.manifest;
     let by_admin = manifest.extensions.iter().filter(|extension| extension.owner == ExtensionOwner::Admin);
     let extensions: Vec<(String, String)> =
         by_admin.map(|extension| (extension.name.to_string(), extension.schema.clone())).collect();
-    let scratch = Scratch::create(job, &manifest.id.to_string(), &locale(manifest), &extensions).await?;
-    match fill(job, &scratch, manifest, archive, tell).await {
-        Ok(left_out) => Ok((scratch, left_out)),
-        Err(error) => {
-            scratch.drop().await?;
-            Err(error)
-        }
-    }
+    let scratch = Scratch::create(job, &manifest.id.to_string(), &locale(&manifest.server), &extensions).await?;
+    let filled = fill(job, &scratch, origin, target, order, tell).await;
+    scratch.if_filled(filled).await
 }
 
 async fn fill(
     job: &Job<'_>,
     scratch: &Scratch<'_>,
-    manifest: &Manifest,
-    archive: Unpack,
+    origin: &Origin<'_>,
+    target: &Target,
+    order: &Order<'_>,
     tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-) -> Result<Vec<LeftOut>> {
-    let target = target(manifest, &job.app);
-    let total = manifest.data.archive_bytes;
-    let Loaded { contents, list } = load::load(job, archive, scratch.name(), &target, total, tell).await?;
+) -> Result<Made> {
+    let manifest = origin.manifest;
+    let loader = Loader { job, database: scratch.name(), tell };
+    let Loaded { contents, list } = loader.load(origin, target, order).await?;
     let id = manifest.id.to_string();
     compare::archive(manifest, &contents).into_result(&id)?;
-    scratch.gather().await?;
-    maintenance::analyze(&job.loading(scratch.name()).connect().await?).await?;
-    compare::database(job, scratch.name(), manifest, &contents, &list, tell).await?.into_result(&id)?;
-    Ok(list.left_out().to_vec())
+    let mut remarks = loader.settle(scratch, &search_path(job, manifest.database.schema.as_str())).await?;
+    let renaming = Renaming::of(manifest, &job.app);
+    compare::database(job, scratch.name(), manifest, &contents, &list, &renaming, tell).await?.into_result(&id)?;
+    remarks.extend(rename(job, scratch.name(), &renaming, target).await?);
+    Ok(Made {
+        left_out: list.left_out().to_vec(),
+        remarks,
+        tables: manifest.tables.len() as u64,
+        rows: manifest.tables.iter().map(|table| table.rows).sum(),
+    })
+}
+
+/// Gives the app's schema its name here, and looks that nothing depends on roles of the app that it was dumped from.
+async fn rename(job: &Job<'_>, database: &str, names: &Renaming, target: &Target) -> Result<Vec<String>> {
+    if names.roles.is_empty() {
+        return Ok(Vec::new());
+    }
+    let session = job.loading(database).connect().await?;
+    let mut remarks = Vec::new();
+    if let Some([from, to]) = &names.schema {
+        if !renaming::rename_schema(&session, from, to).await? {
+            remarks.push(format!("schema {from} is not called {to}, as there is none or another one bears that name"));
+        }
+        renaming::make_schema(&session, to).await?;
+        let still = renaming::mentions(&session, from).await?;
+        if !still.is_empty() {
+            remarks
+                .push(format!("functions say {from}, which is {to} here, and were not changed: {}", still.join(", ")));
+        }
+    }
+    let known = target.roles.iter().map(String::as_str).chain([job.facts.admin.as_str()]);
+    let strangers = renaming::strangers(&session, &known.collect::<Vec<_>>()).await?;
+    if strangers.is_empty() {
+        return Ok(remarks);
+    }
+    let message = format!("what was loaded still depends on roles that are not the app's: {}", strangers.join(", "));
+    Err(Error::failed("roles_left", message).with_hint("restore it under its own app's name, or with --keep-grants"))
 }
 
 /// A database that has not taken the app's place.
@@ -184,22 +301,8 @@ pub(super) async fn kept(job: &Job<'_>) -> Result<CopyFact> {
     })
 }
 
-/// What of the archive can be loaded by the app's own maintenance login.
-fn target(manifest: &Manifest, app: &App) -> Target {
-    let by_admin = || manifest.extensions.iter().filter(|extension| extension.owner == ExtensionOwner::Admin);
-    Target {
-        owner: Some(manifest.database.owner.to_string()),
-        extensions: by_admin().map(|extension| extension.name.to_string()).collect(),
-        schemas: by_admin().map(|extension| extension.schema.clone()).filter(|schema| schema != "public").collect(),
-        roles: manifest.roles.iter().cloned().chain(app.roles().map(ToString::to_string)).collect(),
-        // A dump of ours has no rows of an extension that the admin made.
-        members: BTreeMap::new(),
-        default_privileges: DefaultPrivileges::Load,
-    }
-}
-
-fn locale(manifest: &Manifest) -> Locale {
-    let server = &manifest.server;
+/// The encoding and locale of the database that a backup is of.
+pub(super) fn locale(server: &ServerFacts) -> Locale {
     Locale {
         encoding: server.encoding.clone(),
         collate: server.collate.clone(),

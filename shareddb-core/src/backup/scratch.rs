@@ -67,6 +67,17 @@ impl<'a> Scratch<'a> {
         maintenance::gather(&inside, &self.job.app).await
     }
 
+    /// Itself, if what was to fill it did; else it is dropped.
+    pub(crate) async fn if_filled<T>(self, filled: Result<T>) -> Result<(Self, T)> {
+        match filled {
+            Ok(what) => Ok((self, what)),
+            Err(error) => {
+                self.drop().await?;
+                Err(error)
+            }
+        }
+    }
+
     /// Drops it.
     pub(crate) async fn drop(self) -> Result<()> {
         drop_copy(self.job.admin(), &self.name).await

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::grants::{Grant, grants, policy_roles};
+use super::grants::{Grant, grants, policy_roles, renamed};
 use super::lexer::{begins, tokens};
 use super::toc::{Entry, Section, Toc};
 
@@ -31,6 +31,8 @@ pub struct Target {
     /// The role that owned everything of the app where it was dumped. Without one, everything is loaded, and belongs
     /// to whoever loads it: for archives that were made elsewhere.
     pub owner: Option<String>,
+    /// The role that owns everything there, and loads it.
+    pub loader: String,
     /// Extensions that the admin has made there already.
     pub extensions: BTreeSet<String>,
     /// Schemas that the admin has made there already, beside `public`.
@@ -40,18 +42,8 @@ pub struct Target {
     pub members: BTreeMap<(String, String), String>,
     /// Roles that rights may be granted to.
     pub roles: BTreeSet<String>,
-    /// What happens to default privileges.
-    pub default_privileges: DefaultPrivileges,
-}
-
-/// What happens to `ALTER DEFAULT PRIVILEGES FOR ROLE`, which names the owner.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DefaultPrivileges {
-    /// They are loaded.
-    #[default]
-    Load,
-    /// They are not: the owner has another name there.
-    LeaveOut,
+    /// Roles that have another name there: rights, default privileges and policies are said with that one.
+    pub renamed: BTreeMap<String, String>,
 }
 
 /// What pg_restore is told to load.
@@ -101,14 +93,14 @@ pub enum Why {
     /// These roles granted the rights, which nobody else can say in their name. What else it says is in
     /// [`LoadList::statements`].
     GrantedBy(BTreeSet<String>),
-    /// It names the owner, who has another name there.
-    NamesOwner,
+    /// It names roles that have other names there; [`LoadList::statements`] say it with those.
+    Renamed,
 }
 
 impl Why {
     /// Whether the object is there all the same.
-    fn is_there(&self) -> bool {
-        matches!(self, Self::AlreadyThere)
+    pub fn is_there(&self) -> bool {
+        matches!(self, Self::AlreadyThere | Self::Renamed)
     }
 }
 
@@ -120,6 +112,7 @@ impl LoadList {
         for entry in toc {
             let why = standing_against(entry, target);
             let why = why.or_else(|| rights_against(entry, target, &mut statements));
+            let why = why.or_else(|| said_later(entry, &reasons, &mut statements));
             reasons.extend(why.map(|why| (entry.id, why)));
         }
         add_dependents(toc, &mut reasons);
@@ -142,7 +135,7 @@ impl LoadList {
         self.lines.iter().map(|line| line.text.as_str()).collect()
     }
 
-    /// The same as two files, for two loads: schema and data, then all that is made after the data, and rights.
+    /// The same as two files, for two loads: everything up to the data, then those, all that is made after them, and rights.
     pub fn passes(&self) -> [String; 2] {
         let (late, early): (Vec<_>, Vec<_>) = self.lines.iter().partition(|line| line.is_late);
         [early, late].map(|lines| lines.into_iter().map(|line| line.text.as_str()).collect())
@@ -153,8 +146,8 @@ impl LoadList {
         &self.left_out
     }
 
-    /// Statements to run as the owner after the load: what remains of grants of which a part was left out. Without
-    /// them a function that was closed to everybody would be open.
+    /// Statements to run as the owner after the load: what remains of grants of which a part was left out, and what names
+    /// roles by their new names. Without them a function that was closed to everybody would be open.
     pub fn statements(&self) -> &[String] {
         &self.statements
     }
@@ -165,7 +158,7 @@ impl LoadList {
     }
 
     fn leave_out(&mut self, entry: &Entry, why: Why) {
-        if !why.is_there() {
+        if why != Why::AlreadyThere {
             self.changed.insert(identity(entry));
         }
         self.left_out.push(LeftOut { id: entry.id, what: entry.to_string(), why });
@@ -197,7 +190,10 @@ fn standing_against(entry: &Entry, target: &Target) -> Option<Why> {
         "TABLE DATA" | "SEQUENCE SET" if of_extension().is_some() => {
             return of_extension().cloned().map(Why::OfExtension);
         }
-        "DEFAULT ACL" if target.default_privileges == DefaultPrivileges::LeaveOut => return Some(Why::NamesOwner),
+        // Nobody else may say what a role's own objects will be like.
+        "DEFAULT ACL" if target.owner.is_none() && entry.owner != target.loader => {
+            return Some(Why::BelongsTo(entry.owner.clone()));
+        }
         kind if SUPERUSER.contains(&kind) || needs_superuser(entry) => return Some(Why::NeedsSuperuser),
         _ => {}
     }
@@ -207,17 +203,36 @@ fn standing_against(entry: &Entry, target: &Target) -> Option<Why> {
 
 /// A grant that is refused takes its whole entry with it; what else stands there is kept apart.
 fn rights_against(entry: &Entry, target: &Target, statements: &mut Vec<String>) -> Option<Why> {
-    if !matches!(entry.kind.as_str(), "ACL" | "DEFAULT ACL") || entry.is_of_database() {
+    if entry.is_of_database() {
         return None;
     }
-    let may = |grant: &Grant<'_>| grant.grantor.is_none() && grant.roles.is_subset(&target.roles);
-    let (kept, refused): (Vec<_>, Vec<_>) = grants(entry).into_iter().partition(may);
+    let here = |roles: &BTreeSet<String>| -> BTreeSet<String> {
+        roles.iter().map(|role| target.renamed.get(role).unwrap_or(role).clone()).collect()
+    };
+    let (kept, refused): (Vec<_>, Vec<_>) = match entry.kind.as_str() {
+        "ACL" | "DEFAULT ACL" => grants(entry)
+            .into_iter()
+            .partition(|grant| grant.grantor.is_none() && here(&grant.roles).is_subset(&target.roles)),
+        "POLICY" => {
+            let grant = Grant { statement: entry.definition.as_str(), roles: policy_roles(entry), grantor: None };
+            if here(&grant.roles).is_subset(&target.roles) { (vec![grant], vec![]) } else { (vec![], vec![grant]) }
+        }
+        _ => return None,
+    };
+    let said: Vec<String> = kept.iter().map(|grant| renamed(grant.statement, &target.renamed)).collect();
+    let is_renamed = kept.iter().zip(&said).any(|(grant, said)| grant.statement != said);
+    if refused.is_empty() && !is_renamed {
+        return None;
+    }
+    statements.extend(said);
     if refused.is_empty() {
-        return None;
+        return Some(Why::Renamed);
     }
-    statements.extend(kept.into_iter().map(|grant| grant.statement.to_owned()));
-    let unknown: BTreeSet<_> =
-        refused.iter().flat_map(|grant| grant.roles.difference(&target.roles)).cloned().collect();
+    let unknown: BTreeSet<_> = refused
+        .iter()
+        .flat_map(|grant| grant.roles.iter().filter(|role| !here(&[(*role).clone()].into()).is_subset(&target.roles)))
+        .cloned()
+        .collect();
     Some(if unknown.is_empty() {
         Why::GrantedBy(refused.into_iter().filter_map(|grant| grant.grantor).collect())
     } else {
@@ -225,12 +240,25 @@ fn rights_against(entry: &Entry, target: &Target, statements: &mut Vec<String>) 
     })
 }
 
+/// What is about an object that is made by a statement of ours has to wait for it.
+fn said_later(entry: &Entry, reasons: &BTreeMap<i32, Why>, statements: &mut Vec<String>) -> Option<Why> {
+    let waits =
+        entry.kind == "COMMENT" && entry.dependencies.iter().any(|id| matches!(reasons.get(id), Some(Why::Renamed)));
+    waits.then(|| {
+        statements.push(entry.definition.clone());
+        Why::Renamed
+    })
+}
+
 /// Adds what needs something that is not made, and what needs that.
 fn add_dependents(toc: &Toc, reasons: &mut BTreeMap<i32, Why>) {
     let by_id = toc.by_id();
-    let lost = |id: &i32, reasons: &BTreeMap<i32, Why>| {
-        matches!(reasons.get(id), Some(Why::NeedsSuperuser | Why::BelongsTo(_) | Why::Needs(_)))
-            && by_id.get(id).is_some_and(|entry| entry.kind != "ACL")
+    let lost = |id: &i32, reasons: &BTreeMap<i32, Why>| match reasons.get(id) {
+        Some(Why::NeedsSuperuser | Why::BelongsTo(_) | Why::Needs(_)) => {
+            by_id.get(id).is_some_and(|entry| entry.kind != "ACL")
+        }
+        Some(Why::GrantsTo(_)) => by_id.get(id).is_some_and(|entry| entry.kind == "POLICY"),
+        _ => false,
     };
     loop {
         let before = reasons.len();
@@ -277,7 +305,7 @@ fn needs_superuser(entry: &Entry) -> bool {
 
 /// Rights come last: whoever loads must be able to use everything until then.
 fn is_late(entry: &Entry, section: Section) -> bool {
-    section == Section::PostData || matches!(entry.kind.as_str(), "ACL" | "DEFAULT ACL")
+    matches!(section, Section::Data | Section::PostData) || matches!(entry.kind.as_str(), "ACL" | "DEFAULT ACL")
 }
 
 /// pg_restore reads the number alone.
@@ -300,7 +328,7 @@ impl fmt::Display for Why {
             Self::Needs(needed) => write!(f, "it needs {needed}, which is left out"),
             Self::GrantsTo(roles) => write!(f, "it grants rights to {}", listed(roles)),
             Self::GrantedBy(roles) => write!(f, "it holds rights granted by {}", listed(roles)),
-            Self::NamesOwner => f.write_str("it names the owner, who has another name here"),
+            Self::Renamed => f.write_str("roles in it have other names here, and it is said with those"),
         }
     }
 }
@@ -430,10 +458,16 @@ mod tests {
             entry(5, "DEFAULT ACL", "s", "DEFAULT PRIVILEGES FOR TABLES")
                 .within(Section::PostData)
                 .defined("ALTER DEFAULT PRIVILEGES FOR ROLE app_db IN SCHEMA s GRANT SELECT ON TABLES TO app_user;"),
+            entry(6, "COMMENT", "s", "POLICY p ON t").within(Section::None).needing(&[4]),
         ]);
         let list = LoadList::of(&toc, &target());
-        assert_eq!(numbers(&list.whole()), [3, 4, 5]);
-        let expected = [(1, "it grants rights to other_db"), (2, "it holds rights granted by app_user")];
+        assert_eq!(numbers(&list.whole()), [3, 5]);
+        let expected = [
+            (1, "it grants rights to other_db"),
+            (2, "it holds rights granted by app_user"),
+            (4, "it grants rights to third"),
+            (6, "it needs POLICY s.t p, which is left out"),
+        ];
         assert_eq!(reasons(&list), expected.map(|(id, why)| (id, why.to_owned())));
         assert_eq!(
             list.statements(),
@@ -443,14 +477,49 @@ mod tests {
                 "GRANT SELECT ON TABLE s.t TO app_user WITH GRANT OPTION",
             ]
         );
-        assert_eq!(list.comparable(&toc).map(|entry| entry.id).collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(list.comparable(&toc).map(|entry| entry.id).collect::<Vec<_>>(), [3, 5]);
         let named = roles_named(&toc);
         assert_eq!(named["other_db"], ["ACL s.FUNCTION f()"]);
         assert_eq!(named["third"], ["POLICY s.t p"]);
-        let elsewhere = Target { default_privileges: DefaultPrivileges::LeaveOut, ..target() };
-        assert!(
-            LoadList::of(&toc, &elsewhere).left_out().iter().any(|left| left.id == 5 && left.why == Why::NamesOwner)
+    }
+
+    #[test]
+    fn what_names_roles_with_other_names_is_said_with_those() {
+        let toc = toc(vec![
+            entry(1, "ACL", "s", "TABLE app_db").within(Section::None).defined(
+                "REVOKE ALL ON TABLE s.app_db FROM app_db;\nGRANT SELECT ON TABLE s.app_db TO app_user;\n\
+                 GRANT SELECT ON TABLE s.app_db TO third;\n",
+            ),
+            entry(2, "DEFAULT ACL", "s", "DEFAULT PRIVILEGES FOR TABLES")
+                .within(Section::PostData)
+                .defined("ALTER DEFAULT PRIVILEGES FOR ROLE app_db IN SCHEMA s GRANT SELECT ON TABLES TO PUBLIC;\n"),
+            entry(3, "POLICY", "s", "t p")
+                .within(Section::PostData)
+                .defined("CREATE POLICY p ON s.t TO app_db, app_user USING ((who = 'app_db'::text));\n"),
+            entry(4, "COMMENT", "s", "POLICY p ON t")
+                .within(Section::None)
+                .needing(&[3])
+                .defined("COMMENT ON POLICY p ON s.t IS 'x';\n"),
+            entry(5, "POLICY", "s", "t q").within(Section::PostData).defined("CREATE POLICY q ON s.t USING (true);\n"),
+        ]);
+        let renamed = [("app_db", "other_db"), ("app_user", "other_user")];
+        let renamed = renamed.map(|(from, to)| (from.to_owned(), to.to_owned())).into();
+        let list = LoadList::of(&toc, &Target { renamed, roles: set(&["other_db", "other_user"]), ..target() });
+        assert_eq!(numbers(&list.whole()), [5]);
+        let said = "roles in it have other names here, and it is said with those";
+        let expected = [(1, "it grants rights to third"), (2, said), (3, said), (4, said)];
+        assert_eq!(reasons(&list), expected.map(|(id, why)| (id, why.to_owned())));
+        assert_eq!(
+            list.statements(),
+            [
+                "REVOKE ALL ON TABLE s.app_db FROM \"other_db\"",
+                "GRANT SELECT ON TABLE s.app_db TO \"other_user\"",
+                "ALTER DEFAULT PRIVILEGES FOR ROLE \"other_db\" IN SCHEMA s GRANT SELECT ON TABLES TO PUBLIC",
+                "CREATE POLICY p ON s.t TO \"other_db\", \"other_user\" USING ((who = 'app_db'::text));\n",
+                "COMMENT ON POLICY p ON s.t IS 'x';\n",
+            ]
         );
+        assert_eq!(list.comparable(&toc).map(|entry| entry.id).collect::<Vec<_>>(), [5]);
     }
 
     #[test]
@@ -464,6 +533,6 @@ mod tests {
             entry(6, "COMMENT", "s", "INDEX i").within(Section::None).needing(&[5]),
         ]);
         let [early, late] = LoadList::of(&toc, &target()).passes();
-        assert_eq!((numbers(&early), numbers(&late)), (vec![1, 2, 4], vec![3, 5, 6]));
+        assert_eq!((numbers(&early), numbers(&late)), (vec![1, 2], vec![3, 4, 5, 6]));
     }
 }

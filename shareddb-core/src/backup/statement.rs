@@ -7,6 +7,8 @@ use super::lexer::{Token, begins, first_tokens, tokens};
 
 /// Words that decide about a statement stand among the first so many.
 const HEAD: usize = 8;
+/// How pg_dump takes the search path away.
+const NO_SEARCH_PATH: &str = "pg_catalog.set_config('search_path', ''";
 /// It is in every database, and is the superuser's.
 const LANGUAGE: &str = "plpgsql";
 
@@ -19,6 +21,10 @@ pub struct ScriptTarget {
     pub owner: String,
     /// Extensions that the admin has made there already.
     pub extensions: BTreeSet<String>,
+    /// Schemas that the admin has made there already, beside `public`.
+    pub schemas: BTreeSet<String>,
+    /// Whether the session keeps its own search path, where the script has none: for functions that find names by it only.
+    pub keeps_search_path: bool,
     /// Roles that rights may be granted to.
     pub roles: BTreeSet<String>,
     /// What happens to grants to other roles.
@@ -47,6 +53,15 @@ pub(super) enum Verdict {
     Refuse(&'static str),
 }
 
+/// The extension that a statement makes, and the schema that it names for it.
+pub(super) fn extension(statement: &str) -> Option<(String, Option<String>)> {
+    let tokens = tokens(statement);
+    let rest = tokens.get(if begins(&tokens, &["CREATE", "EXTENSION", "IF", "NOT", "EXISTS"]) { 5 } else { 2 }..)?;
+    let name = rest.first()?.name().filter(|_| begins(&tokens, &["CREATE", "EXTENSION"]))?;
+    let schema = rest.iter().position(|token| token.is("SCHEMA")).and_then(|at| rest.get(at + 1)?.name());
+    Some((name, schema))
+}
+
 /// Decides about one statement.
 ///
 /// This is for loading well, and no wall: what must not be done is kept from the login that runs it.
@@ -57,6 +72,9 @@ pub(super) fn judge(statement: &str, target: &ScriptTarget) -> Verdict {
         _ if first.is("ALTER") => alter(&tokens(statement), target),
         _ if first.is("GRANT") || first.is("REVOKE") => grant(&tokens(statement), target),
         _ if first.is("COPY") => Some(copy(&tokens(statement))),
+        _ if first.is("SELECT") => (target.keeps_search_path
+            && statement[first.at.end..].trim_start().starts_with(NO_SEARCH_PATH))
+        .then_some(Verdict::Skip("it is loaded with a search path")),
         _ if first.is("SET") || first.is("RESET") => setting(&head[1..]),
         _ if first.is("CREATE") => create(&head[1..], target),
         _ if first.is("DROP") => of_cluster(&head[1..]),
@@ -99,7 +117,7 @@ fn create(rest: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
         let skipped = if begins(rest, &[kind, "IF", "NOT", "EXISTS"]) { 4 } else { 1 };
         begins(rest, &[kind]).then(|| rest.get(skipped).and_then(Token::name)).flatten()
     };
-    if named("SCHEMA").is_some_and(|name| name == "public") {
+    if named("SCHEMA").is_some_and(|name| name == "public" || target.schemas.contains(&name)) {
         return Some(Verdict::Skip("it is there already"));
     }
     match named("EXTENSION") {
@@ -116,6 +134,9 @@ fn comment(rest: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
     }
     if kind.is("DATABASE") {
         return Some(Verdict::Skip("the database is there"));
+    }
+    if kind.is("SCHEMA") && name.name().is_some_and(|name| target.schemas.contains(&name)) {
+        return Some(Verdict::Skip("the admin has made it already"));
     }
     let is_extension = kind.is("EXTENSION") && name.name().is_some_and(|name| is_there(&name, target));
     is_extension.then_some(Verdict::Skip("the admin has made it already"))
@@ -136,6 +157,11 @@ fn setting(rest: &[Token<'_>]) -> Option<Verdict> {
     if is("transaction_timeout") {
         return Some(Verdict::Skip("older servers do not know it, and it is off"));
     }
+    if is("row_security") {
+        // pg_dump takes it off, which nobody may who is not the tables' own: a materialized view over one that hides rows is
+        // refused then. Rows are loaded before policies count.
+        return Some(Verdict::Skip("rows are hidden as they are from the app"));
+    }
     let is_off = rest.iter().any(|token| token.is("off") || token.is("false"));
     if is("standard_conforming_strings") && is_off {
         return Some(Verdict::Refuse("it changes how texts are written"));
@@ -149,6 +175,10 @@ fn grant(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
     };
     if tokens.get(on + 1).is_some_and(|kind| kind.is("DATABASE")) {
         return Some(Verdict::Skip("who may connect is not a part of a database"));
+    }
+    let is_schema = tokens.get(on + 1).is_some_and(|kind| kind.is("SCHEMA"));
+    if is_schema && tokens.get(on + 2).and_then(Token::name).is_some_and(|name| target.schemas.contains(&name)) {
+        return Some(Verdict::Skip("the admin has made it already"));
     }
     missing(tokens, target)
 }

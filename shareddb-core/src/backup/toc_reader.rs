@@ -2,20 +2,32 @@
 
 use std::collections::BTreeSet;
 
-use super::cursor::{Cursor, Offset, Read, Stop};
+use super::cursor::{Cursor, Offset, Read, Stop, Tail};
 use super::toc::{ArchiveVersion, Toc};
 use crate::error::Error;
 
 /// The versions that are understood: PostgreSQL 9.0 to 18.
 const VERSIONS: std::ops::RangeInclusive<u8> = 12..=16;
-/// pg_dump's mark of the custom format among its formats.
+/// pg_dump's marks of its formats. A directory bears that of a tar file.
 const CUSTOM: u8 = 1;
+const TAR: u8 = 3;
+
+/// Which of pg_dump's formats is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// One file with the data behind the table of contents.
+    #[default]
+    Custom,
+    /// A file `toc.dat` beside files with the data.
+    Files,
+}
 
 /// The table of contents as far as it was read.
 #[derive(Debug, Default)]
 pub(super) struct TocReader {
+    layout: Layout,
     toc: Option<Toc>,
-    offset_bytes: u8,
+    tail: Option<Tail>,
     compressed: bool,
     /// Entries that are still to come.
     left: i32,
@@ -36,6 +48,10 @@ pub(super) struct Listed {
 }
 
 impl TocReader {
+    pub(super) fn of(layout: Layout) -> Self {
+        Self { layout, ..Self::default() }
+    }
+
     /// Reads the header, or the next entry.
     pub(super) fn item(&mut self, cursor: &mut Cursor<'_>) -> Read<()> {
         match &self.toc {
@@ -62,7 +78,11 @@ impl TocReader {
         if version.major != 1 || !VERSIONS.contains(&version.minor) {
             return Err(Stop::Refused(unknown_version(version)));
         }
-        if fixed.format != CUSTOM {
+        let (expected, tail) = match self.layout {
+            Layout::Custom => (CUSTOM, Tail::Offset(fixed.offset)),
+            Layout::Files => (TAR, Tail::FileName),
+        };
+        if fixed.format != expected {
             return cursor.damaged("this is the table of contents of another format");
         }
         if fixed.integer != 4 || !(1..=8).contains(&fixed.offset) {
@@ -77,7 +97,7 @@ impl TocReader {
         if left < 0 {
             return cursor.damaged("the number of entries is negative");
         }
-        (self.offset_bytes, self.compressed, self.left) = (fixed.offset, compressed, left);
+        (self.tail, self.compressed, self.left) = (Some(tail), compressed, left);
         self.toc = Some(Toc {
             version,
             database: database.to_owned(),
@@ -89,7 +109,8 @@ impl TocReader {
     }
 
     fn entry(&mut self, cursor: &mut Cursor<'_>, version: ArchiveVersion) -> Read<()> {
-        let (entry, offset) = cursor.entry(version, self.offset_bytes)?;
+        let Some(tail) = self.tail else { return cursor.damaged("an entry comes before the header") };
+        let (entry, offset) = cursor.entry(version, tail)?;
         if !self.ids.insert(entry.id) {
             return cursor.damaged(format!("two entries have the number {}", entry.id));
         }

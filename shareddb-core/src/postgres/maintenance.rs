@@ -129,14 +129,54 @@ pub(crate) async fn gather(session: &AdminSession, app: &App) -> Result<()> {
     session.run_transaction("hand the logins' objects to the owner", &statements).await
 }
 
-/// Statistics for the planner, by the owner: indexes over expressions run the tenant's code.
-pub(crate) async fn analyze(session: &Session) -> Result<()> {
+/// Statistics for the planner, by the owner: indexes over expressions run the tenant's code. Returns what could not be had of that.
+pub(crate) async fn analyze(session: &Session) -> Result<Vec<String>> {
     let sql = "SELECT format('ANALYZE %I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind IN ('r', 'm', 'p') AND c.relowner = current_user::regrole AND c.relpersistence <> 't'";
     let failed = |source| Error::from_postgres("cannot analyze what was loaded", source);
     let statements = session.query_typed(sql, &[]).await.map_err(failed)?;
+    let mut missed = Vec::new();
     for row in statements {
-        session.batch_execute(row.get(0)).await.map_err(failed)?;
+        let statement: &str = row.get(0);
+        match session.batch_execute(statement).await {
+            // The tenant's code, and as the server's own analysis will meet it.
+            Err(error)
+                if error
+                    .code()
+                    .is_some_and(|code| !code.code().starts_with("57") && !code.code().starts_with("53")) =>
+            {
+                missed.push(escaped(&format!("{}: {error}", statement.trim_start_matches("ANALYZE "))));
+            }
+            done => done.map_err(failed)?,
+        }
+    }
+    Ok(missed)
+}
+
+/// Gives a search path to every function that has none of its own, and returns which: what an index or a check calls finds
+/// names that are not qualified only so, as a load has no search path.
+pub(crate) async fn give_search_path(session: &Session, path: &[String]) -> Result<Vec<String>> {
+    let sql = "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.proowner = current_user::regrole AND p.prokind <> 'a' \
+         AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c (setting) WHERE c.setting LIKE 'search_path=%') \
+         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')";
+    let failed = |source| Error::from_postgres("cannot give functions a search path", source);
+    // Names come out qualified where they are not found, and nothing of the tenant's is found by this.
+    session.batch_execute("SET search_path = pg_catalog").await.map_err(failed)?;
+    let functions: Vec<String> =
+        session.query_typed(sql, &[]).await.map_err(failed)?.iter().map(|row| row.get(0)).collect();
+    let path = path.iter().map(identifier).collect::<Vec<_>>().join(", ");
+    for function in &functions {
+        let set = format!("ALTER ROUTINE {function} SET search_path = {path}");
+        session.batch_execute(&set).await.map_err(failed)?;
+    }
+    Ok(functions)
+}
+
+/// Takes it from them again.
+pub(crate) async fn take_search_path(session: &Session, functions: &[String]) -> Result<()> {
+    let failed = |source| Error::from_postgres("cannot take the search path from functions", source);
+    for function in functions {
+        session.batch_execute(&format!("ALTER ROUTINE {function} RESET search_path")).await.map_err(failed)?;
     }
     Ok(())
 }
@@ -144,7 +184,7 @@ pub(crate) async fn analyze(session: &Session) -> Result<()> {
 /// Runs statements one by one.
 pub(crate) async fn run_all(session: &Session, statements: &[String]) -> Result<()> {
     for statement in statements {
-        let failed = |source| Error::from_postgres("cannot grant what was granted", source);
+        let failed = |source| Error::from_postgres("cannot say rights as they were", source);
         session.batch_execute(statement).await.map_err(failed)?;
     }
     Ok(())

@@ -1,0 +1,300 @@
+//! Loading a dump that was made elsewhere. Nothing is known of it but what it says, and nothing it says is trusted: it is loaded
+//! by a login that may do nothing but what the app's owner may, into a database that is thrown away if it fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::dump;
+use super::dump_file::{DumpFile, DumpForm};
+use super::event::{BackupEvent, Stage};
+use super::job::Job;
+use super::load::{Loader, Order};
+use super::options::OtherRoles;
+use super::record;
+use super::restore::{self, Made, WITH_PATH};
+use super::scratch::Scratch;
+use super::script_load;
+use super::selection::{LoadList, Target, roles_named};
+use super::statement::{self, MissingRoles, ScriptTarget};
+use super::toc::Toc;
+use crate::error::{Error, Result};
+use crate::postgres::census::Reader;
+use crate::postgres::copies::Locale;
+use crate::postgres::{maintenance, renaming, requirements};
+
+/// What a database takes for each byte of a dump that is not compressed, about: indexes come on top of rows.
+const GROWTH: u64 = 2;
+/// How much longer an archive is when it is not compressed, about.
+const PACKED: u64 = 4;
+
+/// A dump that was looked at.
+pub(super) struct Foreign<'a> {
+    file: &'a DumpFile,
+    what: What,
+    /// Extensions that the admin makes first, with their schemas.
+    extensions: Vec<(String, String)>,
+    locale: Locale,
+    bytes: u64,
+}
+
+enum What {
+    Script(ScriptTarget),
+    Archive(Box<Toc>, Target),
+}
+
+impl<'a> Foreign<'a> {
+    /// Reads it as far as it takes to know whether the server has what it needs: a script to its end.
+    ///
+    /// # Errors
+    /// `Refused`, with what to do.
+    pub(super) async fn check(
+        job: &Job<'_>,
+        file: &'a DumpFile,
+        others: OtherRoles,
+        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+    ) -> Result<Self> {
+        tell(BackupEvent::Began(Stage::Checking));
+        let live = Live::read(job).await?;
+        match file.form() {
+            DumpForm::Script => Self::script(job, file, others, live, tell).await,
+            DumpForm::Custom | DumpForm::Tar | DumpForm::Directory => Self::archive(job, file, others, live).await,
+        }
+    }
+
+    async fn script(
+        job: &Job<'_>,
+        file: &'a DumpFile,
+        others: OtherRoles,
+        live: Live,
+        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+    ) -> Result<Self> {
+        let own = job.app.roles().map(ToString::to_string);
+        let roles = match others {
+            OtherRoles::LeaveOut => own.collect(),
+            OtherRoles::Require | OtherRoles::Existing => requirements::roles(job.admin()).await?.into_iter().collect(),
+        };
+        let mut target = ScriptTarget {
+            database: job.app.database.to_string(),
+            owner: job.app.owner.to_string(),
+            roles,
+            missing_roles: if others == OtherRoles::Require { MissingRoles::Refuse } else { MissingRoles::Skip },
+            ..ScriptTarget::default()
+        };
+        let foresight = script_load::foresee(file, &target, tell).await?;
+        let extensions = live.by_admin(job, foresight.extensions).await?;
+        target.extensions = extensions.iter().map(|(name, _)| name.clone()).collect();
+        target.schemas = schemas(&extensions);
+        let bytes = foresight.bytes;
+        restore::check_space(job, bytes.saturating_mul(GROWTH)).await?;
+        Ok(Self { file, what: What::Script(target), extensions, locale: live.locale, bytes })
+    }
+
+    async fn archive(job: &Job<'_>, file: &'a DumpFile, others: OtherRoles, live: Live) -> Result<Self> {
+        let major = restore::client_fits(job)?;
+        let toc = file.toc().await?;
+        readable(&toc, major, file)?;
+        let named = toc.entries().iter().filter(|entry| entry.kind == "EXTENSION");
+        let named =
+            named.map(|entry| statement::extension(&entry.definition).unwrap_or_else(|| (entry.tag.clone(), None)));
+        let extensions = live.by_admin(job, named.collect()).await?;
+        let roles = restore::roles_there(job, &roles_named(&toc).into_keys().collect(), others).await?;
+        let bytes = file.bytes().saturating_mul(PACKED);
+        restore::check_space(job, bytes.saturating_mul(GROWTH)).await?;
+        let target = Target {
+            owner: None,
+            loader: job.app.owner.to_string(),
+            extensions: extensions.iter().map(|(name, _)| name.clone()).collect(),
+            schemas: schemas(&extensions),
+            roles,
+            ..Target::default()
+        };
+        Ok(Self { file, what: What::Archive(Box::new(toc), target), extensions, locale: live.locale, bytes })
+    }
+
+    /// Loads it into a scratch database. What is left is the scratch, whole.
+    pub(super) async fn load<'j>(
+        &self,
+        job: &'j Job<'j>,
+        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+    ) -> Result<(Scratch<'j>, Made)> {
+        match self.load_in(job, &Order::Once, tell).await {
+            Err(error) if error.code() == "names_unqualified" => {
+                tell(BackupEvent::Noticed(WITH_PATH));
+                let path = restore::search_path(job, job.app.schema.as_str());
+                let (scratch, mut made) = self.load_in(job, &Order::WithPath(&path), tell).await?;
+                made.remarks.push(WITH_PATH.to_owned());
+                Ok((scratch, made))
+            }
+            loaded => loaded,
+        }
+    }
+
+    async fn load_in<'j>(
+        &self,
+        job: &'j Job<'j>,
+        order: &Order<'_>,
+        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+    ) -> Result<(Scratch<'j>, Made)> {
+        let scratch = Scratch::create(job, &self.file.name(), &self.locale, &self.extensions).await?;
+        let filled = self.fill(job, &scratch, order, tell).await;
+        scratch.if_filled(filled).await
+    }
+
+    async fn fill(
+        &self,
+        job: &Job<'_>,
+        scratch: &Scratch<'_>,
+        order: &Order<'_>,
+        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+    ) -> Result<Made> {
+        let mut made = match &self.what {
+            What::Script(target) => self.run(job, scratch, target, order, tell).await?,
+            What::Archive(toc, target) => self.restore(job, scratch, toc, target, order, tell).await?,
+        };
+        let loader = Loader { job, database: scratch.name(), tell };
+        made.remarks.extend(loader.settle(scratch, &restore::search_path(job, job.app.schema.as_str())).await?);
+        renaming::make_schema(&job.loading(scratch.name()).connect().await?, job.app.schema.as_str()).await?;
+        tell(BackupEvent::Began(Stage::Comparing));
+        let session = dump::reading(job, scratch.name()).await?;
+        let reader = Reader(&session);
+        let mut unfit = reader.foreign(job.app.owner.as_str()).await?;
+        unfit.extend(reader.unsound().await?);
+        if !unfit.is_empty() {
+            let message = format!("what was loaded is not all sound, or not all the app's: {}", unfit.join(", "));
+            return Err(Error::failed("load_unfit", message));
+        }
+        let tables = reader.tables().await?;
+        made.tables = tables.len() as u64;
+        made.rows = reader.counts(&tables).await?.into_iter().sum();
+        Ok(made)
+    }
+
+    async fn run(
+        &self,
+        job: &Job<'_>,
+        scratch: &Scratch<'_>,
+        target: &ScriptTarget,
+        order: &Order<'_>,
+        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+    ) -> Result<Made> {
+        let (mut config, mut target) = (job.loading(scratch.name()), target.clone());
+        if let Order::WithPath(path) = order {
+            config = config.with_option("search_path", crate::postgres::sql::identifiers(*path));
+            target.keeps_search_path = true;
+        }
+        let session = config.connect().await?;
+        let skipped = script_load::run(&session, self.file, &target, self.bytes, tell).await?;
+        let remark = |(why, count)| format!("statements that were not run, as {why}: {count}");
+        Ok(Made { remarks: skipped.into_iter().map(remark).collect(), ..Made::default() })
+    }
+
+    async fn restore(
+        &self,
+        job: &Job<'_>,
+        scratch: &Scratch<'_>,
+        toc: &Toc,
+        target: &Target,
+        order: &Order<'_>,
+        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+    ) -> Result<Made> {
+        tell(BackupEvent::Began(Stage::Loading));
+        let members = members(job, scratch.name()).await?;
+        let list = LoadList::of(toc, &Target { members, ..target.clone() });
+        let loader = Loader { job, database: scratch.name(), tell };
+        match order {
+            Order::Once => self.pass(&loader, &list.whole()).await?,
+            Order::WithPath(path) => {
+                let [early, late] = list.passes();
+                self.pass(&loader, &early).await?;
+                let session = job.loading(scratch.name()).connect().await?;
+                let functions = maintenance::give_search_path(&session, path).await?;
+                self.pass(&loader, &late).await?;
+                maintenance::take_search_path(&session, &functions).await?;
+            }
+        }
+        loader.say(&list).await?;
+        Ok(Made { left_out: list.left_out().to_vec(), ..Made::default() })
+    }
+
+    async fn pass(&self, loader: &Loader<'_>, list: &str) -> Result<()> {
+        if self.file.is_plain() {
+            return loader.load_path(self.file.path(), list).await;
+        }
+        let mut bytes = 0;
+        let mut see = |chunk: &bytes::Bytes| {
+            bytes += chunk.len() as u64;
+            (loader.tell)(BackupEvent::Moved { stage: Stage::Loading, bytes, total: None, table: None });
+            Ok(())
+        };
+        loader.pass(list, Vec::new(), &mut self.file.read(), &mut see).await
+    }
+}
+
+/// What the app's database has and its successor gets.
+struct Live {
+    /// Extensions that the admin made, with their schemas.
+    extensions: BTreeMap<String, String>,
+    locale: Locale,
+}
+
+impl Live {
+    async fn read(job: &Job<'_>) -> Result<Self> {
+        let session = dump::reading(job, job.app.database.as_str()).await?;
+        let census = Reader(&session).census(&[]).await?;
+        let by_admin = census.extensions.iter().filter(|extension| extension.owner != job.app.owner.as_str());
+        Ok(Self {
+            extensions: by_admin.map(|extension| (extension.name.clone(), extension.schema.clone())).collect(),
+            locale: restore::locale(&record::server(&census)),
+        })
+    }
+
+    /// What the admin has to make, and where: what it has made for the app already. A dump decides where, and not what.
+    async fn by_admin(&self, job: &Job<'_>, named: BTreeMap<String, Option<String>>) -> Result<Vec<(String, String)>> {
+        let names: Vec<&str> = named.keys().map(String::as_str).filter(|name| *name != "plpgsql").collect();
+        restore::extensions_there(job, &names).await?;
+        let others = names.iter().copied().filter(|name| !self.extensions.contains_key(*name));
+        let refused = requirements::superusers_extensions(job.admin(), others).await?;
+        if !refused.is_empty() {
+            let message = format!("it needs extensions that only an admin may make: {}", refused.join(", "));
+            let create = format!("shareddb create {} -e {}", job.app.name, job.server.environment());
+            return Err(Error::refused("extension_not_made", message).with_hint(format!(
+                "have them made, then run this again: {create} --extension {}",
+                refused.join(",")
+            )));
+        }
+        let place = |(name, schema): (&String, &String)| {
+            let wanted = named.get(name).cloned().flatten();
+            (name.clone(), wanted.unwrap_or_else(|| schema.clone()))
+        };
+        Ok(self.extensions.iter().map(place).collect())
+    }
+}
+
+/// Tables of extensions that the admin made: their rows are the admin's.
+async fn members(job: &Job<'_>, database: &str) -> Result<BTreeMap<(String, String), String>> {
+    let session = dump::reading(job, database).await?;
+    let tables = Reader(&session).tables().await?;
+    let members = tables.into_iter().filter_map(|table| Some(((table.schema, table.name), table.extension?)));
+    Ok(members.collect())
+}
+
+fn schemas(extensions: &[(String, String)]) -> BTreeSet<String> {
+    let schemas = extensions.iter().map(|(_, schema)| schema.clone());
+    schemas.filter(|schema| schema != "public" && schema != "pg_catalog").collect()
+}
+
+/// pg_restore reads what its own version writes, and what older ones do.
+fn readable(toc: &Toc, major: u32, file: &DumpFile) -> Result<()> {
+    let newest = match major {
+        ..=15 => 14,
+        16 => 15,
+        _ => 16,
+    };
+    if toc.version.minor <= newest {
+        return Ok(());
+    }
+    let message = format!("the archive was written by pg_dump {}, and this server is {major}", toc.dump_version);
+    Err(Error::refused("archive_newer", message).with_hint(format!(
+        "restore it on a server of that version; or write it as SQL, pg_restore --file=dump.sql {}, and restore that",
+        file.name()
+    )))
+}

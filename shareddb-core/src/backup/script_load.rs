@@ -1,0 +1,149 @@
+//! Loading a plain dump, by ourselves: psql would run whatever programs it names.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
+use tokio_postgres::CopyInSink;
+
+use super::dump_file::DumpFile;
+use super::event::{BackupEvent, Stage};
+use super::lexer::first_tokens;
+use super::load::Chunks as _;
+use super::program::UNQUALIFIED;
+use super::script::{Piece, ScriptReader};
+use super::statement::{self, ScriptTarget};
+use crate::connection::Session;
+use crate::error::{Error, Result};
+
+/// So many words of a statement are told: what follows may be data.
+const TOLD: usize = 4;
+
+/// What a script will need.
+#[derive(Debug, Default)]
+pub(super) struct Foresight {
+    /// Extensions that it makes, with the schemas that it names for them.
+    pub(super) extensions: BTreeMap<String, Option<String>>,
+    /// Its length, unpacked.
+    pub(super) bytes: u64,
+}
+
+/// Reads a script to its end and runs nothing.
+///
+/// # Errors
+/// As [`ScriptReader::feed`] and [`ScriptReader::finish`], and those of reading the file.
+pub(super) async fn foresee(
+    file: &DumpFile,
+    target: &ScriptTarget,
+    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+) -> Result<Foresight> {
+    tell(BackupEvent::Began(Stage::Reading));
+    let mut reader = ScriptReader::new(target.clone());
+    let mut foresight = Foresight::default();
+    let mut chunks = file.read();
+    while let Some(chunk) = chunks.next().await? {
+        for piece in reader.feed(&chunk)? {
+            if let Piece::Statement(text) = piece {
+                foresight.extensions.extend(statement::extension(&text));
+            }
+        }
+        foresight.bytes += chunk.len() as u64;
+        tell(BackupEvent::Moved { stage: Stage::Reading, bytes: foresight.bytes, total: None, table: None });
+    }
+    reader.finish().map(|()| foresight)
+}
+
+/// Runs a script, and returns why statements of it were not run, with how many.
+///
+/// # Errors
+/// The server's at the first statement that fails: `names_unqualified` where a search path may help, else `script_failed`.
+pub(super) async fn run(
+    session: &Session,
+    file: &DumpFile,
+    target: &ScriptTarget,
+    total: u64,
+    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+) -> Result<BTreeMap<String, u64>> {
+    tell(BackupEvent::Began(Stage::Loading));
+    let mut reader = ScriptReader::new(target.clone());
+    let mut script = Script { session, copy: None, skipped: BTreeMap::new() };
+    let (mut chunks, mut bytes) = (file.read(), 0);
+    while let Some(chunk) = chunks.next().await? {
+        let pieces = reader.feed(&chunk)?;
+        for piece in pieces {
+            script.piece(piece, reader.line()).await?;
+        }
+        bytes += chunk.len() as u64;
+        tell(BackupEvent::Moved { stage: Stage::Loading, bytes, total: Some(total), table: None });
+    }
+    reader.finish()?;
+    Ok(script.skipped)
+}
+
+struct Script<'a> {
+    session: &'a Session,
+    copy: Option<Copy>,
+    skipped: BTreeMap<String, u64>,
+}
+
+/// Data on their way.
+struct Copy {
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    statement: String,
+}
+
+impl Script<'_> {
+    async fn piece(&mut self, piece: Piece, line: u64) -> Result<()> {
+        match piece {
+            Piece::Statement(text) => {
+                self.session.batch_execute(&text).await.map_err(|error| failed(&text, line, error))
+            }
+            Piece::Skipped { why, .. } => {
+                *self.skipped.entry(why).or_default() += 1;
+                Ok(())
+            }
+            Piece::CopyIn { statement } => {
+                let sink = self.session.copy_in(&statement).await.map_err(|error| failed(&statement, line, error))?;
+                self.copy = Some(Copy { sink: Box::pin(sink), statement });
+                Ok(())
+            }
+            Piece::CopyData(bytes) => {
+                let Some(copy) = &mut self.copy else { return Ok(()) };
+                match copy.sink.send(bytes).await {
+                    Ok(()) => Ok(()),
+                    // Why it takes no more, it says at the end.
+                    Err(error) => {
+                        let said = copy.sink.as_mut().finish().await.err().unwrap_or(error);
+                        Err(failed(&copy.statement, line, said))
+                    }
+                }
+            }
+            Piece::CopyEnd => match self.copy.take() {
+                Some(mut copy) => {
+                    let done = copy.sink.as_mut().finish().await;
+                    done.map(drop).map_err(|error| failed(&copy.statement, line, error))
+                }
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+fn failed(statement: &str, line: u64, source: tokio_postgres::Error) -> Error {
+    let words = first_tokens(statement, TOLD);
+    let head =
+        words.last().map_or("", |last| &statement[..last.at.end]).split_whitespace().collect::<Vec<_>>().join(" ");
+    let state = source.code().map(|state| state.code().to_owned());
+    let error = Error::from_postgres(format_args!("the script fails at about line {line}, {head}…"), source);
+    match state.as_deref() {
+        // undefined_function, undefined_table, undefined_object
+        Some("42883" | "42P01" | "42704") => {
+            Error::failed("names_unqualified", error.to_string()).with_hint(UNQUALIFIED).with_source(error)
+        }
+        Some("42501") if statement::extension(statement).is_some() => error.with_hint(
+            "an extension that only an admin may make: shareddb create APP --extension NAME, then this again",
+        ),
+        _ => error,
+    }
+}
