@@ -188,7 +188,7 @@ impl Environment {
     /// # Errors
     /// `InvalidInput` when the server is not one that is deployed to a namespace.
     #[cfg(feature = "kubernetes")]
-    pub(crate) fn namespace_name(&self) -> Result<&NamespaceName> {
+    pub fn namespace_name(&self) -> Result<&NamespaceName> {
         self.deployable()?.namespace.as_ref().ok_or_else(|| {
             Error::invalid_input("namespace_missing", "it is not said in which namespace the server is")
                 .with_hint("say it: -n NAME, or namespace = \"NAME\" in shareddb.toml")

@@ -141,7 +141,7 @@ impl Scheduler {
     /// # Errors
     /// Those of reading the CronJobs.
     pub async fn state(&self) -> Result<Vec<ScheduleState>> {
-        state::state(&self.objects).await
+        state::state(&self.objects.for_task(Task::Look)).await
     }
 
     /// A namespace that is not there has no server either.

@@ -9,7 +9,7 @@ pub(crate) enum Task {
     Secrets,
     /// Reaching a Service from outside.
     Tunnel,
-    /// Looking at a deployed server.
+    /// Looking at a deployed server, and at the schedules of its backups.
     Look,
     /// Deploying a server and waiting for it, with what a look at it takes.
     Deploy,
@@ -32,6 +32,7 @@ const LOOK: &[Rule] = &[
     Rule { group: "", resources: &["services", "persistentvolumeclaims"], verbs: &["get"] },
     Rule { group: "", resources: &["pods", "events"], verbs: &["list"] },
     Rule { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: &["list"] },
+    Rule { group: "batch", resources: &["cronjobs"], verbs: &["list"] },
 ];
 
 const DEPLOY: &[Rule] = &[

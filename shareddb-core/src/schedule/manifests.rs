@@ -255,7 +255,7 @@ mod tests {
         let longest = Names::of(Some(&"a".repeat(40).parse().unwrap()));
         assert!(longest.backup.len() <= 52 && longest.verify.len() <= 52);
         let all = Names::of(None);
-        for app in ["shareddb", "shareddb-backup", "backup", "verify"] {
+        for app in ["backup", "verify", "all", "x"] {
             let names = Names::of(Some(&app.parse().unwrap()));
             assert!(names.backup != all.backup && names.verify != all.verify && names.backup != names.verify);
         }
