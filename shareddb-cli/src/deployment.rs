@@ -57,9 +57,10 @@ pub(crate) async fn schedules(environment: &Environment, context: &Context) -> R
 
 /// What there is to say of a schedule.
 pub(crate) fn schedule(state: &ScheduleState) -> Cell {
+    let now = if state.running { "running now, " } else { "" };
     let next = state.next.map_or("suspended".to_owned(), |next| format!("next run {}", minute(next)));
     let last = state.last_success.map_or("no success yet".to_owned(), |last| format!("last success {} ago", age(last)));
-    let text = format!("{}  {}, {next}, {last}", state.name, state.cron);
+    let text = format!("{}  {}, {now}{next}, {last}", state.name, state.cron);
     match (state.is_behind(), state.next) {
         (true, _) => Cell::led("NOT DONE", Style::Warn, &text),
         (false, None) => Cell::led("SUSPENDED", Style::Warn, &text),

@@ -80,7 +80,9 @@ impl Scheduler {
         let name = environment.name().to_string();
         let command = |words: Vec<String>, flag| {
             let words = ["shareddb".to_owned()].into_iter().chain(words).chain(["-e".to_owned(), name.clone()]);
-            words.chain(place(flag)).map(|word| shell_word(&word)).collect::<Vec<_>>().join(" ")
+            let words: Vec<String> = words.chain(place(flag)).map(|word| shell_word(&word)).collect();
+            // To cron it ends the command, quoted or not.
+            words.join(" ").replace('%', r"\%")
         };
         let backup = command(pod::backup_words(&record), "--to");
         let prune = pod::prune_words(&record).map(|words| format!(" && {}", command(words, "--from")));

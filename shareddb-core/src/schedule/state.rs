@@ -24,6 +24,8 @@ pub struct ScheduleState {
     pub cron: String,
     /// When it runs next. `None` while it is suspended.
     pub next: Option<Timestamp>,
+    /// Whether a run is going on.
+    pub running: bool,
     /// When it last began.
     pub last_run: Option<Timestamp>,
     /// When a run last ended well.
@@ -31,9 +33,9 @@ pub struct ScheduleState {
 }
 
 impl ScheduleState {
-    /// Whether the last run has failed, or goes on still.
+    /// Whether the last run has failed.
     pub fn is_behind(&self) -> bool {
-        self.last_run.is_some_and(|run| self.last_success.is_none_or(|success| success < run))
+        !self.running && self.last_run.is_some_and(|run| self.last_success.is_none_or(|success| success < run))
     }
 }
 
@@ -55,6 +57,7 @@ fn read(kind: Kind, job: &Value, now: Timestamp) -> ScheduleState {
         app: job["metadata"]["labels"][APP].as_str().map(str::to_owned),
         next: next.filter(|_| job["spec"]["suspend"] != true),
         cron,
+        running: job["status"]["active"].as_array().is_some_and(|active| !active.is_empty()),
         last_run: moment("lastScheduleTime"),
         last_success: moment("lastSuccessfulTime"),
     }
@@ -85,6 +88,7 @@ mod tests {
         assert_eq!(state(json!({}), true).next, None);
         let (at_two, later) = ("2026-11-26T02:00:00Z", "2026-11-26T02:03:00Z");
         assert!(state(json!({"lastScheduleTime": at_two}), false).is_behind());
+        assert!(!state(json!({"lastScheduleTime": at_two, "active": [{"name": "x"}]}), false).is_behind());
         assert!(!state(json!({"lastScheduleTime": at_two, "lastSuccessfulTime": later}), false).is_behind());
         assert!(state(json!({"lastScheduleTime": later, "lastSuccessfulTime": at_two}), false).is_behind());
     }
