@@ -3,10 +3,9 @@
 use futures_util::TryFutureExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::Request;
-use kube::core::params::{
-    DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
-    ValidationDirective,
-};
+#[cfg(feature = "backup")]
+use kube::core::params::{DeleteParams, Preconditions, PropagationPolicy};
+use kube::core::params::{GetParams, ListParams, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::core::subresource::LogParams;
 use serde_json::{Value, json};
 
@@ -149,6 +148,7 @@ impl Objects {
     ///
     /// # Errors
     /// `Conflict` when another one has its name by now.
+    #[cfg(feature = "backup")]
     pub(crate) async fn delete(&self, kind: Kind, name: &str, uid: &str, mode: Mode) -> Result<()> {
         let params = DeleteParams {
             dry_run: mode != Mode::Real,
