@@ -1,6 +1,7 @@
 //! What was typed. The comments are the help.
 
 mod backup;
+mod schedule;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 use shareddb_core::{Cores, Image, Size};
 
 pub(crate) use backup::{Backup, Backups, Keys, ProgressForm, Prune, Restore, Telling, Verify};
+pub(crate) use schedule::Schedule;
 
 use crate::units;
 
@@ -117,6 +119,10 @@ pub(crate) enum Command {
     /// Delete backups that no rule keeps. Needs no server
     #[command(after_help = "Example: shareddb prune --all --keep-daily 7 --keep-weekly 4 --keep-monthly 6 --dry-run")]
     Prune(Prune),
+    /// Have backups taken, pruned and proven regularly, by CronJobs beside the server
+    #[command(after_help = "Example: shareddb schedule --all -e production --image registry.example/shareddb:0.1 \
+                            --credentials-secret backup-store")]
+    Schedule(Box<Schedule>),
     /// Remove an app with all its data, after a last backup
     #[command(after_help = "Example: shareddb drop myapp --confirm myapp")]
     Drop(Drop),
@@ -443,6 +449,12 @@ mod tests {
             "shareddb prune --keep-last 1",
             "shareddb prune a --keep-last some",
             "shareddb drop a --no-backup --to x",
+            "shareddb schedule",
+            "shareddb schedule a --all",
+            "shareddb schedule --all --off --keep 7d",
+            "shareddb schedule --all --off --print",
+            "shareddb schedule --all --print --dry-run",
+            "shareddb schedule --all --memory much",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -13,6 +13,7 @@ pub(crate) mod list;
 pub(crate) mod prune;
 pub(crate) mod psql;
 pub(crate) mod restore;
+pub(crate) mod schedule;
 mod several;
 pub(crate) mod status;
 pub(crate) mod verify;

@@ -1,9 +1,10 @@
 //! The server as Kubernetes sees it: what `kubectl get pods, services, pvc` would show.
 
-use shareddb_core::{Deployer, Environment, PodState, Result, ServerState};
+use shareddb_core::{Deployer, Environment, PodState, Result, ScheduleState, Scheduler, ServerState};
 
 use crate::color::Style;
 use crate::context::Context;
+use crate::moments::{age, minute};
 use crate::table::{Cell, NONE};
 
 /// Looks at it. `None` where the server is not one that is deployed to a namespace, and where that may not be seen, which is
@@ -28,6 +29,42 @@ pub(crate) async fn look(environment: &Environment, context: &Context) -> Result
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Looks at the schedules of its backups. None where there are no such things, and where they may not be seen, which is noted.
+///
+/// # Errors
+/// As [`look`].
+pub(crate) async fn schedules(environment: &Environment, context: &Context) -> Result<Vec<ScheduleState>> {
+    if environment.local_server().is_some() {
+        return Ok(Vec::new());
+    }
+    let scheduler = match Scheduler::new(environment).await {
+        Ok(scheduler) => scheduler,
+        Err(error) if error.code() == "not_deployable" => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    match scheduler.state().await {
+        Err(error) if error.code() == "api_forbidden" => {
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            context.console.note(&format!("schedules of backups are not shown: {error}{hint}"));
+            Ok(Vec::new())
+        }
+        found => found,
+    }
+}
+
+/// What there is to say of a schedule.
+pub(crate) fn schedule(state: &ScheduleState) -> Cell {
+    let now = if state.running { "running now, " } else { "" };
+    let next = state.next.map_or("suspended".to_owned(), |next| format!("next run {}", minute(next)));
+    let last = state.last_success.map_or("no success yet".to_owned(), |last| format!("last success {} ago", age(last)));
+    let text = format!("{}  {}, {now}{next}, {last}", state.name, state.cron);
+    match (state.is_behind(), state.next) {
+        (true, _) => Cell::led("NOT DONE", Style::Warn, &text),
+        (false, None) => Cell::led("SUSPENDED", Style::Warn, &text),
+        (false, Some(_)) => Cell::led("OK", Style::Good, &text),
     }
 }
 

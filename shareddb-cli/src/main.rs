@@ -27,7 +27,9 @@ use std::process::ExitCode;
 use shareddb_core::Result;
 
 use args::{Args, Command};
-use commands::{backup, backups, completion, create, deploy, drop, env, list, prune, psql, restore, status, verify};
+use commands::{
+    backup, backups, completion, create, deploy, drop, env, list, prune, psql, restore, schedule, status, verify,
+};
 use context::Context;
 
 fn main() -> ExitCode {
@@ -55,6 +57,7 @@ async fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
         Command::Verify(args) => verify::run(args, context).await,
         Command::Restore(args) => restore::run(args, context).await,
         Command::Prune(args) => prune::run(args, context).await,
+        Command::Schedule(args) => schedule::run(args, context).await,
         Command::Drop(args) => drop::run(args, context).await,
         Command::Completion(args) => completion::run(args, context),
     }

@@ -76,6 +76,11 @@ pub(crate) fn day(moment: Timestamp) -> String {
     moment.strftime("%Y-%m-%d").to_string()
 }
 
+/// A moment to the minute: `2026-11-27 02:00 UTC`.
+pub(crate) fn minute(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -36,6 +36,8 @@ pub struct Environment {
     protected: bool,
     /// Where its backups are, where that is known.
     backups: Option<String>,
+    /// The image with which backups are scheduled, where the file names one.
+    backup_image: Option<String>,
     place: Place,
 }
 
@@ -54,7 +56,8 @@ impl Environment {
     #[cfg(feature = "local")]
     pub fn local(home: LocalHome) -> Result<Self> {
         let backups = Some(backups::folder_url(&home.backups_dir())?);
-        Ok(Self { name: LOCAL.parse()?, protected: false, backups, place: Place::Local(LocalServer::new(home)) })
+        let place = Place::Local(LocalServer::new(home));
+        Ok(Self { name: LOCAL.parse()?, protected: false, backups, backup_image: None, place })
     }
 
     /// The name.
@@ -82,6 +85,11 @@ impl Environment {
     pub fn with_backups(mut self, place: &str) -> Result<Self> {
         self.backups = Some(backups::url(place, None)?);
         Ok(self)
+    }
+
+    /// The image with which its backups are scheduled, as `shareddb.toml` says.
+    pub fn backup_image(&self) -> Option<&str> {
+        self.backup_image.as_deref()
     }
 
     /// The embedded server, where this is `local`.
@@ -180,11 +188,20 @@ impl Environment {
     /// # Errors
     /// `InvalidInput` when the server is not one that is deployed to a namespace.
     #[cfg(feature = "kubernetes")]
-    pub(crate) fn namespace_name(&self) -> Result<&NamespaceName> {
+    pub fn namespace_name(&self) -> Result<&NamespaceName> {
         self.deployable()?.namespace.as_ref().ok_or_else(|| {
             Error::invalid_input("namespace_missing", "it is not said in which namespace the server is")
                 .with_hint("say it: -n NAME, or namespace = \"NAME\" in shareddb.toml")
         })
+    }
+
+    /// The domain of the cluster in which the server is deployed.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the server is not one that is deployed to a namespace.
+    #[cfg(all(feature = "backup", feature = "kubernetes"))]
+    pub(crate) fn cluster_domain(&self) -> Result<&str> {
+        Ok(&self.deployable()?.cluster_domain)
     }
 
     #[cfg(feature = "kubernetes")]

@@ -23,6 +23,8 @@ mod names;
 mod password;
 mod postgres;
 mod provision;
+#[cfg(all(feature = "backup", feature = "kubernetes"))]
+mod schedule;
 mod secrets;
 mod server;
 
@@ -71,6 +73,8 @@ pub use provision::{
     Adoption, AppStatus, AppSummary, Budget, Closer, Event, Gap, ObjectKind, ObjectName, Outcome, PasswordSource, Plan,
     Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall, WallState,
 };
+#[cfg(all(feature = "backup", feature = "kubernetes"))]
+pub use schedule::{Cron, Keep, Proving, Run, SchedulePlan, ScheduleSpec, ScheduleState, Scheduler};
 #[cfg(feature = "kubernetes")]
 pub use secrets::KubernetesStore;
 pub use secrets::{DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret};

@@ -14,6 +14,7 @@ pub mod conformance;
 mod container;
 pub mod daemon;
 pub mod entrypoint;
+pub mod errand;
 pub mod impostor;
 pub mod journal;
 pub mod kubeconfig;

@@ -1,16 +1,17 @@
 //! An object store that speaks S3, on a port of its own, whose answers can be lost or refused.
 //!
 //! It is `s3s` with its store on disk: of the servers that speak S3 it is the one that is a crate, so that nothing has to be
-//! installed and its requests can be disturbed from within. It checks signatures. What it lacks is `If-None-Match`, which
-//! stands here, before it. Newer versions of it have that, and pin digests that other crates of this workspace have newer.
+//! installed and its requests can be disturbed from within. It checks signatures. What it lacks is `If-None-Match` and lists by
+//! folder, which stand here, before it. Newer versions of it have that, and pin digests that other crates of this workspace have newer.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::IF_NONE_MATCH;
+use hyper::header::{CONTENT_LENGTH, IF_NONE_MATCH};
 use hyper::service::{Service as _, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -192,8 +193,16 @@ impl Front {
             request.into_body().collect().await?;
             return Ok(refusal(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"));
         }
+        let by_folder = request.uri().query().is_some_and(|query| query.contains("delimiter="));
         let answer = self.service.call(request).await.map_err(|error| Failure::from(error.to_string()))?;
-        Ok(answer.map(|body| body.map_err(Failure::from).boxed_unsync()))
+        if !by_folder || answer.status() != StatusCode::OK {
+            return Ok(answer.map(|body| body.map_err(Failure::from).boxed_unsync()));
+        }
+        let (mut head, body) = answer.into_parts();
+        let list = body.collect().await.map_err(|error| Failure::from(error.to_string()))?.to_bytes();
+        head.headers.remove(CONTENT_LENGTH);
+        let list = Bytes::from(grouped(&String::from_utf8(list.into())?));
+        Ok(Response::from_parts(head, Full::new(list).map_err(|never| match never {}).boxed_unsync()))
     }
 
     fn fault(&self, request: &Request<Incoming>) -> Option<Fault> {
@@ -206,6 +215,30 @@ impl Front {
         plan.struck += 1;
         Some(fault)
     }
+}
+
+/// A list of objects with one entry for each folder in the place of what is in it.
+fn grouped(list: &str) -> String {
+    let within = |text: &str, tag: &str| -> Option<String> {
+        let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+        Some(rest.split_once(&format!("</{tag}>"))?.0.to_owned())
+    };
+    let prefix = within(list, "Prefix").unwrap_or_default();
+    let (mut text, mut folders) = (String::new(), BTreeSet::new());
+    for piece in list.split("<Contents>") {
+        let Some((item, rest)) = piece.split_once("</Contents>") else {
+            text += piece;
+            continue;
+        };
+        let key = within(item, "Key").unwrap_or_default();
+        match key.strip_prefix(&prefix).and_then(|rest| rest.split_once('/')) {
+            Some((folder, _)) => drop(folders.insert(format!("{prefix}{folder}/"))),
+            None => text += &format!("<Contents>{item}</Contents>"),
+        }
+        text += rest;
+    }
+    let folders = folders.iter().map(|folder| format!("<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"));
+    text.replace("</ListBucketResult>", &format!("{}</ListBucketResult>", folders.collect::<String>()))
 }
 
 fn refusal(status: StatusCode, code: &str) -> Reply {

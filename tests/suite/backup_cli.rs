@@ -445,3 +445,28 @@ async fn from_one_environment_into_another() {
     assert_eq!(counted.expect_code(0).stdout, "3\n");
     run_here(&["verify", "myapp", "--on", "nowhere"]).expect_code(4);
 }
+
+/// Where an app was made stands in its record; where its backups are is a matter of who takes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_is_backed_up_by_whichever_name_its_server_goes() {
+    let server = filled().await;
+    let (home, admin) = (server.home(), server.admin());
+    let file = format!(
+        "[env.shop]\nadmin_url = \"postgresql://{}@{}:{}/postgres\"\nadmin_password_file = \"local/admin-password\"\n\
+         store = \"dir:local/secrets\"\nbackups = \"elsewhere\"\n",
+        admin.user(),
+        admin.host(),
+        admin.port()
+    );
+    fs::write(home.join("shareddb.toml"), file).unwrap();
+    let shop =
+        |line: &str| run(shareddb_command(home).current_dir(home).args(["-e", "shop"]).args(line.split_whitespace()));
+    let taken = shop("backup myapp").expect_code(0).stdout;
+    assert!(taken.contains(" created  3 rows  "), "{taken}");
+    assert!(shop("verify myapp").expect_code(0).stdout.contains(" passed  "));
+    ask(home, "myapp", "DELETE FROM notes");
+    shop("restore myapp --confirm myapp").expect_code(0);
+    assert_eq!(ask(home, "myapp", "SELECT count(*) FROM notes"), "3");
+    // By the other name, it has none.
+    assert!(ids(home, "myapp").is_empty());
+}

@@ -196,7 +196,7 @@ async fn a_hostile_script_runs_nothing_of_its_own() {
     );
     let report = restored(&manager, &app, &script(&folder, &skipped), &without_safety()).await.unwrap();
     assert_eq!((report.tables, report.rows), (1, 2));
-    assert_eq!(report.remarks.len(), 4, "{:?}", report.remarks);
+    assert_eq!(report.remarks.len(), 3, "{:?}", report.remarks);
     assert_eq!(server.value(app.database.as_str(), "SELECT string_agg(x, '|') FROM t").await, "\\.|\\! id");
     assert_eq!(
         server.value(app.database.as_str(), "SELECT tableowner::text FROM pg_tables WHERE tablename = 't'").await,

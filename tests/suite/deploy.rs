@@ -160,7 +160,7 @@ impl<'a> Site<'a> {
     }
 
     /// kubectl in this namespace, with something to read.
-    fn kubectl(&self, args: &[&str], input: &str) -> Output {
+    pub(crate) fn kubectl(&self, args: &[&str], input: &str) -> Output {
         let file = self.home.join("input.yaml");
         fs::write(&file, input).unwrap();
         let mut command = Command::new(programs().join("kubectl"));

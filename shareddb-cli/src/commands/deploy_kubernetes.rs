@@ -19,7 +19,7 @@ use crate::preview::CHANGES;
 use crate::quoting::printable;
 
 /// What empties a list that is otherwise inherited.
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 
 /// What there is to say of a server in a namespace.
 #[derive(Debug, Serialize)]
@@ -161,7 +161,7 @@ fn tell(console: &Console, event: DeployEvent<'_>) {
 }
 
 /// An object and what changes of it, a line each.
-fn line(object: &ObjectChange, paint: Paint) -> String {
+pub(super) fn line(object: &ObjectChange, paint: Paint) -> String {
     let head = match object.op {
         Some(op) => console::change(op, &object.object, paint),
         None => format!("  {} {}", paint.apply(Style::Quiet, "="), printable(&object.object)),

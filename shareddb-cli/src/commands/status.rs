@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shareddb_core::{
-    AppName, AppStatus, Error, Kept, Result, ServerState, ServerStatus, Slot, Status as Found, WallState,
+    AppName, AppStatus, Error, Kept, Result, ScheduleState, ServerState, ServerStatus, Slot, Status as Found, WallState,
 };
 use tokio::time::timeout;
 
@@ -34,6 +34,9 @@ struct Report {
     /// The server in its namespace, where it was deployed there.
     #[serde(skip_serializing_if = "Option::is_none")]
     deployment: Option<ServerState>,
+    /// Backups that are taken regularly.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    schedules: Vec<ScheduleState>,
     /// Where the Secret of the one app is.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -55,6 +58,7 @@ impl View for Report {
         let backups = self.backups.as_ref();
         let mut head = head(environment, server, self.deployment.as_ref());
         head.extend(backups.map(|backups| ("Backups", backups.store().into())));
+        head.extend(self.schedules.iter().map(|schedule| ("Schedule", deployment::schedule(schedule))));
         let mut text = pairs(&head, style.paint);
         match (&self.secret, apps.as_slice()) {
             (Some(secret), [app]) => {
@@ -105,6 +109,7 @@ pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
     let app: Option<AppName> = args.app.as_deref().map(str::parse).transpose()?;
     let environment = context.environment()?;
     let deployment = deployment::look(&environment, context).await?;
+    let schedules = deployment::schedules(&environment, context).await?;
     let asked = async {
         let provisioner = context.provisioner(&environment).await?;
         let found = provisioner.status(app.as_ref()).await?;
@@ -136,7 +141,7 @@ pub(crate) async fn run(args: &Status, context: &Context) -> Result<ExitCode> {
     }
     let apps = found.apps.iter().map(|app| app.summary.app.name.clone());
     let backups = freshness::look(args, apps, &environment, context).await;
-    context.output.show(&Report { found, deployment, secret, backups, kept, place: context.flags() })?;
+    context.output.show(&Report { found, deployment, schedules, secret, backups, kept, place: context.flags() })?;
     Ok(ExitCode::SUCCESS)
 }
 

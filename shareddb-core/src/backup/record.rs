@@ -52,7 +52,7 @@ pub(super) fn manifest(
         taken_at: id.taken_at(),
         id,
         app: app.name.clone(),
-        environment: app.environment.clone(),
+        environment: job.server.environment().clone(),
         took_seconds: (took.as_secs_f64() * 10.0).round() / 10.0,
         reason: options.reason,
         shareddb: env!("CARGO_PKG_VERSION").to_owned(),

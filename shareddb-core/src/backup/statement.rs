@@ -9,6 +9,11 @@ use super::lexer::{Token, begins, first_tokens, tokens};
 const HEAD: usize = 8;
 /// How pg_dump takes the search path away.
 const NO_SEARCH_PATH: &str = "pg_catalog.set_config('search_path', ''";
+/// Reasons that every dump gives, and that change nothing.
+pub(super) const ROUTINE: [&str; 3] = [OWNED, HIDDEN, THERE];
+const OWNED: &str = "everything belongs to who loads it";
+const HIDDEN: &str = "rows are hidden as they are from the app";
+const THERE: &str = "it is there already";
 /// It is in every database, and is the superuser's.
 const LANGUAGE: &str = "plpgsql";
 
@@ -89,7 +94,7 @@ fn alter(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
         && owner.is("OWNER")
         && to.is("TO")
     {
-        return Some(Verdict::Skip("everything belongs to who loads it"));
+        return Some(Verdict::Skip(OWNED));
     }
     if begins(&tokens[1..], &["DEFAULT", "PRIVILEGES"]) {
         let named = tokens.iter().position(|token| token.is("ROLE") || token.is("USER"));
@@ -118,7 +123,7 @@ fn create(rest: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
         begins(rest, &[kind]).then(|| rest.get(skipped).and_then(Token::name)).flatten()
     };
     if named("SCHEMA").is_some_and(|name| name == "public" || target.schemas.contains(&name)) {
-        return Some(Verdict::Skip("it is there already"));
+        return Some(Verdict::Skip(THERE));
     }
     match named("EXTENSION") {
         Some(name) if is_there(&name, target) => Some(Verdict::Skip("the admin has made it already")),
@@ -160,7 +165,7 @@ fn setting(rest: &[Token<'_>]) -> Option<Verdict> {
     if is("row_security") {
         // pg_dump takes it off, which nobody may who is not the tables' own: a materialized view over one that hides rows is
         // refused then. Rows are loaded before policies count.
-        return Some(Verdict::Skip("rows are hidden as they are from the app"));
+        return Some(Verdict::Skip(HIDDEN));
     }
     let is_off = rest.iter().any(|token| token.is("off") || token.is("false"));
     if is("standard_conforming_strings") && is_off {

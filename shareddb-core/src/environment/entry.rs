@@ -30,6 +30,7 @@ pub(super) struct Entry {
     pub(super) protected: bool,
     #[serde(default, deserialize_with = "secret")]
     backups: Option<SecretString>,
+    pub(super) backup_image: Option<String>,
     #[serde(default, deserialize_with = "secret")]
     admin_url: Option<SecretString>,
     admin_password_file: Option<PathBuf>,

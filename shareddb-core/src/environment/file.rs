@@ -147,7 +147,7 @@ impl Environments {
                     .with_hint(format!("there are {}; {NAME} can name more: [env.{name}]", self.names().join(", "))));
             }
         };
-        let protected = entry.protected;
+        let (protected, backup_image) = (entry.protected, entry.backup_image.clone());
         let folder = self.path.as_deref().and_then(Path::parent);
         let in_file = |error: Error| match &self.path {
             Some(path) => within(path, error),
@@ -155,7 +155,8 @@ impl Environments {
         };
         let backups = entry.backups(name, folder).map_err(in_file)?;
         let remote = entry.remote(name, folder, &self.passwords).map_err(in_file)?;
-        Ok(Environment { name: name.clone(), protected, backups, place: Place::Remote(Box::new(remote)) })
+        let place = Place::Remote(Box::new(remote));
+        Ok(Environment { name: name.clone(), protected, backups, backup_image, place })
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) const API_ANSWER_MAX: usize = 8 << 20;
 
 /// A cause of a conflict: somebody else owns the field.
 const DISPUTED: &str = "FieldManagerConflict";
+/// What RBAC says to somebody who would give more than he has.
+const NOT_HELD: &str = "attempting to grant RBAC permissions not currently held";
 
 /// What was asked of the API, for the text of an error.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,12 @@ impl Error {
             return Self::permission_denied("api_forbidden", message).with_hint(format!(
                 "the rule {rule} is missing: whoever administers the namespace has to bind this Role to you \
                  (kubectl apply -f -): {role}"
+            ));
+        }
+        if status.is_forbidden() && status.message.contains(NOT_HELD) {
+            return Self::permission_denied("api_forbidden", message).with_hint(format!(
+                "nobody gives an account a right that he does not have: whoever administers the namespace has to bind this Role \
+                 to you (kubectl apply -f -): {role}"
             ));
         }
         match (status.code, status.reason.as_str()) {

@@ -3,6 +3,8 @@
 use futures_util::TryFutureExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::Request;
+#[cfg(feature = "backup")]
+use kube::core::params::{DeleteParams, Preconditions, PropagationPolicy};
 use kube::core::params::{GetParams, ListParams, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::core::subresource::LogParams;
 use serde_json::{Value, json};
@@ -140,6 +142,28 @@ impl Objects {
         let request = self.requests(kind).patch(name, &params, &Patch::Merge(patch)).map_err(unbuilt)?;
         let object = Object { kind, name: name.to_owned(), content: Value::Null };
         self.changed(&object, "patch", request).await
+    }
+
+    /// Deletes an object that is still the one of this uid, and what it owns after it. That it is gone already is not an error.
+    ///
+    /// # Errors
+    /// `Conflict` when another one has its name by now.
+    #[cfg(feature = "backup")]
+    pub(crate) async fn delete(&self, kind: Kind, name: &str, uid: &str, mode: Mode) -> Result<()> {
+        let params = DeleteParams {
+            dry_run: mode != Mode::Real,
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        let request = self.requests(kind).delete(name, &params).map_err(unbuilt)?;
+        match self.call("delete", (kind.plural, name), request).await? {
+            Answer::Done(_) | Answer::Absent => Ok(()),
+            Answer::Exists | Answer::Moved => {
+                let message = format!("{} was made anew by another program meanwhile", kind.label(name));
+                Err(Error::conflict("concurrent_change", message).with_hint("run it again"))
+            }
+        }
     }
 
     /// Makes the namespace itself; whether there was none.

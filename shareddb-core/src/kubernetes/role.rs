@@ -9,10 +9,13 @@ pub(crate) enum Task {
     Secrets,
     /// Reaching a Service from outside.
     Tunnel,
-    /// Looking at a deployed server.
+    /// Looking at a deployed server, and at the schedules of its backups.
     Look,
     /// Deploying a server and waiting for it, with what a look at it takes.
     Deploy,
+    /// Having backups taken regularly.
+    #[cfg(feature = "backup")]
+    Schedule,
 }
 
 /// A right to do these things to these resources.
@@ -29,6 +32,7 @@ const LOOK: &[Rule] = &[
     Rule { group: "", resources: &["services", "persistentvolumeclaims"], verbs: &["get"] },
     Rule { group: "", resources: &["pods", "events"], verbs: &["list"] },
     Rule { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: &["list"] },
+    Rule { group: "batch", resources: &["cronjobs"], verbs: &["list"] },
 ];
 
 const DEPLOY: &[Rule] = &[
@@ -43,6 +47,19 @@ const DEPLOY: &[Rule] = &[
     Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: &["get", "create", "patch"] },
     Rule { group: "", resources: &["pods", "events"], verbs: &["list"] },
     Rule { group: "", resources: &["pods/log"], verbs: &["get"] },
+];
+
+/// Nobody gives an account what he does not have: whoever schedules may read the admin's Secret himself.
+#[cfg(feature = "backup")]
+const SCHEDULE: &[Rule] = &[
+    Rule { group: "", resources: &["serviceaccounts", "configmaps"], verbs: &["get", "create", "patch", "delete"] },
+    Rule { group: "", resources: &["secrets"], verbs: &["get"] },
+    Rule {
+        group: "rbac.authorization.k8s.io",
+        resources: &["roles", "rolebindings"],
+        verbs: &["get", "create", "patch", "delete"],
+    },
+    Rule { group: "batch", resources: &["cronjobs"], verbs: &["get", "list", "create", "patch", "delete"] },
 ];
 
 impl Task {
@@ -60,6 +77,8 @@ impl Task {
             ],
             Self::Look => LOOK,
             Self::Deploy => DEPLOY,
+            #[cfg(feature = "backup")]
+            Self::Schedule => SCHEDULE,
         }
     }
 
@@ -81,6 +100,8 @@ impl Task {
             Self::Tunnel => "shareddb-tunnel",
             Self::Look => "shareddb-look",
             Self::Deploy => "shareddb-deploy",
+            #[cfg(feature = "backup")]
+            Self::Schedule => "shareddb-schedule",
         }
     }
 }
@@ -89,11 +110,18 @@ impl Task {
 mod tests {
     use super::*;
 
-    const TASKS: [Task; 4] = [Task::Secrets, Task::Tunnel, Task::Look, Task::Deploy];
+    const TASKS: &[Task] = &[
+        Task::Secrets,
+        Task::Tunnel,
+        Task::Look,
+        Task::Deploy,
+        #[cfg(feature = "backup")]
+        Task::Schedule,
+    ];
 
     #[test]
     fn a_role_is_one_line_and_has_every_rule() {
-        for task in TASKS {
+        for task in TASKS.iter().copied() {
             let text = task.role("stage");
             assert!(!text.contains('\n'), "{text}");
             let role: k8s_openapi::api::rbac::v1::Role = serde_json::from_str(&text).unwrap();
@@ -112,7 +140,7 @@ mod tests {
     #[test]
     fn the_roles_to_apply_are_those() {
         let documents = include_str!("../../../examples/roles.yaml").split("\n---\n");
-        let roles: Vec<Value> = documents.map(|text| serde_saphyr::from_str(text).unwrap()).collect();
+        let roles: Vec<Value> = documents.take(TASKS.len()).map(|text| serde_saphyr::from_str(text).unwrap()).collect();
         let expected: Vec<Value> = TASKS
             .iter()
             .map(|task| {
