@@ -297,12 +297,12 @@ async fn where_there_is_no_cluster_cron_does_the_same() {
     };
     let all = refused("schedule --all");
     assert!(all.contains("the server of environment local is in none\nhint: "), "{all}");
-    let lines = "\n       0 2 * * * shareddb backup --all -e local && shareddb prune --all --keep-daily 7 --keep-weekly 4 --keep-monthly 6 \
+    let lines = "\n       0 2 * * * shareddb backup --all --reason schedule -e local && shareddb prune --all --keep-daily 7 --keep-weekly 4 --keep-monthly 6 \
                  -e local\n       0 4 * * 0 shareddb verify --all -e local\n";
     assert!(all.ends_with(lines), "{all}");
     fs::write(home.join("shareddb.toml"), "[env.shop]\nadmin_url = 'postgresql://a@h/d'\nstore = 'dir:s'\n").unwrap();
     let one = refused("schedule web -e shop --cron @daily --keep all --verify-cron never --to s3://b/100%25/it's");
-    assert!(one.ends_with("\n       @daily shareddb backup web -e shop --to 's3://b/100\\%25/it'\\''s'\n"), "{one}");
+    assert!(one.ends_with("\n       @daily shareddb backup web --reason schedule -e shop --to 's3://b/100\\%25/it'\\''s'\n"), "{one}");
 }
 
 /// What is told here is what the cluster does: it takes every text that passes here.

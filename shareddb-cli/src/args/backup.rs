@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args as Group, ValueEnum};
 use jiff::Timestamp;
-use shareddb_core::{Choice, Quota};
+use shareddb_core::{Choice, Quota, Reason};
 
 use super::{DryRun, Format};
 use crate::moments;
@@ -49,6 +49,9 @@ pub(crate) struct Backup {
     /// Encrypt for the holder of the private key to this public one of age's, `age1…`; repeat it, or separate by commas
     #[arg(long, value_name = "RECIPIENT", value_delimiter = ',')]
     pub(crate) encrypt_to: Vec<String>,
+    /// What their manifests say that they are for
+    #[arg(long, value_enum, default_value_t, value_name = "WHY")]
+    pub(crate) reason: Why,
     /// Give way to a statement that has waited for a table this long, and begin again; `never` gives way to none
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = moments::parse_patience)]
     pub(crate) yield_after: Duration,
@@ -57,6 +60,22 @@ pub(crate) struct Backup {
     pub(crate) keep_until: Option<Timestamp>,
     #[command(flatten)]
     pub(crate) telling: Telling,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Why {
+    #[default]
+    Manual,
+    Schedule,
+}
+
+impl From<Why> for Reason {
+    fn from(why: Why) -> Self {
+        match why {
+            Why::Manual => Self::Manual,
+            Why::Schedule => Self::Schedule,
+        }
+    }
 }
 
 #[derive(Group, Debug)]

@@ -53,6 +53,7 @@ pub(super) fn line(item: &Item) -> String {
 pub(crate) async fn run(args: &Backup, context: &Context) -> Result<ExitCode> {
     let mut options = BackupOptions::default();
     options.recipients = Recipients::keys(args.encrypt_to.iter().map(String::as_str))?;
+    options.reason = args.reason.into();
     options.yield_after = args.yield_after;
     options.keep = args.keep_until;
     let environment = context.environment()?;

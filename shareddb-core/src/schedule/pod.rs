@@ -28,7 +28,7 @@ const TEMPORARY: Size = Size::mebibytes(256);
 /// The command that takes backups.
 pub(crate) fn backup_words(record: &ScheduleRecord) -> Vec<String> {
     let keys = record.encrypt_to.iter().flat_map(|key| ["--encrypt-to".to_owned(), key.clone()]);
-    words("backup", record).chain(keys).collect()
+    words("backup", record).chain(["--reason".to_owned(), "schedule".to_owned()]).chain(keys).collect()
 }
 
 /// The command that deletes what is not to stay, if anything is ever deleted.
