@@ -29,6 +29,7 @@ pub mod picture;
 pub mod proxy;
 pub mod reaper;
 pub mod refusal;
+pub mod sample_data;
 pub mod server;
 pub mod token;
 pub mod watch;

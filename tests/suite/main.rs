@@ -19,6 +19,8 @@ mod backup;
 mod backup_cli;
 mod backup_corners;
 mod backup_faults;
+mod backup_majors;
+mod backup_shapes;
 mod backup_store;
 mod cli;
 mod cluster;

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::postgres::blockers;
 use crate::postgres::census::{Census, LOCK_PATIENCE, Reader, SequenceFact, TableFact};
 use crate::postgres::maintenance::may_bypass_row_security;
+use crate::postgres::requirements;
 use crate::postgres::session::AdminSession;
 
 /// How often it is tried while tables are locked or rewritten under it.
@@ -111,6 +112,7 @@ impl Attempt<'_> {
         let session = reading(self.job, database).await?;
         let reader = Reader(&session);
         self.check_owners(&reader).await?;
+        requirements::lock_room(self.job.admin(), reader.lockable().await?).await?;
         if let Err(error) = self.freeze(&reader).await {
             return Err(self.locked_out(error).await);
         }

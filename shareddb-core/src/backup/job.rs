@@ -101,7 +101,11 @@ impl<'a> Job<'a> {
 
     /// How it loads one: as the owner, in the start-up packet, which nothing in a dump takes back.
     pub(crate) fn loading(&self, database: &str) -> ConnectionConfig {
-        self.login(database).with_option("role", self.app.owner.as_str())
+        self.login(database)
+            .with_option("role", self.app.owner.as_str())
+            // A scratch that a crash cuts short is dropped anyway, and the commit that puts it in the app's place waits for all
+            // that was written before it.
+            .with_option("synchronous_commit", "off")
     }
 
     fn login(&self, database: &str) -> ConnectionConfig {
