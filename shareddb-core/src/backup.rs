@@ -15,6 +15,7 @@ mod id;
 mod interrupt;
 mod inventory;
 mod job;
+mod joiner;
 mod kept;
 mod lexer;
 mod load;

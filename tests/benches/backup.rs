@@ -25,13 +25,12 @@ use shareddb_core::{
     RestoreOptions, Verdict, VerifyOptions,
 };
 use shareddb_tests::measure::{median, name, time};
+use shareddb_tests::neighbour::Neighbour;
 use shareddb_tests::server::{rows, temporary_home};
 use shareddb_tests::{TestServer, clients, sample_data};
 use tokio::task::JoinHandle;
 
 const APP: &str = "bench-0";
-/// Between two writes of a neighbour.
-const PACE: Duration = Duration::from_millis(5);
 
 #[tokio::main]
 async fn main() {
@@ -150,7 +149,8 @@ impl Bench {
         self.script(&format!("{dump} -f plain.sql && {dump} -Fc -f custom.dump"));
         let psql = format!("{} -Xq -v ON_ERROR_STOP=1 -d other -f plain.sql > /dev/null", own.join("psql").display());
         let restore = format!("{}/pg_restore --exit-on-error -d other custom.dump", own.display());
-        let [mut read, mut verified, mut restored] = [const { Taken { times: Vec::new(), bytes: 0, peak: 0, stages: Vec::new() } }; 3];
+        let [mut read, mut verified, mut restored] =
+            [const { Taken { times: Vec::new(), bytes: 0, peak: 0, stages: Vec::new() } }; 3];
         let [mut by_psql, mut by_restore] = [const { Vec::new() }; 2];
         for _ in 0..rounds {
             self.work("read", &mut read);
@@ -203,25 +203,21 @@ impl Bench {
     /// What another app's writes feel.
     async fn neighbour(&self) {
         let config = self.server.provisioner().await.connection(&name("neighbour", 0)).await.expect("a Secret");
-        config.connect().await.expect("a login").batch_execute("CREATE TABLE log (at timestamptz)").await.expect("it may");
-        println!("\nA neighbour that writes every {} ms: median, 99 %, longest", PACE.as_millis());
+        config
+            .connect()
+            .await
+            .expect("a login")
+            .batch_execute("CREATE TABLE log (at timestamptz)")
+            .await
+            .expect("it may");
+        println!();
         for work in ["nothing", "backup", "verify", "restore"] {
-            let stop = Arc::new(AtomicBool::new(false));
-            let writer = writes(config.clone(), Arc::clone(&stop));
+            let neighbour = Neighbour::start(&config, "INSERT INTO log VALUES (now())").await;
             match work {
                 "nothing" => tokio::time::sleep(Duration::from_secs(5)).await,
                 work => tokio::task::block_in_place(|| self.work(work, &mut Taken::default())),
             }
-            stop.store(true, Ordering::Relaxed);
-            let mut latencies = writer.await.expect("no write fails");
-            latencies.sort();
-            println!(
-                "{work:<30} {:7.2} ms {:7.2} ms {:7.2} ms   {} writes, none failed",
-                millis(latencies[latencies.len() / 2]),
-                millis(latencies[latencies.len() * 99 / 100]),
-                millis(latencies[latencies.len() - 1]),
-                latencies.len()
-            );
+            neighbour.end(&format!("while ours does {work}")).await;
         }
         self.forget().await;
     }
@@ -290,9 +286,10 @@ impl Taken {
                 let all = self.stages.iter().filter_map(|stages| stages[index][1].as_u64());
                 median(all.map(Duration::from_millis).collect()).as_secs_f64()
             };
-            let told = stages.iter().enumerate().map(|(index, stage)| {
-                format!("{} {:.2} s", stage[0].as_str().unwrap_or_default(), of(index))
-            });
+            let told = stages
+                .iter()
+                .enumerate()
+                .map(|(index, stage)| format!("{} {:.2} s", stage[0].as_str().unwrap_or_default(), of(index)));
             println!("    {}", told.collect::<Vec<_>>().join(", "));
         }
     }
@@ -316,21 +313,6 @@ fn visits(config: ConnectionConfig, stop: Arc<AtomicBool>) -> JoinHandle<(Durati
             }
         }
         (gap, refused)
-    })
-}
-
-/// Writes at a pace, and gives how long each write took.
-fn writes(config: ConnectionConfig, stop: Arc<AtomicBool>) -> JoinHandle<Vec<Duration>> {
-    tokio::spawn(async move {
-        let session = config.connect().await.expect("a login");
-        let mut latencies = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            let begun = Instant::now();
-            session.execute("INSERT INTO log VALUES (now())", &[]).await.expect("no write fails");
-            latencies.push(begun.elapsed());
-            tokio::time::sleep(PACE).await;
-        }
-        latencies
     })
 }
 

@@ -24,6 +24,7 @@ pub mod live_cluster;
 pub mod majors;
 pub mod measure;
 pub mod mount;
+pub mod neighbour;
 pub mod object_server;
 pub mod picture;
 pub mod proxy;

@@ -19,8 +19,7 @@ const INDEXES: &str = "
     CREATE INDEX ON events ((data ->> 'user'));
     CREATE INDEX ON readings (at)";
 /// Each table with its share of all, in percent.
-const SHARES: [(&str, Row, usize); 3] =
-    [("articles", article, 40), ("events", event, 35), ("readings", reading, 25)];
+const SHARES: [(&str, Row, usize); 3] = [("articles", article, 40), ("events", event, 35), ("readings", reading, 25)];
 /// What is sent at once.
 const CHUNK: usize = 256 << 10;
 const WORDS: usize = 4000;
@@ -69,7 +68,8 @@ fn event(author: &mut Author, number: u64, text: &mut String) {
     let _ = write!(text, "{number}\t");
     author.time(number, text);
     let (user, price) = (author.below(20_000), author.below(100_000));
-    let _ = write!(text, "\t{kind}\t{{\"user\": \"u{user}\", \"price\": {}.{:02}, \"tags\": [\"", price / 100, price % 100);
+    let _ =
+        write!(text, "\t{kind}\t{{\"user\": \"u{user}\", \"price\": {}.{:02}, \"tags\": [\"", price / 100, price % 100);
     author.words(1, text);
     text.push_str("\", \"");
     author.words(1, text);
@@ -82,7 +82,8 @@ fn reading(author: &mut Author, number: u64, text: &mut String) {
     let _ = write!(text, "{}\t", number % 200);
     author.time(number, text);
     let (value, amount) = (author.next() as f64 / u64::MAX as f64 * 40.0, author.below(1_000_000));
-    let _ = write!(text, "\t{value}\t{}.{:02}\t{}", amount / 100, amount % 100, if amount % 7 == 0 { "f" } else { "t" });
+    let _ =
+        write!(text, "\t{value}\t{}.{:02}\t{}", amount / 100, amount % 100, if amount % 7 == 0 { "f" } else { "t" });
 }
 
 /// Makes up what stands in the rows.

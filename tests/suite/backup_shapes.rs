@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use shareddb_core::{
@@ -153,21 +153,20 @@ def check():
 {'fill': fill, 'check': check}[sys.argv[1]]()
 ";
 
-/// An interpreter that has Django.
-fn with_django(folder: &Path) -> PathBuf {
-    run(Command::new("python3").args(["-m", "venv"]).arg(folder.join("venv"))).expect_code(0);
-    let python = folder.join("venv/bin/python");
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
-    run(pip.args(["django==5.2.8", "psycopg[binary]==3.2.13"])).expect_code(0);
-    python
+/// Fetches Django into a folder.
+fn fetch_django(folder: &Path) {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", "--target"]);
+    let output = run(pip.arg(folder).args(["django==5.2.8", "psycopg[binary]==3.2.13"]));
+    output.expect_code(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn djangos_schema_comes_back_and_its_models_work() {
     let (server, app, config) = made("django").await;
     let folder = tempfile::tempdir().unwrap();
-    let python = with_django(folder.path());
+    let modules = folder.path().join("modules");
+    fetch_django(&modules);
     let project = folder.path().join("project.py");
     fs::write(&project, PROJECT).unwrap();
     fs::create_dir_all(folder.path().join("notes/migrations")).unwrap();
@@ -176,14 +175,15 @@ async fn djangos_schema_comes_back_and_its_models_work() {
     }
     fs::write(folder.path().join("notes/models.py"), MODELS).unwrap();
     let django = |job: &str| {
-        let mut command = Command::new(&python);
-        command.arg(&project).arg(job).current_dir(folder.path());
+        let mut command = Command::new("python3");
+        command.arg(&project).arg(job).current_dir(folder.path()).env("PYTHONPATH", &modules);
         command.env("DB_NAME", config.database()).env("DB_USER", config.user()).env("DB_PASSWORD", password(&config));
         command.env("DB_HOST", config.host()).env("DB_PORT", config.port().to_string());
         run(&mut command).expect_code(0)
     };
     django("fill");
-    let breakage = "DELETE FROM notes_note_tags; DELETE FROM notes_note; DROP TABLE auth_user CASCADE; TRUNCATE django_migrations";
+    let breakage =
+        "DELETE FROM notes_note_tags; DELETE FROM notes_note; DROP TABLE auth_user CASCADE; TRUNCATE django_migrations";
     let taken = there_and_back(server, &app, &config, breakage).await;
     assert_eq!((taken.tables.len(), digests(&taken)["notes_note"].0), (13, 200));
     assert_eq!(django("check").stdout, "it works\n");
@@ -206,7 +206,8 @@ async fn rails_schema_comes_back() {
     assert_eq!(value(&now, attached).await, "100");
     let insert = "INSERT INTO posts (user_id, title, state, created_at, updated_at) VALUES (1, 'new', 'published', now(), now()) RETURNING id";
     assert_eq!(value(&now, insert).await, "301");
-    let twice = now.batch_execute("INSERT INTO users (email, created_at, updated_at) VALUES ('USER1@example.org', now(), now())");
+    let twice = now
+        .batch_execute("INSERT INTO users (email, created_at, updated_at) VALUES ('USER1@example.org', now(), now())");
     assert_eq!(twice.await.unwrap_err().code().unwrap().code(), "23505");
 }
 
@@ -225,14 +226,17 @@ async fn a_film_rental_comes_back_and_its_triggers_work() {
         ("SELECT get_customer_balance(1, '2027-01-01')::text", "0.00"),
         ("SELECT count(*)::text FROM payment_p2026_03", "400"),
         ("SELECT group_concat(first_name)::text FROM actor WHERE actor_id < 3", "FIRST1, FIRST2"),
-        ("INSERT INTO film (title, description, release_year, language_id) VALUES ('A New One', 'Of a Robot', 2026, 1) RETURNING fulltext::text",
-         "'new':2 'one':3 'robot':6"),
+        (
+            "INSERT INTO film (title, description, release_year, language_id) VALUES ('A New One', 'Of a Robot', 2026, 1) RETURNING fulltext::text",
+            "'new':2 'one':3 'robot':6",
+        ),
         ("UPDATE actor SET first_name = 'X' WHERE actor_id = 1 RETURNING (last_update > '2026-02-01')::text", "true"),
         ("SELECT inventory_in_stock(1)::text", "false"),
     ] {
         assert_eq!(value(&now, query).await, expected, "{query}");
     }
     now.batch_execute("REFRESH MATERIALIZED VIEW CONCURRENTLY rental_by_category").await.unwrap();
-    let too_early = now.batch_execute("INSERT INTO film (title, release_year, language_id) VALUES ('x', 1800, 1)").await;
+    let too_early =
+        now.batch_execute("INSERT INTO film (title, release_year, language_id) VALUES ('x', 1800, 1)").await;
     assert_eq!(too_early.unwrap_err().code().unwrap().code(), "23514");
 }

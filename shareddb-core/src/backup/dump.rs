@@ -231,7 +231,7 @@ impl Attempt<'_> {
             return Err(Error::failed("internal", "pg_dump has no output").into());
         };
         let total = sight.tables.iter().map(|table| table.bytes).sum();
-        let mut archive = ArchiveReader::new();
+        let mut archive = ArchiveReader::joining();
         let watcher = self.job.server.session().await?;
         tokio::select! {
             carried = self.pump(output, pack, &mut archive, total) => carried?,
@@ -265,10 +265,9 @@ impl Attempt<'_> {
             if buffer.is_empty() {
                 return Ok(());
             }
-            let chunk = buffer.split().freeze();
-            archive.feed(&chunk)?;
-            pack.write(chunk).await?;
-            buffer.reserve(CHUNK);
+            archive.feed(&buffer)?;
+            buffer.clear();
+            pack.write(archive.take()).await?;
             let position = archive.position();
             let table = position.table.map(ToString::to_string);
             (self.tell)(BackupEvent::Moved {

@@ -74,7 +74,7 @@ impl<'a> Job<'a> {
         let major = u16::try_from(facts.version.major()).unwrap_or(u16::MAX);
         let binaries = Binaries::clients(major, manager.binaries.as_deref())?;
         let inside = server.tenant_session(app.database.as_str(), &facts).await?;
-        maintenance::gather(&inside, &app).await?;
+        maintenance::gather(&inside, &facts, &app).await?;
         drop(inside);
         let password = password::generate()?;
         maintenance::open(session, &facts, &app, &Verifier::of(&password)?, manager.budget).await?;

@@ -64,7 +64,7 @@ impl<'a> Scratch<'a> {
     /// Everything in it becomes the owner's, whatever tenant code did while it was loaded.
     pub(crate) async fn gather(&self) -> Result<()> {
         let inside = self.job.server.tenant_session(&self.name, &self.job.facts).await?;
-        maintenance::gather(&inside, &self.job.app).await
+        maintenance::gather(&inside, &self.job.facts, &self.job.app).await
     }
 
     /// Drops it.

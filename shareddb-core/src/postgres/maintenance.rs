@@ -122,10 +122,17 @@ pub(crate) async fn system_identifier(session: &AdminSession) -> Result<String> 
 }
 
 /// Everything that the app's logins made for themselves becomes the owner's, in the database of the session.
-pub(crate) async fn gather(session: &AdminSession, app: &App) -> Result<()> {
-    let members = app.logins.iter().chain([&app.maintenance]);
-    let statements: Vec<String> =
-        members.map(|login| sql::reassign_owned(login.as_str(), app.owner.as_str())).collect();
+pub(crate) async fn gather(session: &AdminSession, server: &ServerFacts, app: &App) -> Result<()> {
+    let (owner, admin) = (app.owner.as_str(), server.admin.as_str());
+    let members = || app.logins.iter().chain([&app.maintenance]).map(AsRef::as_ref);
+    let mut statements: Vec<String> = members().map(|login| sql::reassign_owned(login, owner)).collect();
+    if !server.superuser {
+        // To hand objects over takes the rights of both roles, which such an admin has until the transaction ends, and nobody
+        // sees it.
+        let borrow = members().map(|login| sql::inherit(login, admin)).chain([sql::inherit(owner, admin)]);
+        let back = members().map(|login| sql::revoke_membership(login, admin, Some(admin)));
+        statements = borrow.chain(statements).chain(back).chain([sql::act_as(owner, admin)]).collect();
+    }
     session.run_transaction("hand the logins' objects to the owner", &statements).await
 }
 
