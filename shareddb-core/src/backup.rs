@@ -210,7 +210,7 @@ impl BackupManager {
         let taken = self
             .work(app, async |job| {
                 closed.store(true, Ordering::Relaxed);
-                maintenance::shut(job.admin(), &job.app).await?;
+                maintenance::shut(job.admin(), &job.facts, &job.app).await?;
                 dump::dump(job, &shelf, &options, &|event| self.listener.tell(app, event)).await
             })
             .await;

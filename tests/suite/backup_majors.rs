@@ -71,9 +71,12 @@ async fn round_trip(server: &ForeignServer, major: u32, admin: ConnectionConfig)
     assert_eq!((checked.verdict, checked.findings), (Verdict::Passed, vec![]), "{major}");
 
     sql(&config, config.database(), "DROP TABLE people CASCADE; DELETE FROM secret_rows; SELECT lo_unlink(4711)").await;
+    // Somebody is in the database when another takes its place.
+    let visitor = session(&config, config.database()).await;
     let mut options = RestoreOptions::default();
     options.safety_backup = false;
     manager.restore(&app.name, &options, app.name.as_str()).await.unwrap_or_else(|error| panic!("{major}: {error:?}"));
+    assert!(visitor.simple_query("SELECT 1").await.is_err(), "{major}: its session has ended");
     let again = manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
     assert_same(major, &taken, &again);
 
@@ -82,7 +85,8 @@ async fn round_trip(server: &ForeignServer, major: u32, admin: ConnectionConfig)
     assert_eq!(value(&restored, "SELECT convert_from(lo_get(4711), 'UTF8')").await, "large", "{major}");
     assert_eq!(value(&restored, "SELECT count(*)::text FROM people WHERE double(age) = 84").await, "1", "{major}");
     drop(restored);
-    assert!(provisioner.plan(&spec).await.unwrap().is_empty(), "{major}");
+    let plan = provisioner.plan(&spec).await.unwrap();
+    assert!(plan.is_empty(), "{major}: {plan}");
 }
 
 async fn by_superuser(major: u32) {

@@ -51,7 +51,7 @@ pub(crate) async fn open(
             .with_hint(format!("`shareddb create {} -e {}` makes it", app.name, app.environment)));
     };
     let (until, databases): (String, Vec<String>) = (row.get(1), row.get(2));
-    session.run(what, &sql::end_sessions([role])).await?;
+    end_sessions(session, server, app, what, [role]).await?;
     let bypassrls = may_bypass_row_security(server);
     let shape = RoleShape { login: true, bypassrls, connection_limit: CONNECTIONS, ..RoleShape::CLOSED };
     let mut statements: Vec<String> = databases
@@ -75,7 +75,7 @@ pub(crate) async fn close(session: &AdminSession, server: &ServerFacts, app: &Ap
     let shape = RoleShape { connection_limit: CONNECTIONS, ..RoleShape::CLOSED };
     let statements = [altered(role, &shape, server), sql::clear_password(role), sql::end_expiry(role)];
     session.run_transaction(what, &statements).await?;
-    session.run(what, &sql::end_sessions([role])).await
+    end_sessions(session, server, app, what, [role]).await
 }
 
 fn altered(role: &str, shape: &RoleShape, server: &ServerFacts) -> String {
@@ -89,7 +89,7 @@ fn altered(role: &str, shape: &RoleShape, server: &ServerFacts) -> String {
 ///
 /// # Errors
 /// `Conflict` naming those that have not.
-pub(crate) async fn shut(session: &AdminSession, app: &App) -> Result<()> {
+pub(crate) async fn shut(session: &AdminSession, server: &ServerFacts, app: &App) -> Result<()> {
     let what = "close the app's logins";
     let closed = app.logins.each_ref().map(|login| format!("ALTER ROLE {} NOLOGIN", identifier(login)));
     session.run_transaction(what, &closed).await?;
@@ -97,7 +97,7 @@ pub(crate) async fn shut(session: &AdminSession, app: &App) -> Result<()> {
     let left = "SELECT format('%s (process %s)', coalesce(nullif(application_name, ''), usename), pid) FROM pg_stat_activity \
          WHERE usename = ANY ($1)";
     for _ in 0..ENDINGS {
-        session.run(what, &sql::end_sessions(logins.iter().copied())).await?;
+        end_sessions(session, server, app, what, logins.iter().copied()).await?;
         if session.read(what, left, &[(&logins, Type::NAME_ARRAY)]).await?.is_empty() {
             return Ok(());
         }
@@ -123,17 +123,36 @@ pub(crate) async fn system_identifier(session: &AdminSession) -> Result<String> 
 
 /// Everything that the app's logins made for themselves becomes the owner's, in the database of the session.
 pub(crate) async fn gather(session: &AdminSession, server: &ServerFacts, app: &App) -> Result<()> {
+    let owner = app.owner.as_str();
+    let members = app.logins.iter().chain([&app.maintenance]);
+    let statements = members.map(|login| sql::reassign_owned(login.as_str(), owner)).collect();
+    session.run_transaction("hand the logins' objects to the owner", &with_rights_of(server, app, statements)).await
+}
+
+/// For a transaction: to hand objects over takes the rights of both roles, and to end a session those of whose it is. An admin who
+/// is no superuser has none of an app's, so it has them until the transaction ends, and nobody sees it.
+pub(crate) fn with_rights_of(server: &ServerFacts, app: &App, statements: Vec<String>) -> Vec<String> {
+    if server.superuser {
+        return statements;
+    }
     let (owner, admin) = (app.owner.as_str(), server.admin.as_str());
     let members = || app.logins.iter().chain([&app.maintenance]).map(AsRef::as_ref);
-    let mut statements: Vec<String> = members().map(|login| sql::reassign_owned(login, owner)).collect();
-    if !server.superuser {
-        // To hand objects over takes the rights of both roles, which such an admin has until the transaction ends, and nobody
-        // sees it.
-        let borrow = members().map(|login| sql::inherit(login, admin)).chain([sql::inherit(owner, admin)]);
-        let back = members().map(|login| sql::revoke_membership(login, admin, Some(admin)));
-        statements = borrow.chain(statements).chain(back).chain([sql::act_as(owner, admin)]).collect();
-    }
-    session.run_transaction("hand the logins' objects to the owner", &statements).await
+    let borrow = members().chain([owner]).map(|role| sql::inherit(role, admin));
+    let back = members().map(|login| sql::revoke_membership(login, admin, Some(admin)));
+    // That it may act as the owner stays.
+    borrow.chain(statements).chain(back).chain([sql::act_as(owner, admin)]).collect()
+}
+
+/// Ends every session of these roles, which are the app's.
+async fn end_sessions<'a>(
+    session: &AdminSession,
+    server: &ServerFacts,
+    app: &App,
+    what: &str,
+    roles: impl IntoIterator<Item = &'a str>,
+) -> Result<()> {
+    let statements = with_rights_of(server, app, vec![sql::end_sessions(roles)]);
+    session.run_transaction(what, &statements).await
 }
 
 /// Statistics for the planner, by the owner: indexes over expressions run the tenant's code.
