@@ -135,12 +135,12 @@ pub(crate) fn with_rights_of(server: &ServerFacts, app: &App, statements: Vec<St
     if server.superuser {
         return statements;
     }
-    let (owner, admin) = (app.owner.as_str(), server.admin.as_str());
-    let members = || app.logins.iter().chain([&app.maintenance]).map(AsRef::as_ref);
-    let borrow = members().chain([owner]).map(|role| sql::inherit(role, admin));
-    let back = members().map(|login| sql::revoke_membership(login, admin, Some(admin)));
-    // That it may act as the owner stays.
-    borrow.chain(statements).chain(back).chain([sql::act_as(owner, admin)]).collect()
+    let admin = server.admin.as_str();
+    let roles = || app.roles().map(AsRef::as_ref);
+    let borrow = roles().map(|role| sql::inherit(role, admin));
+    // That it may act as them stays.
+    let back = roles().map(|role| sql::act_as(role, admin));
+    borrow.chain(statements).chain(back).collect()
 }
 
 /// Ends every session of these roles, which are the app's.
