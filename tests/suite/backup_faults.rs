@@ -166,7 +166,8 @@ async fn a_migration_that_waits_for_the_dump_goes_first() {
     let mut options = BackupOptions::default();
     options.yield_after = Duration::from_secs(1);
     let manifest = yielding.backup(&app.name, &options).await.unwrap();
-    assert_eq!(manifest.attempts, 2);
+    // Where the migration takes long, it is found in the way once more.
+    assert!(manifest.attempts >= 2, "{}", manifest.attempts);
     let now = session(&config, config.database()).await;
     assert_eq!(value(&now, "SELECT count(more)::text FROM big").await, "250000");
 }

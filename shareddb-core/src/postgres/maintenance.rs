@@ -137,10 +137,15 @@ pub(crate) fn with_rights_of(server: &ServerFacts, app: &App, statements: Vec<St
     }
     let admin = server.admin.as_str();
     let roles = || app.roles().map(AsRef::as_ref);
-    let borrow = roles().map(|role| sql::inherit(role, admin));
+    let borrow = roles().map(|role| inherit(role, admin));
     // That it may act as them stays.
     let back = roles().map(|role| sql::act_as(role, admin));
     borrow.chain(statements).chain(back).collect()
+}
+
+/// Lets an admin who is no superuser use a role's rights as its own.
+fn inherit(role: &str, admin: &str) -> String {
+    format!("GRANT {} TO {} WITH INHERIT TRUE", identifier(role), identifier(admin))
 }
 
 /// Ends every session of these roles, which are the app's.
@@ -153,6 +158,28 @@ async fn end_sessions<'a>(
 ) -> Result<()> {
     let statements = with_rights_of(server, app, vec![sql::end_sessions(roles)]);
     session.run_transaction(what, &statements).await
+}
+
+/// Ends the app's sessions in a database that is to be dropped, and waits until they have ended: the server ends none of them for
+/// an admin who has no rights of theirs. For a superuser it does.
+pub(crate) async fn empty(session: &AdminSession, server: &ServerFacts, app: &App, database: &str) -> Result<()> {
+    let what = "end the sessions in a database";
+    let left = "SELECT pid FROM pg_stat_activity WHERE datname = $1";
+    let name: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&database, Type::NAME)];
+    for _ in 0..ENDINGS {
+        if server.superuser || session.read(what, left, &name).await?.is_empty() {
+            break;
+        }
+        let end = format!(
+            "{} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity WHERE datname = {}",
+            sql::QUIETLY,
+            literal(database)
+        );
+        // Those of others are told by whoever drops it.
+        let _ = session.run_transaction(what, &with_rights_of(server, app, vec![end])).await;
+        sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Statistics for the planner, by the owner: indexes over expressions run the tenant's code.

@@ -93,11 +93,6 @@ pub(crate) fn act_as(role: &str, admin: &str) -> String {
     format!("GRANT {} TO {} WITH SET TRUE, INHERIT FALSE", identifier(role), identifier(admin))
 }
 
-/// Lets an admin who is no superuser use a role's rights as its own.
-pub(crate) fn inherit(role: &str, admin: &str) -> String {
-    format!("GRANT {} TO {} WITH INHERIT TRUE", identifier(role), identifier(admin))
-}
-
 /// Gives an admin the right to be an admin.
 pub(crate) fn empower(admin: &str, attributes: &[&str]) -> String {
     format!("ALTER ROLE {} {}", identifier(admin), attributes.join(" "))
