@@ -17,6 +17,7 @@ mod id;
 mod interrupt;
 mod inventory;
 mod job;
+mod joiner;
 mod kept;
 mod lexer;
 mod load;
@@ -227,7 +228,7 @@ impl BackupManager {
         let taken = self
             .work(app, async |job| {
                 closed.store(true, Ordering::Relaxed);
-                maintenance::shut(job.admin(), &job.app).await?;
+                maintenance::shut(job.admin(), &job.facts, &job.app).await?;
                 dump::dump(job, &shelf, &options, &|event| self.listener.tell(app, event)).await
             })
             .await;

@@ -302,7 +302,12 @@ async fn where_there_is_no_cluster_cron_does_the_same() {
     assert!(all.ends_with(lines), "{all}");
     fs::write(home.join("shareddb.toml"), "[env.shop]\nadmin_url = 'postgresql://a@h/d'\nstore = 'dir:s'\n").unwrap();
     let one = refused("schedule web -e shop --cron @daily --keep all --verify-cron never --to s3://b/100%25/it's");
-    assert!(one.ends_with("\n       @daily shareddb backup web --reason schedule -e shop --to 's3://b/100\\%25/it'\\''s'\n"), "{one}");
+    assert!(
+        one.ends_with(
+            "\n       @daily shareddb backup web --reason schedule -e shop --to 's3://b/100\\%25/it'\\''s'\n"
+        ),
+        "{one}"
+    );
 }
 
 /// What is told here is what the cluster does: it takes every text that passes here.

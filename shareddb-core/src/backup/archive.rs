@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::blocks::{BlockReader, Place};
 use super::cursor::{Cursor, Stop};
 use super::digest::Rows;
+use super::joiner::Joiner;
 use super::toc::{Entry, Toc};
 use super::toc_reader::{Layout, TocReader};
 use crate::error::{Error, Result};
@@ -26,6 +29,8 @@ pub struct ArchiveReader {
     needed: usize,
     /// Bytes before what is pending, and before what is read next.
     done: u64,
+    /// Where it is passed on.
+    joiner: Option<Joiner>,
 }
 
 /// What an archive consists of.
@@ -70,7 +75,17 @@ impl Default for ArchiveReader {
 impl ArchiveReader {
     /// At the beginning.
     pub fn new() -> Self {
-        Self { part: Part::Toc(TocReader::default()), pending: Vec::new(), needed: 0, done: 0 }
+        Self { part: Part::Toc(TocReader::default()), pending: Vec::new(), needed: 0, done: 0, joiner: None }
+    }
+
+    /// At the beginning of one that is passed on, too.
+    pub(super) fn joining() -> Self {
+        Self { joiner: Some(Joiner::default()), ..Self::new() }
+    }
+
+    /// What of it is to be passed on by now: an archive that says the same, with rows in larger chunks.
+    pub(super) fn take(&mut self) -> Bytes {
+        self.joiner.as_mut().map(Joiner::take).unwrap_or_default()
     }
 
     /// Takes the next part.
@@ -149,6 +164,12 @@ impl ArchiveReader {
             let what = blocks.open().map_or_else(|| error.to_string(), |entry| format!("{entry}: {error}"));
             return Err(damaged(self.done, &what));
         }
+        if let Some(joiner) = &mut self.joiner {
+            match blocks.in_rows() {
+                true => joiner.rows(&bytes[..used]),
+                false => joiner.other(&bytes[..used]),
+            }
+        }
         self.done += used as u64;
         Ok(used)
     }
@@ -185,6 +206,7 @@ impl ArchiveReader {
     /// Reads one thing that begins at `self.done`: how long it was, or `None` when it does not end here.
     fn item(&mut self, bytes: &[u8]) -> Result<Option<usize>> {
         let mut cursor = Cursor::new(bytes);
+        let in_rows = matches!(&self.part, Part::Blocks(blocks) if blocks.in_rows());
         let read = match &mut self.part {
             Part::Toc(toc) => toc.item(&mut cursor),
             Part::Blocks(blocks) => blocks.item(&mut cursor, self.done),
@@ -202,12 +224,23 @@ impl ArchiveReader {
             Err(Stop::Damaged { at, what }) => return Err(damaged(self.done + at as u64, &what)),
             Err(Stop::Refused(error)) => return Err(error),
         }
+        self.pass_on(&bytes[..cursor.at()], in_rows);
         if let Part::Toc(toc) = &mut self.part
             && let Some(listed) = toc.listed()
         {
             self.part = Part::Blocks(BlockReader::new(listed));
         }
         Ok(Some(cursor.at()))
+    }
+
+    /// The length of a chunk of rows is not passed on: it will be another.
+    fn pass_on(&mut self, item: &[u8], in_rows: bool) {
+        let goes_on = matches!(&self.part, Part::Blocks(blocks) if blocks.in_rows());
+        match &mut self.joiner {
+            Some(joiner) if !in_rows => joiner.other(item),
+            Some(joiner) if !goes_on => joiner.end(item),
+            _ => {}
+        }
     }
 }
 
@@ -245,6 +278,7 @@ fn after_error() -> Error {
 #[cfg(test)]
 mod tests {
     use super::super::digest::RowCounter;
+    use super::super::joiner::CHUNK;
     use super::super::toc::Section;
     use super::*;
 
@@ -389,6 +423,43 @@ mod tests {
             reader.feed(&bytes[cut..]).unwrap();
             assert_eq!(reader.finish().unwrap(), whole, "{cut}");
         }
+    }
+
+    #[test]
+    fn what_is_passed_on_says_the_same_in_larger_chunks() {
+        let entries = [(7, "TABLE DATA", COPY), (8, "TABLE DATA", COPY), (9, "BLOBS", None)];
+        let mut writer = Writer::new(16, 0, &entries);
+        writer.block(1, 7);
+        let rows: Vec<String> = (0..30_000).map(|row| format!("{row}\n")).collect();
+        rows.iter().for_each(|row| writer.chunk(row));
+        writer.chunk(&format!("{}\n", "x".repeat(3 * CHUNK)));
+        writer.chunk("\\.\n\n\n");
+        writer.integer(0);
+        writer.block(1, 8);
+        writer.chunk("\\.\n\n\n");
+        writer.integer(0);
+        writer.block(3, 9);
+        writer.integer(16400);
+        ["large", "object"].into_iter().for_each(|chunk| writer.chunk(chunk));
+        [0, 0].into_iter().for_each(|number| writer.integer(number));
+        let whole = read(&writer.bytes).unwrap();
+        let joined = |size: usize| {
+            let mut reader = ArchiveReader::joining();
+            let mut joined = Vec::new();
+            for slice in writer.bytes.chunks(size) {
+                reader.feed(slice).unwrap();
+                joined.extend(reader.take());
+            }
+            assert_eq!(reader.finish().unwrap(), whole, "{size}");
+            joined
+        };
+        let once = joined(usize::MAX);
+        assert!([1, 7, 4096].into_iter().all(|size| joined(size) == once));
+        let content: usize = rows.iter().map(String::len).sum::<usize>() + 3 * CHUNK + 1;
+        let saved = (rows.len() + 2 - (content + 5).div_ceil(CHUNK)) * 5;
+        assert_eq!(writer.bytes.len() - once.len(), saved);
+        let found = read(&once).unwrap();
+        assert_eq!((&found.toc, &found.tables, found.large_objects), (&whole.toc, &whole.tables, 1));
     }
 
     #[test]

@@ -74,6 +74,11 @@ impl BlockReader {
         self.open.as_ref().and_then(|open| self.toc.entries.get(open.index))
     }
 
+    /// Whether rows are being read.
+    pub(super) fn in_rows(&self) -> bool {
+        matches!(&self.open, Some(Open { content: Content::Rows(_), .. }))
+    }
+
     /// Reads what comes next and is no chunk; `begin` is the cursor's place in the archive.
     pub(super) fn item(&mut self, cursor: &mut Cursor<'_>, begin: u64) -> Read<()> {
         match self.place {

@@ -88,6 +88,7 @@ pub(super) async fn database(
     let mut findings = Findings::default();
     let session = dump::reading(job, name).await?;
     let reader = Reader(&session);
+    reader.freeze(std::iter::empty()).await?;
     let total = contents.tables.values().map(|rows| rows.bytes).sum();
     let mut bytes = 0;
     let raw = dump::reading(job, name).await?;

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::postgres::blockers;
 use crate::postgres::census::{Census, LOCK_PATIENCE, Reader, SequenceFact, TableFact};
 use crate::postgres::maintenance::may_bypass_row_security;
+use crate::postgres::requirements;
 use crate::postgres::session::AdminSession;
 
 /// How often it is tried while tables are locked or rewritten under it.
@@ -139,7 +140,7 @@ struct IntoPack<'a> {
 impl Taker for IntoPack<'_> {
     async fn take(&mut self, chunk: Bytes) -> Result<()> {
         self.archive.feed(&chunk)?;
-        self.pack.write(chunk).await?;
+        self.pack.write(self.archive.take()).await?;
         let position = self.archive.position();
         let table = position.table.map(ToString::to_string);
         let (stage, total, table) = (Stage::Dumping, Some(self.total), table.as_deref());
@@ -174,6 +175,7 @@ impl Attempt<'_> {
     /// Locks the tables, takes the snapshot and looks around in it.
     pub(super) async fn still(&self, reader: &Reader<'_>) -> Result<Still, Miss> {
         self.check_owners(reader).await?;
+        requirements::lock_room(self.job.admin(), reader.lockable().await?).await?;
         if let Err(error) = self.freeze(reader).await {
             return Err(self.locked_out(error).await);
         }
@@ -272,7 +274,7 @@ impl Attempt<'_> {
 
     /// Runs pg_dump on the snapshot, through the reader, into the store.
     async fn carry(&self, pack: &mut Pack, still: &Still) -> Result<Contents, Miss> {
-        let mut taker = IntoPack { archive: ArchiveReader::new(), pack, total: still.total(), tell: self.tell };
+        let mut taker = IntoPack { archive: ArchiveReader::joining(), pack, total: still.total(), tell: self.tell };
         self.pg_dump(still, &["--format=custom", "--compress=0"], &mut taker).await?;
         Ok(taker.archive.finish()?)
     }

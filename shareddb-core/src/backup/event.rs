@@ -21,6 +21,8 @@ pub enum Stage {
     Reading,
     /// Loading it into a database of its own.
     Loading,
+    /// Handing it to the owner, and having the server look at it for its planner.
+    Analyzing,
     /// Comparing what was loaded with what was dumped.
     Comparing,
     /// Putting the loaded database in the place of the app's.
@@ -39,6 +41,7 @@ impl Stage {
             Self::Checking => "checking",
             Self::Reading => "reading",
             Self::Loading => "loading",
+            Self::Analyzing => "analyzing",
             Self::Comparing => "comparing",
             Self::Swapping => "swapping",
             Self::Proving => "proving",

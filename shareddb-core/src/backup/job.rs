@@ -74,7 +74,7 @@ impl<'a> Job<'a> {
         let major = u16::try_from(facts.version.major()).unwrap_or(u16::MAX);
         let binaries = Binaries::clients(major, manager.binaries.as_deref())?;
         let inside = server.tenant_session(app.database.as_str(), &facts).await?;
-        maintenance::gather(&inside, &app).await?;
+        maintenance::gather(&inside, &facts, &app).await?;
         drop(inside);
         let password = password::generate()?;
         maintenance::open(session, &facts, &app, &Verifier::of(&password)?, manager.budget).await?;
@@ -101,7 +101,11 @@ impl<'a> Job<'a> {
 
     /// How it loads one: as the owner, in the start-up packet, which nothing in a dump takes back.
     pub(crate) fn loading(&self, database: &str) -> ConnectionConfig {
-        self.login(database).with_option("role", self.app.owner.as_str())
+        self.login(database)
+            .with_option("role", self.app.owner.as_str())
+            // A scratch that a crash cuts short is dropped anyway, and the commit that puts it in the app's place waits for all
+            // that was written before it.
+            .with_option("synchronous_commit", "off")
     }
 
     fn login(&self, database: &str) -> ConnectionConfig {

@@ -124,6 +124,7 @@ impl Loader<'_> {
     /// Hands everything to the owner and has the server look at it, which needs the search path that `path` is where functions of
     /// the app do. Returns what should be known of that.
     pub(super) async fn settle(&self, scratch: &Scratch<'_>, path: &[String]) -> Result<Vec<String>> {
+        (self.tell)(BackupEvent::Began(Stage::Analyzing));
         scratch.gather().await?;
         let config = self.job.loading(self.database).with_option("search_path", identifiers(path));
         let missed = maintenance::analyze(&config.connect().await?).await?;

@@ -17,6 +17,8 @@ pub(super) const WAITING: usize = 4;
 /// Beyond this level zstd takes ten times the memory, for a hundredth of the size.
 const LEVEL_MAX: i32 = 19;
 const THREADS_MAX: u32 = 16;
+/// What a thread compresses at a time, in bytes: half of what it would be, for half the memory and the same size.
+const JOB: u32 = 4 << 20;
 
 /// How a dump is packed.
 #[derive(Clone, Debug)]
@@ -235,6 +237,7 @@ fn compress<W: Write>(mut input: mpsc::Receiver<Input>, output: W, level: i32, t
     // One thread does the work itself.
     if threads > 1 {
         encoder.multithread(threads)?;
+        encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(JOB))?;
     }
     encoder.include_checksum(true)?;
     encoder.long_distance_matching(false)?;

@@ -62,6 +62,7 @@ pub(crate) async fn plan(
     now: Timestamp,
 ) -> Result<PrunePlan> {
     let listed = shelf.list().await?;
+    let now = sober(now, &listed);
     let candidates = stream::iter(listed.into_iter().map(|listed| candidate(shelf, listed, now)));
     let candidates: Vec<Candidate> = candidates.buffered(AT_A_TIME).try_collect().await?;
     plan_prune(policy, zone, last_attempt, &candidates)
@@ -94,7 +95,7 @@ pub(crate) async fn carry_out(shelf: &Shelf, plan: &PrunePlan, now: Timestamp) -
     for doomed in plan.doomed() {
         let inventory = shelf.inventory().await?;
         let Some(listed) = inventory.backups.iter().find(|listed| listed.id == doomed.id) else { continue };
-        if listed.held(now) {
+        if listed.held(sober(now, &inventory.backups)) {
             pruned.spared.push(doomed.id.clone());
             continue;
         }
@@ -114,6 +115,12 @@ pub(crate) async fn carry_out(shelf: &Shelf, plan: &PrunePlan, now: Timestamp) -
         pruned.orphans.push(orphan.name.clone());
     }
     Ok(pruned)
+}
+
+/// The time by which holds have ended: never later than the store has published something, since whoever's clock is ahead would
+/// delete what another one is restoring.
+fn sober(now: Timestamp, listed: &[Listed]) -> Timestamp {
+    listed.iter().map(|listed| listed.published).max().map_or(now, |published| published.min(now))
 }
 
 /// What belongs to no backup although one was published long after. Both times are the store's: no other clock is asked.
@@ -181,6 +188,38 @@ mod tests {
         assert_eq!((pruned.deleted, pruned.spared), (vec![day(20), day(22)], vec![day(21)]));
         hold.release().await.unwrap();
         assert_eq!(carry_out(&shelf, &plan, now()).await.unwrap().deleted, [day(21)]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_clock_that_has_jumped_deletes_nothing() {
+        let (_, shelf) = Faulty::new();
+        nights(&shelf).await;
+        let mut before_restore = manifest(&day(25), {
+            let mut pack = shelf.pack(&day(25), PackOptions::default()).await.unwrap();
+            pack.write(noise(10, 1)).await.unwrap();
+            pack.finish().await.unwrap()
+        });
+        before_restore.keep = Some("2026-12-02T00:00:00Z".parse().unwrap());
+        shelf.publish(&before_restore).await.unwrap();
+        back_up(&shelf, &day(26), &noise(100, 26), PackOptions::default()).await;
+        back_up(&shelf, &day(27), &noise(100, 27), PackOptions::default()).await;
+        // By the clock of whoever restores it, which is the store's.
+        let clock = Timestamp::now();
+        let _restoring = shelf.hold(&day(20), "restore", Some(clock + SignedDuration::from_hours(1))).await.unwrap();
+        let policy = RetentionPolicy { last: Quota::Of(2), ..RetentionPolicy::default() };
+        let planned = async |now| {
+            let plan = plan(&shelf, &policy, &TimeZone::UTC, LastAttempt::Succeeded, now).await.unwrap();
+            plan.doomed().map(|doomed| doomed.id.clone()).collect::<Vec<_>>()
+        };
+        let right = planned(clock).await;
+        assert_eq!(right, [day(21), day(22), day(23), day(24)]);
+        for hours in [-24, 24, 365 * 24] {
+            let jumped = clock + SignedDuration::from_hours(hours);
+            assert_eq!(planned(jumped).await, right, "{hours}");
+        }
+        let plan = plan(&shelf, &policy, &TimeZone::UTC, LastAttempt::Succeeded, clock).await.unwrap();
+        carry_out(&shelf, &plan, clock + SignedDuration::from_hours(365 * 24)).await.unwrap();
+        assert_eq!(left(&shelf).await, [day(27), day(26), day(25), day(20)]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

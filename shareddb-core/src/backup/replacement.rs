@@ -140,7 +140,7 @@ impl BackupManager {
             Err(NotReplaced { error, beside }) => {
                 // The backup has it still.
                 if let Some(name) = beside {
-                    let _ = scratch::drop_copy(job.admin(), &name).await;
+                    let _ = scratch::drop_copy(job, &name).await;
                 }
                 Err(error)
             }

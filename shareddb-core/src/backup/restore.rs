@@ -53,6 +53,9 @@ pub(super) async fn check(
         );
     }
     check_space(job, manifest.database.bytes).await?;
+    // What was loaded is dumped without its rows, to be compared.
+    let objects = manifest.tables.len() + manifest.sequences.len();
+    requirements::lock_room(job.admin(), objects as u64).await?;
     let names: Vec<&str> = manifest.extensions.iter().map(|extension| extension.name.as_str()).collect();
     extensions_there(job, &names).await?;
     let renamed = Renaming::of(manifest, &job.app).roles;

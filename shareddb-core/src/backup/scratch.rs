@@ -9,7 +9,6 @@ use crate::copy_mark::{CopyMark, CopyRole};
 use crate::error::{Error, Result};
 use crate::postgres::copies::{self, CopyFact, Locale};
 use crate::postgres::maintenance;
-use crate::postgres::session::AdminSession;
 use crate::postgres::statements as sql;
 
 /// A scratch that is older is left over, even where nobody knows from whom.
@@ -64,7 +63,7 @@ impl<'a> Scratch<'a> {
     /// Everything in it becomes the owner's, whatever tenant code did while it was loaded.
     pub(crate) async fn gather(&self) -> Result<()> {
         let inside = self.job.server.tenant_session(&self.name, &self.job.facts).await?;
-        maintenance::gather(&inside, &self.job.app).await
+        maintenance::gather(&inside, &self.job.facts, &self.job.app).await
     }
 
     /// Itself, if what was to fill it did; else it is dropped.
@@ -80,7 +79,7 @@ impl<'a> Scratch<'a> {
 
     /// Drops it.
     pub(crate) async fn drop(self) -> Result<()> {
-        drop_copy(self.job.admin(), &self.name).await
+        drop_copy(self.job, &self.name).await
     }
 
     /// Leaves it to whoever knows its name.
@@ -90,7 +89,9 @@ impl<'a> Scratch<'a> {
 }
 
 /// Drops a copy, with the sessions in it.
-pub(crate) async fn drop_copy(admin: &AdminSession, name: &str) -> Result<()> {
+pub(crate) async fn drop_copy(job: &Job<'_>, name: &str) -> Result<()> {
+    let admin = job.admin();
+    maintenance::empty(admin, &job.facts, &job.app, name).await?;
     admin.run(&format!("drop database {name}"), &sql::drop_database(name)).await
 }
 
@@ -112,7 +113,7 @@ pub(crate) async fn expire(job: &Job<'_>) -> Result<()> {
 
 async fn drop_all(job: &Job<'_>, goes: impl Fn(&CopyFact) -> bool) -> Result<()> {
     for copy in copies::copies(job.admin()).await?.iter().filter(|copy| goes(copy)) {
-        drop_copy(job.admin(), &copy.name).await?;
+        drop_copy(job, &copy.name).await?;
     }
     Ok(())
 }

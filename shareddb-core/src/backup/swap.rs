@@ -9,6 +9,7 @@ use super::scratch;
 use crate::copy_mark::{CopyMark, CopyRole};
 use crate::error::{Error, Result};
 use crate::postgres::copies::{self, Fittings, Swap};
+use crate::postgres::maintenance;
 use crate::postgres::session::AdminSession;
 use tokio_postgres::types::Oid;
 
@@ -37,7 +38,7 @@ pub(crate) async fn swap(job: &Job<'_>, incoming: &str, backup: &str) -> Result<
     let other = job.server.session().await?;
     let mut attempt = 1;
     loop {
-        match once(admin, &other, &swap, old, new).await {
+        match once(job, &other, &swap, old, new).await {
             Ok(()) => return Ok(kept),
             Err(error) if error.sqlstate() == Some("55006") && attempt < ATTEMPTS => attempt += 1,
             Err(error) => return settle(job, error, new, old, &kept).await,
@@ -45,15 +46,17 @@ pub(crate) async fn swap(job: &Job<'_>, incoming: &str, backup: &str) -> Result<
     }
 }
 
-async fn once(admin: &AdminSession, other: &AdminSession, swap: &Swap<'_>, old: Oid, new: Oid) -> Result<()> {
+async fn once(job: &Job<'_>, other: &AdminSession, swap: &Swap<'_>, old: Oid, new: Oid) -> Result<()> {
+    let admin = job.admin();
+    let ending = |database| maintenance::with_rights_of(&job.facts, &job.app, vec![copies::end_sessions_in(database)]);
     let what = "put the restored database in the place of the app's";
     // Ours would be in the way, too.
-    other.run(what, &copies::end_sessions_in(new)).await?;
+    other.run_transaction(what, &ending(new)).await?;
     let pressure = async {
         sleep(LEAD).await;
         loop {
             // That it cannot end them is told by the rename.
-            let _ = other.run(what, &copies::end_sessions_in(old)).await;
+            let _ = other.run_transaction(what, &ending(old)).await;
             sleep(PRESSURE).await;
         }
     };

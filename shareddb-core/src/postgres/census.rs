@@ -138,7 +138,7 @@ impl Reader<'_> {
         Ok(self.rows("look for tables that were rewritten", &sql).await?.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Rows of each table, in its order.
+    /// Rows of each table, in its order. Like [`sequences`](Self::sequences), only after [`freeze`](Self::freeze).
     pub(crate) async fn counts(&self, tables: &[TableFact]) -> Result<Vec<u64>> {
         let mut counts = Vec::with_capacity(tables.len());
         for batch in tables.chunks(BATCH) {
@@ -147,11 +147,21 @@ impl Reader<'_> {
                 let union = if index == 0 { "" } else { " UNION ALL " };
                 let _ = write!(sql, "{union}SELECT {index}, count(*) FROM ONLY {}", table.sql());
             }
-            let mut rows = self.rows("count the rows", &sql).await?;
+            let mut rows = self.passing("count the rows", &sql).await?;
             rows.sort_by_key(|row| row.get::<_, i32>(0));
             counts.extend(rows.iter().map(|row| row.get::<_, i64>(1).unsigned_abs()));
         }
         Ok(counts)
+    }
+
+    /// What a dump locks at once: tables, partitioned ones, and sequences.
+    pub(crate) async fn lockable(&self) -> Result<u64> {
+        let sql = format!(
+            "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't' AND {OWN}"
+        );
+        let rows = self.rows("count what is to be locked", &sql).await?;
+        rows.first().map(|row| row.get::<_, i64>(0).unsigned_abs()).ok_or_else(untold)
     }
 
     /// The sequences, which no snapshot holds: as they are now.
@@ -169,7 +179,7 @@ impl Reader<'_> {
                 format!("SELECT {index}, last_value FROM {}.{}", identifier(schema), identifier(name))
             };
             let sql = batch.iter().enumerate().map(one).collect::<Vec<_>>().join(" UNION ALL ");
-            let mut values = self.rows("read the sequences", &sql).await?;
+            let mut values = self.passing("read the sequences", &sql).await?;
             values.sort_by_key(|row| row.get::<_, i32>(0));
             sequences.extend(batch.iter().zip(&values).map(|(named, value)| SequenceFact {
                 schema: named.get(0),
@@ -305,6 +315,15 @@ impl Reader<'_> {
     pub(crate) fn copy_out(&self, schema: &str, table: &str, copy_in: &str) -> String {
         let columns = columns(copy_in).unwrap_or_default();
         format!("COPY (SELECT {columns} FROM ONLY {}.{}) TO STDOUT", identifier(schema), identifier(table))
+    }
+
+    /// Reads, and gives back the locks that reading has taken: a count locks every index of a table, and the table of locks is
+    /// the whole server's.
+    async fn passing(&self, what: &str, sql: &str) -> Result<Vec<tokio_postgres::Row>> {
+        self.run(what, "SAVEPOINT passing").await?;
+        let rows = self.rows(what, sql).await?;
+        self.run(what, "ROLLBACK TO passing; RELEASE passing").await?;
+        Ok(rows)
     }
 
     async fn rows(&self, what: &str, sql: &str) -> Result<Vec<tokio_postgres::Row>> {

@@ -51,7 +51,7 @@ pub(crate) async fn open(
             .with_hint(format!("`shareddb create {} -e {}` makes it", app.name, app.environment)));
     };
     let (until, databases): (String, Vec<String>) = (row.get(1), row.get(2));
-    session.run(what, &sql::end_sessions([role])).await?;
+    end_sessions(session, server, app, what, [role]).await?;
     let bypassrls = may_bypass_row_security(server);
     let shape = RoleShape { login: true, bypassrls, connection_limit: CONNECTIONS, ..RoleShape::CLOSED };
     let mut statements: Vec<String> = databases
@@ -75,7 +75,7 @@ pub(crate) async fn close(session: &AdminSession, server: &ServerFacts, app: &Ap
     let shape = RoleShape { connection_limit: CONNECTIONS, ..RoleShape::CLOSED };
     let statements = [altered(role, &shape, server), sql::clear_password(role), sql::end_expiry(role)];
     session.run_transaction(what, &statements).await?;
-    session.run(what, &sql::end_sessions([role])).await
+    end_sessions(session, server, app, what, [role]).await
 }
 
 fn altered(role: &str, shape: &RoleShape, server: &ServerFacts) -> String {
@@ -89,7 +89,7 @@ fn altered(role: &str, shape: &RoleShape, server: &ServerFacts) -> String {
 ///
 /// # Errors
 /// `Conflict` naming those that have not.
-pub(crate) async fn shut(session: &AdminSession, app: &App) -> Result<()> {
+pub(crate) async fn shut(session: &AdminSession, server: &ServerFacts, app: &App) -> Result<()> {
     let what = "close the app's logins";
     let closed = app.logins.each_ref().map(|login| format!("ALTER ROLE {} NOLOGIN", identifier(login)));
     session.run_transaction(what, &closed).await?;
@@ -97,7 +97,7 @@ pub(crate) async fn shut(session: &AdminSession, app: &App) -> Result<()> {
     let left = "SELECT format('%s (process %s)', coalesce(nullif(application_name, ''), usename), pid) FROM pg_stat_activity \
          WHERE usename = ANY ($1)";
     for _ in 0..ENDINGS {
-        session.run(what, &sql::end_sessions(logins.iter().copied())).await?;
+        end_sessions(session, server, app, what, logins.iter().copied()).await?;
         if session.read(what, left, &[(&logins, Type::NAME_ARRAY)]).await?.is_empty() {
             return Ok(());
         }
@@ -122,11 +122,64 @@ pub(crate) async fn system_identifier(session: &AdminSession) -> Result<String> 
 }
 
 /// Everything that the app's logins made for themselves becomes the owner's, in the database of the session.
-pub(crate) async fn gather(session: &AdminSession, app: &App) -> Result<()> {
+pub(crate) async fn gather(session: &AdminSession, server: &ServerFacts, app: &App) -> Result<()> {
+    let owner = app.owner.as_str();
     let members = app.logins.iter().chain([&app.maintenance]);
-    let statements: Vec<String> =
-        members.map(|login| sql::reassign_owned(login.as_str(), app.owner.as_str())).collect();
-    session.run_transaction("hand the logins' objects to the owner", &statements).await
+    let statements = members.map(|login| sql::reassign_owned(login.as_str(), owner)).collect();
+    session.run_transaction("hand the logins' objects to the owner", &with_rights_of(server, app, statements)).await
+}
+
+/// For a transaction: to hand objects over takes the rights of both roles, and to end a session those of whose it is. An admin who
+/// is no superuser has none of an app's, so it has them until the transaction ends, and nobody sees it.
+pub(crate) fn with_rights_of(server: &ServerFacts, app: &App, statements: Vec<String>) -> Vec<String> {
+    if server.superuser {
+        return statements;
+    }
+    let admin = server.admin.as_str();
+    let roles = || app.roles().map(AsRef::as_ref);
+    let borrow = roles().map(|role| inherit(role, admin));
+    // That it may act as them stays.
+    let back = roles().map(|role| sql::act_as(role, admin));
+    borrow.chain(statements).chain(back).collect()
+}
+
+/// Lets an admin who is no superuser use a role's rights as its own.
+fn inherit(role: &str, admin: &str) -> String {
+    format!("GRANT {} TO {} WITH INHERIT TRUE", identifier(role), identifier(admin))
+}
+
+/// Ends every session of these roles, which are the app's.
+async fn end_sessions<'a>(
+    session: &AdminSession,
+    server: &ServerFacts,
+    app: &App,
+    what: &str,
+    roles: impl IntoIterator<Item = &'a str>,
+) -> Result<()> {
+    let statements = with_rights_of(server, app, vec![sql::end_sessions(roles)]);
+    session.run_transaction(what, &statements).await
+}
+
+/// Ends the app's sessions in a database that is to be dropped, and waits until they have ended: the server ends none of them for
+/// an admin who has no rights of theirs. For a superuser it does.
+pub(crate) async fn empty(session: &AdminSession, server: &ServerFacts, app: &App, database: &str) -> Result<()> {
+    let what = "end the sessions in a database";
+    let left = "SELECT pid FROM pg_stat_activity WHERE datname = $1";
+    let name: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&database, Type::NAME)];
+    for _ in 0..ENDINGS {
+        if server.superuser || session.read(what, left, &name).await?.is_empty() {
+            break;
+        }
+        let end = format!(
+            "{} SELECT count(pg_terminate_backend(pid)) FROM quiet, pg_stat_activity WHERE datname = {}",
+            sql::QUIETLY,
+            literal(database)
+        );
+        // Those of others are told by whoever drops it.
+        let _ = session.run_transaction(what, &with_rights_of(server, app, vec![end])).await;
+        sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Statistics for the planner, by the owner: indexes over expressions run the tenant's code. Returns what could not be had of that.

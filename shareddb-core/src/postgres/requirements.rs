@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::Type;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::postgres::session::AdminSession;
 
 /// Those of these extensions that the server does not have.
@@ -45,6 +45,33 @@ pub(crate) async fn log_reserve(session: &AdminSession) -> Result<u64> {
     let sql = "SELECT pg_size_bytes(current_setting('max_wal_size'))";
     let bytes = session.value("read the server's settings", sql).await?;
     Ok(bytes.and_then(|text| text.parse().ok()).unwrap_or_default())
+}
+
+/// Whether so many more objects can be locked at once: the table of locks is the whole server's, and when it is full every
+/// app's statements fail. A quarter of it is left to others.
+///
+/// # Errors
+/// `Refused` (`lock_table_small`) with the setting that it takes.
+pub(crate) async fn lock_room(session: &AdminSession, needed: u64) -> Result<()> {
+    let sql = "SELECT current_setting('max_locks_per_transaction')::int8, \
+         current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8, \
+         (SELECT count(*) FROM pg_locks WHERE NOT fastpath)";
+    let rows = session.read("look how many locks the server has room for", sql, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let [each, sessions, used] = [0, 1, 2].map(|column| row.get::<_, i64>(column).unsigned_abs());
+    let wanted = (needed + used) * 4 / 3;
+    if wanted <= each * sessions {
+        return Ok(());
+    }
+    let message = format!(
+        "the dump locks {needed} tables and sequences at once, and the server has room for {} locks, {used} of them in use",
+        each * sessions
+    );
+    let hint = format!(
+        "raise max_locks_per_transaction from {each} to {} and restart the server",
+        (wanted / sessions + 1).next_power_of_two()
+    );
+    Err(Error::refused("lock_table_small", message).with_hint(hint))
 }
 
 async fn those(session: &AdminSession, what: &str, sql: &str, names: Vec<&str>) -> Result<Vec<String>> {
