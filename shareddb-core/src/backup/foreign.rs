@@ -156,6 +156,7 @@ impl<'a> Foreign<'a> {
         tell(BackupEvent::Began(Stage::Comparing));
         let session = dump::reading(job, scratch.name()).await?;
         let reader = Reader(&session);
+        reader.freeze(std::iter::empty()).await?;
         let mut unfit = reader.foreign(job.app.owner.as_str()).await?;
         unfit.extend(reader.unsound().await?);
         if !unfit.is_empty() {
