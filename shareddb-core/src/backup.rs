@@ -56,7 +56,6 @@ mod verification;
 mod verify;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use archive::{ArchiveReader, Contents, Position};
@@ -97,7 +96,6 @@ use jiff::tz::TimeZone;
 
 use crate::error::{Error, Result};
 use crate::names::AppName;
-use crate::postgres::maintenance;
 use crate::server::Server;
 use dump::{Attempt, Patience};
 use event::Listener;
@@ -224,19 +222,11 @@ impl BackupManager {
         let shelf = self.shelf(app);
         shelf.list().await?;
         let options = BackupOptions { reason: Reason::BeforeDrop, ..options.clone() };
-        let closed = AtomicBool::new(false);
-        let taken = self
-            .work(app, async |job| {
-                closed.store(true, Ordering::Relaxed);
-                maintenance::shut(job.admin(), &job.facts, &job.app).await?;
-                dump::dump(job, &shelf, &options, &|event| self.listener.tell(app, event)).await
-            })
-            .await;
-        if taken.is_err() && closed.into_inner() {
-            let session = self.server.session().await?;
-            maintenance::reopen(&session, &self.server.recorded(app).await?).await?;
-        }
-        taken
+        self.work(app, async |job| {
+            job.shut().await?;
+            dump::dump(job, &shelf, &options, &|event| self.listener.tell(app, event)).await
+        })
+        .await
     }
 
     /// Proves a backup: reads it to its end, loads it into a database of its own, compares every row and definition with what
@@ -299,13 +289,17 @@ impl BackupManager {
         };
         // What was cut short may have left a transaction open.
         job.admin().abandon().await;
-        let swept = match &done {
-            Ok(_) => Ok(()),
-            Err(_) => scratch::sweep(&job).await,
-        };
+        if done.is_err() {
+            // What cannot be swept now is swept by the next run.
+            let _ = scratch::sweep(&job).await;
+            if let Err(error) = job.reopen(self.lock_patience).await {
+                let notice = format!("the app's logins are still closed, `shareddb create {app}` opens them: {error}");
+                self.listener.tell(app, BackupEvent::Noticed(&notice));
+            }
+        }
         let ended = job.end().await;
         let done = done.map_err(|error| self.server.with_trouble(error))?;
-        swept.and(ended).map(|()| done)
+        ended.map(|()| done)
     }
 
     /// When the work is over, whatever comes of it.

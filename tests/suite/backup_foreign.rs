@@ -177,6 +177,7 @@ async fn a_hostile_script_runs_nothing_of_its_own() {
         "SELECT pg_read_file('/etc/passwd');".to_owned(),
         "DO $x$ BEGIN EXECUTE 'ALTER ROLE CURRENT_USER SUPERUSER'; END $x$;".to_owned(),
         "CREATE EXTENSION file_fdw;".to_owned(),
+        "CREATE TABLE t AS SELECT 1;\nROLLBACK;".to_owned(),
         "SELECT lo_export(lo_from_bytea(0, 'x'), '/tmp/shareddb-proof');".to_owned(),
     ];
     for text in &refused {
@@ -187,6 +188,8 @@ async fn a_hostile_script_runs_nothing_of_its_own() {
         );
         assert!(!proof.exists(), "{text}");
     }
+    let open = script(&folder, "BEGIN;\nCREATE TABLE in_a_transaction AS SELECT 1 AS i;");
+    assert_eq!(restored(&manager, &app, &open, &without_safety()).await.unwrap().rows, 1);
     // These are left out, and what is in them does nothing.
     let skipped = format!(
         "SET SESSION AUTHORIZATION 'postgres';\nSET ROLE postgres;\nCREATE ROLE thief SUPERUSER;\nALTER DATABASE {} OWNER TO thief;\n\
@@ -368,4 +371,51 @@ async fn names_that_only_the_search_path_finds_are_found_the_second_time() {
         assert_eq!(server.value(app.database.as_str(), settings).await, "0");
     }
     assert_tidy(server, &app, &manager, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extensions_are_where_the_dump_says() {
+    let server = TestServer::shared().await;
+    let mut spec = AppSpec::new(unique("extended"));
+    spec.extensions = Some(["pg_trgm", "citext"].map(|name| name.parse().unwrap()).into());
+    let app = server.provisioner().await.create(&spec).await.unwrap().app;
+    let config = server.provisioner().await.connection(&app.name).await.unwrap();
+    let fill = "CREATE EXTENSION hstore; CREATE TABLE t (name citext, kept hstore); INSERT INTO t VALUES ('A', 'a=>1'); \
+                CREATE INDEX ON t USING gin ((name::text) gin_trgm_ops)";
+    sql(&config, config.database(), fill).await;
+    let manager = BackupManager::new(server.server().await, memory());
+    let folder = temporary_home();
+    let admin = server.admin().with_database(app.database.to_string());
+    let plain = folder.join("ours.sql");
+    manager.dump(&app.name, &plain, &BackupOptions::default()).await.unwrap();
+    let [script, archive] = [("admin.sql", "-Fp"), ("admin.dump", "-Fc")].map(|(name, form)| {
+        let path = folder.join(name);
+        pg_dump(&server.endpoint().binaries.dir, &admin, &[form, "-f", path.to_str().unwrap()]);
+        path
+    });
+    let places = "SELECT string_agg(extname || '=' || extnamespace::regnamespace, ',' ORDER BY extname) FROM pg_extension WHERE extname <> 'plpgsql'";
+    let before = server.value(app.database.as_str(), places).await;
+    for path in [&plain, &script, &archive] {
+        let report = restored(&manager, &app, path, &without_safety())
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+        assert_eq!(report.rows, 1);
+        assert_eq!(server.value(app.database.as_str(), places).await, before, "{}", path.display());
+        let plan = server.provisioner().await.plan(&spec).await.unwrap();
+        assert!(plan.is_empty(), "{}: {plan}", path.display());
+    }
+    // Made elsewhere, where it stands among the app's own tables.
+    let elsewhere = ForeignServer::shared(15).await;
+    elsewhere.sql("postgres", "CREATE DATABASE extended").await;
+    let own = "CREATE SCHEMA own; CREATE EXTENSION citext SCHEMA own; CREATE TABLE own.t (name own.citext); INSERT INTO own.t VALUES ('A')";
+    elsewhere.sql("extended", own).await;
+    for (name, form) in [("own.sql", "-Fp"), ("own.dump", "-Fc")] {
+        let path = folder.join(name);
+        pg_dump(&programs(15), &elsewhere.superuser().with_database("extended"), &[form, "-f", path.to_str().unwrap()]);
+        let report = restored(&manager, &app, &path, &without_safety())
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!(report.rows, 1, "{name}");
+        assert_eq!(server.value(app.database.as_str(), "SELECT count(*) FROM own.t WHERE name OPERATOR(own.=) 'a'").await, "1");
+    }
 }

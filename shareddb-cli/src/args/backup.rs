@@ -40,7 +40,7 @@ pub(crate) struct Backup {
     pub(crate) to: Option<String>,
     /// Write a plain dump of one app into this file instead, as pg_dump > FILE does: for people, and in no store. It is there when it
     /// is whole, and compressed if it is called .gz or .zst
-    #[arg(id = "file", long = "output", value_name = "FILE", conflicts_with_all = ["all", "encrypt_to", "keep_until"])]
+    #[arg(id = "file", long = "output", value_name = "FILE", conflicts_with_all = ["all", "encrypt_to", "keep_until", "reason"])]
     pub(crate) output: Option<PathBuf>,
     /// How to print the result; with json an error is one JSON object, too
     // The global one, without its long form. It is read there.

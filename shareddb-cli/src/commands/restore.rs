@@ -20,7 +20,7 @@ use crate::preview::Preview;
 use crate::progress::Progress;
 use crate::storage::Work;
 use crate::units;
-use incoming::{Incoming, What, is_missing};
+use incoming::{Incoming, What};
 
 /// A restore that was done, or taken back.
 #[derive(Debug, Serialize)]
@@ -82,7 +82,7 @@ pub(crate) async fn run(args: &Restore, context: &Context) -> Result<ExitCode> {
     let mut options = incoming.options(args)?;
     let provisioner = context.mutator(&environment).await?;
     let there = match summary(&provisioner, &app).await {
-        Err(error) if is_missing(&error) && args.other.is_some() => None,
+        Err(error) if error.code() == "app_not_found" && args.other.is_some() => None,
         there => Some(there?),
     };
     if args.dry_run.dry_run {
@@ -104,11 +104,20 @@ pub(crate) async fn run(args: &Restore, context: &Context) -> Result<ExitCode> {
     let progress = Progress::new(context.console.clone(), args.telling);
     let work = Work::begin(context, &environment, &provisioner, incoming.store.clone(), progress)?;
     let report = match &incoming.what {
-        What::Backup(..) => work.on(&app, work.manager.restore(&app, &options, app.as_str())).await?,
-        What::File(file) => work.on(&app, work.manager.restore_file(&app, file, &options, app.as_str())).await?,
+        What::Backup(..) => work.on(&app, work.manager.restore(&app, &options, app.as_str())).await,
+        What::File(file) => work.on(&app, work.manager.restore_file(&app, file, &options, app.as_str())).await,
     };
     drop(work);
-    done(&Restored::of(&app, &incoming, report, context), context)
+    if there.is_none() && report.is_err() {
+        let drop = format!("shareddb drop {app}{} --no-backup --confirm {app}", context.flags());
+        context.console.note(&format!("app {app} was made for this and is empty; if it is not wanted: {drop}"));
+    }
+    let restored = Restored::of(&app, &incoming, report?, context);
+    match there {
+        Some(_) => done(&restored, context),
+        // Nothing was there that anybody would want back.
+        None => context.output.show(&restored).map(|()| ExitCode::SUCCESS),
+    }
 }
 
 impl Restored {

@@ -13,7 +13,7 @@ use super::toc_reader::{Layout, TocReader};
 use crate::error::{Error, Result};
 
 /// All of a table of contents: many times what twenty thousand tables need.
-const TOC_MAX: u64 = 256 << 20;
+pub(super) const TOC_MAX: u64 = 256 << 20;
 
 /// Reads an archive as it comes, in slices of any length.
 ///
@@ -244,11 +244,11 @@ impl ArchiveReader {
     }
 }
 
-/// The table of contents that a file begins with, if all of it is there.
+/// The table of contents that a file begins with, if all of it is there, and whether the data are compressed.
 ///
 /// # Errors
 /// As [`ArchiveReader::feed`].
-pub(super) fn toc(bytes: &[u8], layout: Layout) -> Result<Option<Toc>> {
+pub(super) fn toc(bytes: &[u8], layout: Layout) -> Result<Option<(Toc, bool)>> {
     let (mut reader, mut at) = (TocReader::of(layout), 0);
     loop {
         let mut cursor = Cursor::new(&bytes[at..]);
@@ -262,7 +262,7 @@ pub(super) fn toc(bytes: &[u8], layout: Layout) -> Result<Option<Toc>> {
             Err(Stop::Refused(error)) => return Err(error),
         }
         if let Some(listed) = reader.listed() {
-            return Ok(Some(listed.toc));
+            return Ok(Some((listed.toc, listed.compressed)));
         }
     }
 }

@@ -98,11 +98,11 @@ impl DumpFile {
         FileChunks { output, reader: Some(spawn_blocking(move || file.pass(&sender))) }
     }
 
-    /// The table of contents of an archive.
+    /// The table of contents of an archive, and whether its data are compressed.
     ///
     /// # Errors
     /// `Failed` `archive_damaged`, and those of reading it.
-    pub(super) async fn toc(&self) -> Result<Toc> {
+    pub(super) async fn toc(&self) -> Result<(Toc, bool)> {
         let file = self.clone();
         blocking(move || file.read_toc()).await
     }
@@ -179,27 +179,28 @@ impl DumpFile {
         }
     }
 
-    fn read_toc(&self) -> Result<Toc> {
+    fn read_toc(&self) -> Result<(Toc, bool)> {
         let cut =
             || Error::failed("archive_damaged", format!("{} ends within its table of contents", self.path.display()));
         let failed = |error| Error::from_io(format!("cannot read {}", self.path.display()), error);
+        let mut bytes = Vec::new();
         match self.form {
             DumpForm::Directory => {
-                let bytes = fs::read(self.path.join(TOC)).map_err(failed)?;
+                let file = File::open(self.path.join(TOC)).map_err(failed)?;
+                file.take(archive::TOC_MAX).read_to_end(&mut bytes).map_err(failed)?;
                 archive::toc(&bytes, Layout::Files)?.ok_or_else(cut)
             }
             DumpForm::Tar => {
-                let mut bytes = Vec::new();
                 let mut reader = self.reader()?;
                 reader.by_ref().take(TAR_HEADER as u64).read_to_end(&mut bytes).map_err(failed)?;
                 let length =
                     tar_member(&bytes, TOC).ok_or_else(|| unknown(&self.path, "it is no tar file of pg_dump"))?;
                 bytes.clear();
-                reader.take(length).read_to_end(&mut bytes).map_err(failed)?;
+                reader.take(length.min(archive::TOC_MAX)).read_to_end(&mut bytes).map_err(failed)?;
                 archive::toc(&bytes, Layout::Files)?.ok_or_else(cut)
             }
             DumpForm::Custom | DumpForm::Script => {
-                let (mut bytes, mut wanted) = (Vec::new(), CHUNK as u64);
+                let mut wanted = CHUNK as u64;
                 let mut reader = self.reader()?;
                 loop {
                     let had = bytes.len();

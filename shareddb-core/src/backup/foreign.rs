@@ -32,6 +32,8 @@ pub(super) struct Foreign<'a> {
     what: What,
     /// Extensions that the admin makes first, with their schemas.
     extensions: Vec<(String, String)>,
+    /// Schemas for extensions that the admin keeps.
+    held: BTreeSet<String>,
     locale: Locale,
     bytes: u64,
 }
@@ -83,31 +85,48 @@ impl<'a> Foreign<'a> {
         let extensions = live.by_admin(job, foresight.extensions).await?;
         target.extensions = extensions.iter().map(|(name, _)| name.clone()).collect();
         target.schemas = schemas(&extensions);
+        target.held = live.held();
         let bytes = foresight.bytes;
         restore::check_space(job, bytes.saturating_mul(GROWTH)).await?;
-        Ok(Self { file, what: What::Script(target), extensions, locale: live.locale, bytes })
+        Ok(Self {
+            file,
+            what: What::Script(target),
+            extensions,
+            held: live.extensions.into_values().collect(),
+            locale: live.locale,
+            bytes,
+        })
     }
 
     async fn archive(job: &Job<'_>, file: &'a DumpFile, others: OtherRoles, live: Live) -> Result<Self> {
         let major = restore::client_fits(job)?;
-        let toc = file.toc().await?;
+        let (toc, is_compressed) = file.toc().await?;
         readable(&toc, major, file)?;
         let named = toc.entries().iter().filter(|entry| entry.kind == "EXTENSION");
         let named =
             named.map(|entry| statement::extension(&entry.definition).unwrap_or_else(|| (entry.tag.clone(), None)));
         let extensions = live.by_admin(job, named.collect()).await?;
         let roles = restore::roles_there(job, &roles_named(&toc).into_keys().collect(), others).await?;
-        let bytes = file.bytes().saturating_mul(PACKED);
+        let is_packed = is_compressed || !file.is_plain();
+        let bytes = file.bytes().saturating_mul(if is_packed { PACKED } else { 1 });
         restore::check_space(job, bytes.saturating_mul(GROWTH)).await?;
         let target = Target {
             owner: None,
             loader: job.app.owner.to_string(),
             extensions: extensions.iter().map(|(name, _)| name.clone()).collect(),
             schemas: schemas(&extensions),
+            held: live.held(),
             roles,
             ..Target::default()
         };
-        Ok(Self { file, what: What::Archive(Box::new(toc), target), extensions, locale: live.locale, bytes })
+        Ok(Self {
+            file,
+            what: What::Archive(Box::new(toc), target),
+            extensions,
+            held: live.extensions.into_values().collect(),
+            locale: live.locale,
+            bytes,
+        })
     }
 
     /// Loads it into a scratch database. What is left is the scratch, whole.
@@ -135,8 +154,17 @@ impl<'a> Foreign<'a> {
         tell: &(dyn Fn(BackupEvent<'_>) + Sync),
     ) -> Result<(Scratch<'j>, Made)> {
         let scratch = Scratch::create(job, &self.file.name(), &self.locale, &self.extensions).await?;
-        let filled = self.fill(job, &scratch, order, tell).await;
+        let filled = match scratch.hand_over(&self.chosen()).await {
+            Ok(()) => self.fill(job, &scratch, order, tell).await,
+            Err(error) => Err(error),
+        };
         scratch.if_filled(filled).await
+    }
+
+    /// Schemas for extensions that the dump names, and the app has otherwise: what else is in them there is the app's.
+    fn chosen(&self) -> Vec<&str> {
+        let named = self.extensions.iter().map(|(_, schema)| schema.as_str());
+        named.filter(|schema| !["public", "pg_catalog"].contains(schema) && !self.held.contains(*schema)).collect()
     }
 
     async fn fill(
@@ -247,6 +275,11 @@ impl Live {
             extensions: by_admin.map(|extension| (extension.name.clone(), extension.schema.clone())).collect(),
             locale: restore::locale(&record::server(&census)),
         })
+    }
+
+    /// Schemas for extensions that the admin keeps.
+    fn held(&self) -> BTreeSet<String> {
+        self.extensions.values().filter(|schema| *schema != "public").cloned().collect()
     }
 
     /// What the admin has to make, and where: what it has made for the app already. A dump decides where, and not what.

@@ -47,9 +47,9 @@ pub(super) fn policy_roles(entry: &Entry) -> BTreeSet<String> {
 /// A grant, default privileges or a policy, with other names for roles.
 pub(super) fn renamed(statement: &str, names: &BTreeMap<String, String>) -> String {
     let tokens = tokens(statement);
-    let to = match tokens.iter().position(|token| token.is("TO")) {
-        Some(to) if begins(&tokens, &["CREATE", "POLICY"]) => Some(to),
-        _ => tokens.iter().rposition(|token| token.is("TO") || token.is("FROM")),
+    let to = match begins(&tokens, &["CREATE", "POLICY"]) {
+        true => tokens.iter().position(|token| token.is("TO")),
+        false => tokens.iter().rposition(|token| token.is("TO") || token.is("FROM")),
     };
     let of_whom = begins(&tokens, &["ALTER", "DEFAULT", "PRIVILEGES", "FOR"]).then_some(4);
     let mut said = statement.to_owned();
@@ -116,6 +116,26 @@ mod tests {
             ]
         );
         assert_eq!(grants(&acl)[0].statement, "REVOKE ALL ON FUNCTION s.\"to FROM ; x\"() FROM PUBLIC");
+    }
+
+    #[test]
+    fn only_roles_get_other_names() {
+        let names = BTreeMap::from([("web".to_owned(), "copy".to_owned())]);
+        for (statement, expected) in [
+            ("CREATE POLICY p ON web.t USING (EXISTS (SELECT 1 FROM web.members));", None),
+            (
+                "CREATE POLICY p ON web.t TO web USING (EXISTS (SELECT 1 FROM web.t));",
+                Some("TO \"copy\" USING (EXISTS (SELECT 1 FROM web.t"),
+            ),
+            ("GRANT ALL ON SCHEMA web TO web WITH GRANT OPTION", Some("SCHEMA web TO \"copy\" WITH")),
+            (
+                "ALTER DEFAULT PRIVILEGES FOR ROLE web IN SCHEMA web GRANT SELECT ON TABLES TO web, x",
+                Some("ROLE \"copy\" IN SCHEMA web GRANT SELECT ON TABLES TO \"copy\", x"),
+            ),
+        ] {
+            let said = renamed(statement, &names);
+            assert!(expected.map_or(said == statement, |part| said.contains(part)), "{said}");
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Job<'a> {
     password: SecretString,
     /// What has begun is not to be ended half-way.
     decisive: AtomicBool,
+    /// The app's own logins were closed.
+    shut: AtomicBool,
 }
 
 impl<'a> Job<'a> {
@@ -52,9 +54,16 @@ impl<'a> Job<'a> {
             Err(error) => Err(error),
         };
         match begun {
-            Ok((app, facts, binaries, password)) => {
-                Ok(Self { server, app, facts, binaries, lock, password, decisive: AtomicBool::new(false) })
-            }
+            Ok((app, facts, binaries, password)) => Ok(Self {
+                server,
+                app,
+                facts,
+                binaries,
+                lock,
+                password,
+                decisive: AtomicBool::new(false),
+                shut: AtomicBool::new(false),
+            }),
             Err(error) => {
                 lock.release().await;
                 Err(server.with_trouble(error))
@@ -132,6 +141,24 @@ impl<'a> Job<'a> {
         if self.decisive.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Closes the app's own logins and ends their sessions.
+    pub(crate) async fn shut(&self) -> Result<()> {
+        self.shut.store(true, Ordering::Relaxed);
+        maintenance::shut(self.admin(), &self.facts, &self.app).await
+    }
+
+    /// Opens them again, if they were closed. Where the session that has the lock is lost, so is the lock: it is taken anew, and
+    /// waited for so long.
+    pub(crate) async fn reopen(&self, patience: Duration) -> Result<()> {
+        if !self.shut.load(Ordering::Relaxed) || maintenance::reopen(self.admin(), &self.app).await.is_ok() {
+            return Ok(());
+        }
+        let lock = AppLock::take(self.server.session().await?, &self.app.name, patience).await?;
+        let opened = maintenance::reopen(lock.session(), &self.app).await;
+        lock.release().await;
+        opened
     }
 
     /// Closes the login and gives back the lock.

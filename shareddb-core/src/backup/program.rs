@@ -27,7 +27,7 @@ const HINDRANCES: [&str; 8] = [
     "canceling statement",
 ];
 /// The search path is empty in a dump and in a load, so that nobody's objects are taken for others.
-pub(super) const UNQUALIFIED: &str = "a function that an index, a check, a generated column or a view uses finds its own names by the \
+const UNQUALIFIED: &str = "a function that an index, a check, a generated column or a view uses finds its own names by the \
      search path only: ALTER FUNCTION … SET search_path = … in the app, then a new backup";
 
 /// A program that runs. Dropping it kills it.

@@ -69,6 +69,8 @@ pub(super) async fn check(
         extensions: by_admin().map(|extension| extension.name.to_string()).collect(),
         schemas: by_admin().map(|extension| extension.schema.clone()).filter(|schema| schema != "public").collect(),
         roles,
+        // What is about them belongs to the admin, and is left out for that.
+        held: BTreeSet::new(),
         // A dump of ours has no rows of an extension that the admin made.
         members: BTreeMap::new(),
         renamed,

@@ -71,10 +71,23 @@ impl<'a> Scratch<'a> {
         match filled {
             Ok(what) => Ok((self, what)),
             Err(error) => {
-                self.drop().await?;
+                // The first error counts; what cannot be dropped now is swept later.
+                let _ = self.drop().await;
                 Err(error)
             }
         }
+    }
+
+    /// Makes the owner's what the admin made for the sake of extensions.
+    pub(crate) async fn hand_over(&self, schemas: &[&str]) -> Result<()> {
+        if schemas.is_empty() {
+            return Ok(());
+        }
+        let job = self.job;
+        let inside = job.server.tenant_session(&self.name, &job.facts).await?;
+        let statements = schemas.iter().map(|schema| sql::own_schema(schema, job.app.owner.as_str())).collect();
+        let statements = maintenance::with_rights_of(&job.facts, &job.app, statements);
+        inside.run_transaction("hand schemas to the owner", &statements).await
     }
 
     /// Drops it.

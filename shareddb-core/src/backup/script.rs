@@ -108,11 +108,6 @@ impl ScriptReader {
             .with_hint(format!("the last lines of a whole dump say {COMPLETE:?}: dump it, or copy it, once more")))
     }
 
-    /// The line that was read last.
-    pub fn line(&self) -> u64 {
-        self.splitter.number()
-    }
-
     fn event(&mut self, event: Event) -> Result<Option<Piece>> {
         match event {
             Event::Remark(remark) => self.remark(&String::from_utf8_lossy(&remark)).map(|()| None),

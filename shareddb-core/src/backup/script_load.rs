@@ -11,12 +11,13 @@ use super::dump_file::DumpFile;
 use super::event::{BackupEvent, Stage};
 use super::lexer::first_tokens;
 use super::load::Chunks as _;
-use super::program::UNQUALIFIED;
 use super::script::{Piece, ScriptReader};
 use super::statement::{self, ScriptTarget};
 use crate::connection::Session;
 use crate::error::{Error, Result};
 
+/// When a search path did not help.
+const NOT_THERE: &str = "what it names has to be in the dump, or come with an extension: dump the whole database";
 /// So many words of a statement are told: what follows may be data.
 const TOLD: usize = 4;
 
@@ -57,7 +58,7 @@ pub(super) async fn foresee(
 /// Runs a script, and returns why statements of it were not run, with how many.
 ///
 /// # Errors
-/// The server's at the first statement that fails: `names_unqualified` where a search path may help, else `script_failed`.
+/// The server's at the first statement that fails; `names_unqualified` where a search path may help.
 pub(super) async fn run(
     session: &Session,
     file: &DumpFile,
@@ -72,12 +73,14 @@ pub(super) async fn run(
     while let Some(chunk) = chunks.next().await? {
         let pieces = reader.feed(&chunk)?;
         for piece in pieces {
-            script.piece(piece, reader.line()).await?;
+            script.piece(piece).await?;
         }
         bytes += chunk.len() as u64;
         tell(BackupEvent::Moved { stage: Stage::Loading, bytes, total: Some(total), table: None });
     }
     reader.finish()?;
+    // What a transaction of its own has not ended would be gone with the session.
+    session.batch_execute("COMMIT").await.map_err(|error| failed("COMMIT", error))?;
     Ok(script.skipped)
 }
 
@@ -94,17 +97,15 @@ struct Copy {
 }
 
 impl Script<'_> {
-    async fn piece(&mut self, piece: Piece, line: u64) -> Result<()> {
+    async fn piece(&mut self, piece: Piece) -> Result<()> {
         match piece {
-            Piece::Statement(text) => {
-                self.session.batch_execute(&text).await.map_err(|error| failed(&text, line, error))
-            }
+            Piece::Statement(text) => self.session.batch_execute(&text).await.map_err(|error| failed(&text, error)),
             Piece::Skipped { why, .. } => {
                 *self.skipped.entry(why).or_default() += 1;
                 Ok(())
             }
             Piece::CopyIn { statement } => {
-                let sink = self.session.copy_in(&statement).await.map_err(|error| failed(&statement, line, error))?;
+                let sink = self.session.copy_in(&statement).await.map_err(|error| failed(&statement, error))?;
                 self.copy = Some(Copy { sink: Box::pin(sink), statement });
                 Ok(())
             }
@@ -115,14 +116,14 @@ impl Script<'_> {
                     // Why it takes no more, it says at the end.
                     Err(error) => {
                         let said = copy.sink.as_mut().finish().await.err().unwrap_or(error);
-                        Err(failed(&copy.statement, line, said))
+                        Err(failed(&copy.statement, said))
                     }
                 }
             }
             Piece::CopyEnd => match self.copy.take() {
                 Some(mut copy) => {
                     let done = copy.sink.as_mut().finish().await;
-                    done.map(drop).map_err(|error| failed(&copy.statement, line, error))
+                    done.map(drop).map_err(|error| failed(&copy.statement, error))
                 }
                 None => Ok(()),
             },
@@ -130,16 +131,16 @@ impl Script<'_> {
     }
 }
 
-fn failed(statement: &str, line: u64, source: tokio_postgres::Error) -> Error {
+fn failed(statement: &str, source: tokio_postgres::Error) -> Error {
     let words = first_tokens(statement, TOLD);
     let head =
         words.last().map_or("", |last| &statement[..last.at.end]).split_whitespace().collect::<Vec<_>>().join(" ");
     let state = source.code().map(|state| state.code().to_owned());
-    let error = Error::from_postgres(format_args!("the script fails at about line {line}, {head}…"), source);
+    let error = Error::from_postgres(format_args!("the script fails at {head}…"), source);
     match state.as_deref() {
         // undefined_function, undefined_table, undefined_object
         Some("42883" | "42P01" | "42704") => {
-            Error::failed("names_unqualified", error.to_string()).with_hint(UNQUALIFIED).with_source(error)
+            Error::failed("names_unqualified", error.to_string()).with_hint(NOT_THERE).with_source(error)
         }
         Some("42501") if statement::extension(statement).is_some() => error.with_hint(
             "an extension that only an admin may make: shareddb create APP --extension NAME, then this again",

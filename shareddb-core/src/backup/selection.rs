@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::grants::{Grant, grants, policy_roles, renamed};
-use super::lexer::{begins, tokens};
+use super::lexer::{Token, begins, tokens};
 use super::toc::{Entry, Section, Toc};
 
 /// Kinds that only a superuser makes, or that would reach out to another server.
@@ -37,6 +37,8 @@ pub struct Target {
     pub extensions: BTreeSet<String>,
     /// Schemas that the admin has made there already, beside `public`.
     pub schemas: BTreeSet<String>,
+    /// Those of the schemas that stay the admin's, so that only the admin may say who may use them.
+    pub held: BTreeSet<String>,
     /// Tables and sequences of those extensions, by schema and name, with the extension: an archive does not say whose
     /// the data of a table are that is not in it.
     pub members: BTreeMap<(String, String), String>,
@@ -186,6 +188,7 @@ fn standing_against(entry: &Entry, target: &Target) -> Option<Why> {
     match entry.kind.as_str() {
         "EXTENSION" => return target.extensions.contains(&entry.tag).then_some(Why::AlreadyThere),
         "COMMENT" | "SECURITY LABEL" if is_on_extension(entry, target) => return Some(Why::AlreadyThere),
+        "ACL" | "COMMENT" if is_on_held_schema(entry, target) => return Some(Why::AlreadyThere),
         "SCHEMA" if is_schema_there(entry, target) => return Some(Why::AlreadyThere),
         "TABLE DATA" | "SEQUENCE SET" if of_extension().is_some() => {
             return of_extension().cloned().map(Why::OfExtension);
@@ -206,19 +209,14 @@ fn rights_against(entry: &Entry, target: &Target, statements: &mut Vec<String>) 
     if entry.is_of_database() {
         return None;
     }
-    let here = |roles: &BTreeSet<String>| -> BTreeSet<String> {
-        roles.iter().map(|role| target.renamed.get(role).unwrap_or(role).clone()).collect()
-    };
-    let (kept, refused): (Vec<_>, Vec<_>) = match entry.kind.as_str() {
-        "ACL" | "DEFAULT ACL" => grants(entry)
-            .into_iter()
-            .partition(|grant| grant.grantor.is_none() && here(&grant.roles).is_subset(&target.roles)),
-        "POLICY" => {
-            let grant = Grant { statement: entry.definition.as_str(), roles: policy_roles(entry), grantor: None };
-            if here(&grant.roles).is_subset(&target.roles) { (vec![grant], vec![]) } else { (vec![], vec![grant]) }
-        }
+    let is_here = |role: &String| target.roles.contains(target.renamed.get(role).unwrap_or(role));
+    let all = match entry.kind.as_str() {
+        "ACL" | "DEFAULT ACL" => grants(entry),
+        "POLICY" => vec![Grant { statement: &entry.definition, roles: policy_roles(entry), grantor: None }],
         _ => return None,
     };
+    let (kept, refused): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|grant| grant.grantor.is_none() && grant.roles.iter().all(is_here));
     let said: Vec<String> = kept.iter().map(|grant| renamed(grant.statement, &target.renamed)).collect();
     let is_renamed = kept.iter().zip(&said).any(|(grant, said)| grant.statement != said);
     if refused.is_empty() && !is_renamed {
@@ -228,11 +226,8 @@ fn rights_against(entry: &Entry, target: &Target, statements: &mut Vec<String>) 
     if refused.is_empty() {
         return Some(Why::Renamed);
     }
-    let unknown: BTreeSet<_> = refused
-        .iter()
-        .flat_map(|grant| grant.roles.iter().filter(|role| !here(&[(*role).clone()].into()).is_subset(&target.roles)))
-        .cloned()
-        .collect();
+    let unknown: BTreeSet<_> =
+        refused.iter().flat_map(|grant| &grant.roles).filter(|role| !is_here(role)).cloned().collect();
     Some(if unknown.is_empty() {
         Why::GrantedBy(refused.into_iter().filter_map(|grant| grant.grantor).collect())
     } else {
@@ -280,6 +275,12 @@ fn is_on_extension(entry: &Entry, target: &Target) -> bool {
     let unquoted = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
     target.extensions.contains(name)
         || unquoted.is_some_and(|name| target.extensions.contains(&name.replace("\"\"", "\"")))
+}
+
+/// `SCHEMA x`, or `SCHEMA "x-y"`.
+fn is_on_held_schema(entry: &Entry, target: &Target) -> bool {
+    let schema = tokens(&entry.tag).get(1).and_then(Token::name);
+    entry.tag.starts_with("SCHEMA ") && schema.is_some_and(|schema| target.held.contains(&schema))
 }
 
 /// `public` is always there; where pg_dump knows that, its definition is a remark.

@@ -28,6 +28,8 @@ pub struct ScriptTarget {
     pub extensions: BTreeSet<String>,
     /// Schemas that the admin has made there already, beside `public`.
     pub schemas: BTreeSet<String>,
+    /// Those of them that stay the admin's, so that only the admin may say who may use them.
+    pub held: BTreeSet<String>,
     /// Whether the session keeps its own search path, where the script has none: for functions that find names by it only.
     pub keeps_search_path: bool,
     /// Roles that rights may be granted to.
@@ -82,6 +84,7 @@ pub(super) fn judge(statement: &str, target: &ScriptTarget) -> Verdict {
         .then_some(Verdict::Skip("it is loaded with a search path")),
         _ if first.is("SET") || first.is("RESET") => setting(&head[1..]),
         _ if first.is("CREATE") => create(&head[1..], target),
+        _ if first.is("ROLLBACK") || first.is("ABORT") => Some(Verdict::Refuse("it takes back what was loaded")),
         _ if first.is("DROP") => of_cluster(&head[1..]),
         _ if first.is("COMMENT") => comment(&head[1..], target),
         _ => None,
@@ -140,7 +143,7 @@ fn comment(rest: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
     if kind.is("DATABASE") {
         return Some(Verdict::Skip("the database is there"));
     }
-    if kind.is("SCHEMA") && name.name().is_some_and(|name| target.schemas.contains(&name)) {
+    if kind.is("SCHEMA") && name.name().is_some_and(|name| target.held.contains(&name)) {
         return Some(Verdict::Skip("the admin has made it already"));
     }
     let is_extension = kind.is("EXTENSION") && name.name().is_some_and(|name| is_there(&name, target));
@@ -182,7 +185,7 @@ fn grant(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
         return Some(Verdict::Skip("who may connect is not a part of a database"));
     }
     let is_schema = tokens.get(on + 1).is_some_and(|kind| kind.is("SCHEMA"));
-    if is_schema && tokens.get(on + 2).and_then(Token::name).is_some_and(|name| target.schemas.contains(&name)) {
+    if is_schema && tokens.get(on + 2).and_then(Token::name).is_some_and(|name| target.held.contains(&name)) {
         return Some(Verdict::Skip("the admin has made it already"));
     }
     missing(tokens, target)

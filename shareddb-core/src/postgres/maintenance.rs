@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::password::Verifier;
 use crate::postgres::facts::{RoleShape, ServerFacts};
 use crate::postgres::session::AdminSession;
-use crate::postgres::sql::{escaped, identifier, literal};
+use crate::postgres::sql::{escaped, identifier, identifiers, literal};
 use crate::postgres::statements as sql;
 
 /// How many sessions it needs: the one that counts, the dump's or the load's, and one that looks; one is spare.
@@ -217,7 +217,7 @@ pub(crate) async fn give_search_path(session: &Session, path: &[String]) -> Resu
     session.batch_execute("SET search_path = pg_catalog").await.map_err(failed)?;
     let functions: Vec<String> =
         session.query_typed(sql, &[]).await.map_err(failed)?.iter().map(|row| row.get(0)).collect();
-    let path = path.iter().map(identifier).collect::<Vec<_>>().join(", ");
+    let path = identifiers(path);
     for function in &functions {
         let set = format!("ALTER ROUTINE {function} SET search_path = {path}");
         session.batch_execute(&set).await.map_err(failed)?;

@@ -346,11 +346,14 @@ pub(crate) fn own_public_schema(owner: &str) -> [String; 2] {
     ]
 }
 
+pub(crate) fn own_schema(schema: &str, owner: &str) -> String {
+    format!("ALTER SCHEMA {} OWNER TO {}", identifier(schema), identifier(owner))
+}
+
 pub(crate) fn create_schema(schema: &str, owner: &str) -> [String; 2] {
-    let (schema, owner) = (identifier(schema), identifier(owner));
     [
-        format!("CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {owner}"),
-        format!("ALTER SCHEMA {schema} OWNER TO {owner}"),
+        format!("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", identifier(schema), identifier(owner)),
+        own_schema(schema, owner),
     ]
 }
 

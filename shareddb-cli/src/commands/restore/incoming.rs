@@ -1,8 +1,7 @@
 //! What is to be restored: a backup, or a dump that was made elsewhere.
 
 use shareddb_core::{
-    AppName, BackupStore, Choice, DumpFile, DumpForm, Environment, Error, Manifest, OtherRoles, RestoreOptions, Result,
-    Shelf,
+    AppName, BackupStore, Choice, DumpFile, DumpForm, Environment, Manifest, OtherRoles, RestoreOptions, Result, Shelf,
 };
 
 use crate::args::Restore;
@@ -137,9 +136,4 @@ fn form(file: &DumpFile) -> &'static str {
         DumpForm::Directory => "an archive of -Fd",
         _ => "a dump",
     }
-}
-
-/// Whether an error says that there is no such app.
-pub(super) fn is_missing(error: &Error) -> bool {
-    error.code() == "app_not_found"
 }
