@@ -238,12 +238,8 @@ async fn plain_dumps_of_every_major_are_read_as_psql_reads_them() {
         }
         server.sql("scripted", FILL).await;
         let source = Source { server, major, database: "scripted" };
-        let target = ScriptTarget {
-            database: "scripted".to_owned(),
-            owner: "postgres".to_owned(),
-            missing_roles: MissingRoles::Skip,
-            ..ScriptTarget::default()
-        };
+        let target =
+            ScriptTarget { owner: "postgres".to_owned(), missing_roles: MissingRoles::Skip, ..ScriptTarget::default() };
         // Without its data, which the session of a test does not stream.
         let mut statements = 0;
         let session = server.session("scripted_copy").await;

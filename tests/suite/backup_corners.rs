@@ -198,3 +198,49 @@ async fn a_backup_that_is_bad_is_told_from_one_that_could_not_be_looked_at() {
     assert_eq!(error.code(), "tool_hindered", "{error}");
     assert_eq!(manager.verify(&id, &VerifyOptions::default()).await.unwrap().verdict, Verdict::Passed);
 }
+
+/// Planning a count looks into indexes, and so into functions that find names by the app's search path only.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_any_kind_in_indexes_hinder_no_backup() {
+    let server = TestServer::shared().await;
+    let app = server.made("unaccented").await;
+    let config = server.provisioner().await.connection(&app.name).await.unwrap();
+    let fill = "CREATE TABLE t (c text); INSERT INTO t VALUES ('a'), ('b');
+        CREATE FUNCTION inner_one(x text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper(x)';
+        CREATE FUNCTION outer_one(x text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT inner_one(x)';
+        CREATE INDEX ON t (outer_one(c)); CREATE INDEX ON t ((1)) WHERE outer_one(c) = 'A';
+        CREATE STATISTICS s ON outer_one(c), c FROM t;
+        ALTER TABLE t ADD EXCLUDE (outer_one(c) WITH =)";
+    sql(&config, config.database(), fill).await;
+    let manager = BackupManager::new(server.server().await, memory());
+    let manifest = manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
+    let checked = manager.verify(&manifest.id, &VerifyOptions::default()).await.unwrap();
+    assert_eq!((checked.verdict, checked.findings), (Verdict::Passed, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_without_a_schema_public_comes_back_without_one() {
+    let server = TestServer::shared().await;
+    let app = server.made("publicless").await;
+    let config = server.provisioner().await.connection(&app.name).await.unwrap();
+    sql(&config, config.database(), "DROP SCHEMA public; CREATE TABLE t AS SELECT 1 AS i").await;
+    let manager = BackupManager::new(server.server().await, memory());
+    let manifest = manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
+    let checked = manager.verify(&manifest.id, &VerifyOptions::default()).await.unwrap();
+    assert_eq!((checked.verdict, checked.findings), (Verdict::Passed, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_is_dropped_whose_rights_are_in_what_a_restore_has_kept() {
+    let server = TestServer::shared().await;
+    let (app, guest) = tokio::join!(server.made("host"), server.made("guest"));
+    let config = server.provisioner().await.connection(&app.name).await.unwrap();
+    sql(&config, config.database(), &format!("CREATE TABLE t (i int); GRANT SELECT ON t TO {}", guest.logins[0])).await;
+    let manager = BackupManager::new(server.server().await, memory());
+    manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
+    let report = manager.restore(&app.name, &RestoreOptions::default(), app.name.as_str()).await.unwrap();
+    let dropped = server.provisioner().await.drop(&guest.name, guest.name.as_str()).await.unwrap();
+    assert_eq!(dropped.outcome, shareddb_core::Outcome::Dropped);
+    let open = format!("SELECT datallowconn::text FROM pg_database WHERE datname = '{}'", report.kept);
+    assert_eq!(server.value("postgres", &open).await, "false", "it is closed again");
+}

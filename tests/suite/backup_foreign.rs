@@ -169,7 +169,6 @@ async fn a_hostile_script_runs_nothing_of_its_own() {
         format!("\\copy pg_class to program '{touch}'"),
         format!("COPY (SELECT 1) TO PROGRAM '{touch}';"),
         "COPY pg_authid TO '/tmp/x';".to_owned(),
-        format!("\\connect {}", other.database),
         "CREATE TABLE t (x text);\nCOPY t (x) FROM stdin;\na\n\\.\n\\! id\n".to_owned(),
         "DO $x$ BEGIN EXECUTE 'SET ROLE postgres'; END $x$;".to_owned(),
         format!("DO $x$ BEGIN EXECUTE 'SET SESSION AUTHORIZATION {}'; END $x$;", other.owner),
@@ -192,10 +191,10 @@ async fn a_hostile_script_runs_nothing_of_its_own() {
     assert_eq!(restored(&manager, &app, &open, &without_safety()).await.unwrap().rows, 1);
     // These are left out, and what is in them does nothing.
     let skipped = format!(
-        "SET SESSION AUTHORIZATION 'postgres';\nSET ROLE postgres;\nCREATE ROLE thief SUPERUSER;\nALTER DATABASE {} OWNER TO thief;\n\
+        "\\connect {}\nSET SESSION AUTHORIZATION 'postgres';\nSET ROLE postgres;\nCREATE ROLE thief SUPERUSER;\nALTER DATABASE {} OWNER TO thief;\n\
          DROP DATABASE {};\nCREATE TABLE t (x text DEFAULT '\\! id');\nALTER TABLE t OWNER TO postgres;\nCOPY t (x) FROM stdin;\n\\\\.\n\\\\! id\n\\.\n\
          CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $tag$ SELECT '\\! id'; $tag$;\n",
-        other.database, other.database
+        other.database, other.database, other.database
     );
     let report = restored(&manager, &app, &script(&folder, &skipped), &without_safety()).await.unwrap();
     assert_eq!((report.tables, report.rows), (1, 2));
@@ -343,6 +342,8 @@ const UNQUALIFIED: &str = "
     CREATE FUNCTION plain(t text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN lower(trimmed(t)); END';
     CREATE TABLE notes (body text CHECK (plain(body) <> ''), short text GENERATED ALWAYS AS (plain(body)) STORED);
     CREATE INDEX ON notes (plain(body));
+    CREATE FUNCTION inlined(t text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT trimmed(t)';
+    CREATE INDEX ON notes (inlined(body)) WHERE inlined(body) <> 'x';
     INSERT INTO notes SELECT ' Note ' || i FROM generate_series(1, 50) i;";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -416,6 +417,52 @@ async fn extensions_are_where_the_dump_says() {
             .await
             .unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(report.rows, 1, "{name}");
-        assert_eq!(server.value(app.database.as_str(), "SELECT count(*) FROM own.t WHERE name OPERATOR(own.=) 'a'").await, "1");
+        assert_eq!(
+            server.value(app.database.as_str(), "SELECT count(*) FROM own.t WHERE name OPERATOR(own.=) 'a'").await,
+            "1"
+        );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_is_loaded_as_far_as_an_archive_is() {
+    let server = TestServer::shared().await;
+    let ((app, _), (other, _)) = tokio::join!(empty(server, "lenient"), empty(server, "another"));
+    let manager = BackupManager::new(server.server().await, memory());
+    let folder = temporary_home();
+    let text = format!(
+        "SET default_tablespace = fast;\nSET client_encoding = 'SQL_ASCII';\n\
+         CREATE TABLE k (i int);\nCREATE POLICY gone ON k TO nobody_there USING (true);\nCOMMENT ON POLICY gone ON k IS 'x';\n\
+         CREATE POLICY theirs ON k TO {owner} USING (true);\nCOMMENT ON POLICY theirs ON k IS 'x';\n\
+         GRANT ALL ON k TO {owner};\nCREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f();\nALTER EVENT TRIGGER e OWNER TO postgres;\n\
+         CREATE OPERATOR FAMILY o USING btree;\nCREATE PUBLICATION p FOR ALL TABLES;\nCREATE SERVER s FOREIGN DATA WRAPPER w;\n\
+         DROP SCHEMA IF EXISTS public;\nDROP EXTENSION IF EXISTS plpgsql;\n\
+         CREATE SCHEMA shareddb_extensions;\nCREATE EXTENSION IF NOT EXISTS hstore WITH SCHEMA shareddb_extensions;\n\
+         GRANT USAGE ON SCHEMA shareddb_extensions TO {owner};\nCREATE TABLE h (kept shareddb_extensions.hstore);\n\
+         CREATE VIEW procedure AS SELECT 1 AS begin;\nCREATE FUNCTION begin() RETURNS int LANGUAGE sql AS 'SELECT 1';\n",
+        owner = other.owner
+    );
+    let path = script(&folder, &text);
+    assert_eq!(restored(&manager, &app, &path, &without_safety()).await.unwrap_err().code(), "script_roles_missing");
+    let mut skipping = without_safety();
+    skipping.other_roles = Some(OtherRoles::Existing);
+    let report = restored(&manager, &app, &path, &skipping).await.unwrap();
+    assert_eq!((report.tables, report.rows), (2, 0));
+    let inside = server.session(app.database.as_str()).await;
+    assert_eq!(value(&inside, "SELECT count(*) FROM pg_policy").await, "0");
+    let held = "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'shareddb_extensions'";
+    assert_ne!(value(&inside, held).await, app.owner.as_str());
+    let theirs = format!("SELECT has_table_privilege('{}', 'public.k', 'SELECT')", other.owner);
+    assert_eq!(value(&inside, &theirs).await, "f");
+    drop(inside);
+    // Bytes that are no text of the database's encoding.
+    let bytes = folder.join("bytes.sql");
+    let text = b"SET client_encoding = 'SQL_ASCII';\nCREATE TABLE t (i text);\nCOPY t (i) FROM stdin;\n\xe9\n\\.\n\n-- PostgreSQL database dump complete\n";
+    fs::write(&bytes, text).unwrap();
+    let error = restored(&manager, &app, &bytes, &without_safety()).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("22021"), "{error:?}");
+    // What an app may be called is written and read.
+    manager.dump(&app.name, &folder.join("own.sql"), &BackupOptions::default()).await.unwrap();
+    restored(&manager, &app, &folder.join("own.sql"), &without_safety()).await.unwrap();
+    assert_tidy(server, &app, &manager, 0).await;
 }

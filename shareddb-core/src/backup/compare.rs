@@ -82,6 +82,7 @@ pub(super) async fn database(
     contents: &Contents,
     list: &LoadList,
     renaming: &Renaming,
+    path: &[String],
     tell: &(dyn Fn(BackupEvent<'_>) + Sync),
 ) -> Result<Findings> {
     tell(BackupEvent::Began(Stage::Comparing));
@@ -92,7 +93,7 @@ pub(super) async fn database(
     let total = contents.tables.values().map(|rows| rows.bytes).sum();
     let mut bytes = 0;
     let raw = dump::reading(job, name).await?;
-    Reader(&raw).as_stored().await?;
+    Reader(&raw).as_stored(path).await?;
     for (entry, rows) in tables(contents) {
         let found = digest(&raw, entry).await?;
         if found != *rows {
@@ -106,7 +107,7 @@ pub(super) async fn database(
         tell(BackupEvent::Moved { stage, bytes, total: Some(total), table: Some(table) });
     }
     let listed = reader.tables().await?;
-    let counts = reader.counts(&listed).await?;
+    let counts = reader.counts(&listed, path).await?;
     let expected: BTreeMap<(&str, &str), u64> =
         manifest.tables.iter().map(|table| ((table.schema.as_str(), table.name.as_str()), table.rows)).collect();
     for (table, count) in listed.iter().zip(counts) {

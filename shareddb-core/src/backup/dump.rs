@@ -190,7 +190,7 @@ impl Attempt<'_> {
         let own: Vec<&str> = self.job.app.roles().map(AsRef::as_ref).collect();
         let census = reader.census(&own).await?;
         self.check(&census)?;
-        let counts = reader.counts(&tables).await?;
+        let counts = reader.counts(&tables, &self.job.app.effective_search_path()).await?;
         let before = reader.sequences().await?;
         Ok(Still { snapshot, sight: Sight { tables, counts, census, before, after: Vec::new() }, strange })
     }
@@ -354,6 +354,11 @@ impl Attempt<'_> {
             Some("55P03") => {}
             // It was dropped after it had been listed.
             Some("42P01" | "3F000") => return Miss::Again(error),
+            Some("42501") => {
+                let grant =
+                    format!("the owner has no right to its own table: GRANT ALL ON … TO {}", self.job.app.owner);
+                return Miss::Over(error.with_hint(grant));
+            }
             _ => return Miss::Over(error),
         }
         let holders = blockers::locking(self.job.admin(), self.job.app.database.as_str()).await;

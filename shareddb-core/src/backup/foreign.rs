@@ -16,13 +16,17 @@ use super::script_load;
 use super::selection::{LoadList, Target, roles_named};
 use super::statement::{self, MissingRoles, ScriptTarget};
 use super::toc::Toc;
+use crate::app::{App, EXTENSION_SCHEMA};
 use crate::error::{Error, Result};
 use crate::postgres::census::Reader;
 use crate::postgres::copies::Locale;
+use crate::postgres::marks::Marks;
 use crate::postgres::{maintenance, renaming, requirements};
 
 /// What a database takes for each byte of a dump that is not compressed, about: indexes come on top of rows.
 const GROWTH: u64 = 2;
+/// It is in every database.
+const LANGUAGE: &str = "plpgsql";
 /// How much longer an archive is when it is not compressed, about.
 const PACKED: u64 = 4;
 
@@ -32,8 +36,6 @@ pub(super) struct Foreign<'a> {
     what: What,
     /// Extensions that the admin makes first, with their schemas.
     extensions: Vec<(String, String)>,
-    /// Schemas for extensions that the admin keeps.
-    held: BTreeSet<String>,
     locale: Locale,
     bytes: u64,
 }
@@ -72,12 +74,15 @@ impl<'a> Foreign<'a> {
         let own = job.app.roles().map(ToString::to_string);
         let roles = match others {
             OtherRoles::LeaveOut => own.collect(),
-            OtherRoles::Require | OtherRoles::Existing => requirements::roles(job.admin()).await?.into_iter().collect(),
+            OtherRoles::Require | OtherRoles::Existing => {
+                let all = requirements::roles(job.admin()).await?.into_iter();
+                all.filter(|role| !live.others.contains(role)).collect()
+            }
         };
         let mut target = ScriptTarget {
-            database: job.app.database.to_string(),
             owner: job.app.owner.to_string(),
             roles,
+            others: live.others.clone(),
             missing_roles: if others == OtherRoles::Require { MissingRoles::Refuse } else { MissingRoles::Skip },
             ..ScriptTarget::default()
         };
@@ -85,17 +90,10 @@ impl<'a> Foreign<'a> {
         let extensions = live.by_admin(job, foresight.extensions).await?;
         target.extensions = extensions.iter().map(|(name, _)| name.clone()).collect();
         target.schemas = schemas(&extensions);
-        target.held = live.held();
+        target.held = [EXTENSION_SCHEMA.to_owned()].into();
         let bytes = foresight.bytes;
         restore::check_space(job, bytes.saturating_mul(GROWTH)).await?;
-        Ok(Self {
-            file,
-            what: What::Script(target),
-            extensions,
-            held: live.extensions.into_values().collect(),
-            locale: live.locale,
-            bytes,
-        })
+        Ok(Self { file, what: What::Script(target), extensions, locale: live.locale, bytes })
     }
 
     async fn archive(job: &Job<'_>, file: &'a DumpFile, others: OtherRoles, live: Live) -> Result<Self> {
@@ -106,7 +104,8 @@ impl<'a> Foreign<'a> {
         let named =
             named.map(|entry| statement::extension(&entry.definition).unwrap_or_else(|| (entry.tag.clone(), None)));
         let extensions = live.by_admin(job, named.collect()).await?;
-        let roles = restore::roles_there(job, &roles_named(&toc).into_keys().collect(), others).await?;
+        let mut roles = restore::roles_there(job, &roles_named(&toc).into_keys().collect(), others).await?;
+        roles.retain(|role| !live.others.contains(role));
         let is_packed = is_compressed || !file.is_plain();
         let bytes = file.bytes().saturating_mul(if is_packed { PACKED } else { 1 });
         restore::check_space(job, bytes.saturating_mul(GROWTH)).await?;
@@ -115,18 +114,11 @@ impl<'a> Foreign<'a> {
             loader: job.app.owner.to_string(),
             extensions: extensions.iter().map(|(name, _)| name.clone()).collect(),
             schemas: schemas(&extensions),
-            held: live.held(),
+            held: [EXTENSION_SCHEMA.to_owned()].into(),
             roles,
             ..Target::default()
         };
-        Ok(Self {
-            file,
-            what: What::Archive(Box::new(toc), target),
-            extensions,
-            held: live.extensions.into_values().collect(),
-            locale: live.locale,
-            bytes,
-        })
+        Ok(Self { file, what: What::Archive(Box::new(toc), target), extensions, locale: live.locale, bytes })
     }
 
     /// Loads it into a scratch database. What is left is the scratch, whole.
@@ -161,10 +153,10 @@ impl<'a> Foreign<'a> {
         scratch.if_filled(filled).await
     }
 
-    /// Schemas for extensions that the dump names, and the app has otherwise: what else is in them there is the app's.
+    /// Schemas for extensions that are not the admin's alone: what else is in them there is the app's.
     fn chosen(&self) -> Vec<&str> {
         let named = self.extensions.iter().map(|(_, schema)| schema.as_str());
-        named.filter(|schema| !["public", "pg_catalog"].contains(schema) && !self.held.contains(*schema)).collect()
+        named.filter(|schema| !["public", "pg_catalog", EXTENSION_SCHEMA].contains(schema)).collect()
     }
 
     async fn fill(
@@ -179,7 +171,8 @@ impl<'a> Foreign<'a> {
             What::Archive(toc, target) => self.restore(job, scratch, toc, target, order, tell).await?,
         };
         let loader = Loader { job, database: scratch.name(), tell };
-        made.remarks.extend(loader.settle(scratch, &restore::search_path(job, job.app.schema.as_str())).await?);
+        let path = restore::search_path(job, job.app.schema.as_str());
+        made.remarks.extend(loader.settle(scratch, &path).await?);
         renaming::make_schema(&job.loading(scratch.name()).connect().await?, job.app.schema.as_str()).await?;
         tell(BackupEvent::Began(Stage::Comparing));
         let session = dump::reading(job, scratch.name()).await?;
@@ -193,7 +186,7 @@ impl<'a> Foreign<'a> {
         }
         let tables = reader.tables().await?;
         made.tables = tables.len() as u64;
-        made.rows = reader.counts(&tables).await?.into_iter().sum();
+        made.rows = reader.counts(&tables, &path).await?.into_iter().sum();
         Ok(made)
     }
 
@@ -263,6 +256,8 @@ impl<'a> Foreign<'a> {
 struct Live {
     /// Extensions that the admin made, with their schemas.
     extensions: BTreeMap<String, String>,
+    /// Roles of other apps.
+    others: BTreeSet<String>,
     locale: Locale,
 }
 
@@ -270,24 +265,24 @@ impl Live {
     async fn read(job: &Job<'_>) -> Result<Self> {
         let session = dump::reading(job, job.app.database.as_str()).await?;
         let census = Reader(&session).census(&[]).await?;
+        let marks = Marks::read(job.admin()).await?;
+        let apps = marks.records().into_values().filter_map(|mark| App::recorded(mark).ok());
+        let others = apps.filter(|app| app.name != job.app.name);
+        let others = others.flat_map(|app| app.roles().map(ToString::to_string).collect::<Vec<_>>()).collect();
         let by_admin = census.extensions.iter().filter(|extension| extension.owner != job.app.owner.as_str());
         Ok(Self {
             extensions: by_admin.map(|extension| (extension.name.clone(), extension.schema.clone())).collect(),
+            others,
             locale: restore::locale(&record::server(&census)),
         })
     }
 
-    /// Schemas for extensions that the admin keeps.
-    fn held(&self) -> BTreeSet<String> {
-        self.extensions.values().filter(|schema| *schema != "public").cloned().collect()
-    }
-
     /// What the admin has to make, and where: what it has made for the app already. A dump decides where, and not what.
     async fn by_admin(&self, job: &Job<'_>, named: BTreeMap<String, Option<String>>) -> Result<Vec<(String, String)>> {
-        let names: Vec<&str> = named.keys().map(String::as_str).filter(|name| *name != "plpgsql").collect();
+        let names: Vec<&str> = named.keys().map(String::as_str).filter(|name| *name != LANGUAGE).collect();
         restore::extensions_there(job, &names).await?;
-        let others = names.iter().copied().filter(|name| !self.extensions.contains_key(*name));
-        let refused = requirements::superusers_extensions(job.admin(), others).await?;
+        let others = || named.iter().filter(|(name, _)| *name != LANGUAGE && !self.extensions.contains_key(*name));
+        let refused = requirements::superusers_extensions(job.admin(), others().map(|(name, _)| name.as_str())).await?;
         if !refused.is_empty() {
             let message = format!("it needs extensions that only an admin may make: {}", refused.join(", "));
             let create = format!("shareddb create {} -e {}", job.app.name, job.server.environment());
@@ -300,7 +295,10 @@ impl Live {
             let wanted = named.get(name).cloned().flatten();
             (name.clone(), wanted.unwrap_or_else(|| schema.clone()))
         };
-        Ok(self.extensions.iter().map(place).collect())
+        // That schema is an admin's, here as there.
+        let ours = others().filter(|(_, schema)| schema.as_deref() == Some(EXTENSION_SCHEMA));
+        let ours = ours.map(|(name, _)| (name.clone(), EXTENSION_SCHEMA.to_owned()));
+        Ok(self.extensions.iter().map(place).chain(ours).collect())
     }
 }
 

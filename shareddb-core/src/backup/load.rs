@@ -19,8 +19,8 @@ use super::selection::{LoadList, Target};
 use super::toc::Toc;
 use super::unpack::Unpack;
 use crate::error::{Error, Result};
-use crate::postgres::maintenance;
 use crate::postgres::sql::identifiers;
+use crate::postgres::{maintenance, renaming};
 
 /// A dump as it comes.
 #[async_trait]
@@ -109,6 +109,9 @@ impl Loader<'_> {
         }
         let contents = reader.finish()?;
         self.say(&list).await?;
+        if !contents.toc.entries().iter().any(|entry| entry.kind == "SCHEMA" && entry.tag == "public") {
+            renaming::drop_schema(&self.job.loading(self.database).connect().await?, "public").await?;
+        }
         Ok(Loaded { contents, list })
     }
 
@@ -178,7 +181,10 @@ impl Loader<'_> {
         .into();
         arguments.push(format!("--use-list={}", file.path().display()));
         arguments.push(format!("--dbname={}", self.database));
-        arguments.extend(path.map(|path| path.display().to_string()));
+        // No name is taken for an option.
+        arguments.extend(
+            path.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()),
+        );
         let job = self.job;
         Ok((Program::start(&job.binaries, "pg_restore", &job.loading(self.database), &arguments)?, file))
     }

@@ -199,9 +199,12 @@ async fn fill(
     let Loaded { contents, list } = loader.load(origin, target, order).await?;
     let id = manifest.id.to_string();
     compare::archive(manifest, &contents).into_result(&id)?;
-    let mut remarks = loader.settle(scratch, &search_path(job, manifest.database.schema.as_str())).await?;
+    let path = search_path(job, manifest.database.schema.as_str());
+    let mut remarks = loader.settle(scratch, &path).await?;
     let renaming = Renaming::of(manifest, &job.app);
-    compare::database(job, scratch.name(), manifest, &contents, &list, &renaming, tell).await?.into_result(&id)?;
+    compare::database(job, scratch.name(), manifest, &contents, &list, &renaming, &path, tell)
+        .await?
+        .into_result(&id)?;
     remarks.extend(rename(job, scratch.name(), &renaming, target).await?);
     Ok(Made {
         left_out: list.left_out().to_vec(),
@@ -219,14 +222,11 @@ async fn rename(job: &Job<'_>, database: &str, names: &Renaming, target: &Target
     let session = job.loading(database).connect().await?;
     let mut remarks = Vec::new();
     if let Some([from, to]) = &names.schema {
-        if !renaming::rename_schema(&session, from, to).await? {
-            remarks.push(format!("schema {from} is not called {to}, as there is none or another one bears that name"));
-        }
+        renaming::rename_schema(&session, from, to).await?;
         renaming::make_schema(&session, to).await?;
         let still = renaming::mentions(&session, from).await?;
         if !still.is_empty() {
-            remarks
-                .push(format!("functions say {from}, which is {to} here, and were not changed: {}", still.join(", ")));
+            remarks.push(format!("these say {from}, which is {to} here, and were not changed: {}", still.join(", ")));
         }
     }
     let known = target.roles.iter().map(String::as_str).chain([job.facts.admin.as_str()]);

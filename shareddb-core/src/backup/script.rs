@@ -1,9 +1,11 @@
 //! Plain dumps of pg_dump, read without psql: nothing in one is run but SQL, as the session that it is given to.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::splitter::{Event, Splitter};
-use super::statement::{MissingRoles, ScriptTarget, Verdict, judge};
+use super::statement::{self, MissingRoles, ScriptTarget, THERE, Verdict, judge};
 use crate::error::{Error, Result};
 
 const COMPLETE: &str = "PostgreSQL database dump complete";
@@ -16,9 +18,12 @@ pub struct ScriptReader {
     splitter: Splitter,
     copy: Option<Copy>,
     is_complete: bool,
-    has_connected: bool,
+    /// The database that it connects to, which is this one by another name.
+    connected: Option<String>,
     /// The key by which the file opens and closes what psql may do.
     key: Option<String>,
+    /// Policies that were not made.
+    skipped: BTreeSet<String>,
 }
 
 /// What a script comes to, in its order.
@@ -62,7 +67,15 @@ const END: &[u8; 3] = b"\\.\r";
 impl ScriptReader {
     /// At the beginning.
     pub fn new(target: ScriptTarget) -> Self {
-        Self { target, splitter: Splitter::new(), copy: None, is_complete: false, has_connected: false, key: None }
+        Self {
+            target,
+            splitter: Splitter::new(),
+            copy: None,
+            is_complete: false,
+            connected: None,
+            key: None,
+            skipped: BTreeSet::new(),
+        }
     }
 
     /// Takes the next part, and says what it comes to.
@@ -141,13 +154,16 @@ impl ScriptReader {
                 self.key = None;
                 Ok(None)
             }
-            (Some("\\connect"), _) if self.has_connected => Err(self.cluster()),
-            (Some("\\connect"), _)
-                if argument == Some(&self.target.database) && more.is_none() && !self.is_complete =>
-            {
-                self.has_connected = true;
-                Ok(Some(Piece::Skipped { what: line.trim().to_owned(), why: "it is this database".to_owned() }))
+            // Which one it is says nothing: all is loaded into the same.
+            (Some("\\connect"), _) if !self.is_complete && !line.contains('`') && line.matches('\\').count() == 1 => {
+                let name = line.trim().trim_start_matches("\\connect").trim().to_owned();
+                if self.connected.as_ref().is_some_and(|connected| *connected != name) {
+                    return Err(self.cluster());
+                }
+                self.connected = Some(name);
+                Ok(Some(Piece::Skipped { what: line.trim().to_owned(), why: THERE.to_owned() }))
             }
+            (Some("\\connect"), _) if self.is_complete => Err(self.cluster()),
             _ => Err(self.splitter.backslash(1)),
         }
     }
@@ -158,11 +174,18 @@ impl ScriptReader {
             Error::invalid_input("script_damaged", format!("the statement that ends at line {line} is not UTF-8"))
                 .with_hint("dump it once more with `pg_dump --encoding=UTF8`")
         })?;
+        if self.is_complete && ["COMMIT", "END"].iter().any(|word| text.trim().eq_ignore_ascii_case(word)) {
+            return Ok(Piece::Statement(text));
+        }
         if self.is_complete {
             let message = format!("line {line} has a statement after the end of the dump");
             return Err(Error::refused("script_not_over", message).with_hint("a file is one dump and nothing else"));
         }
         let what = shortened(&text);
+        let policy = statement::policy(&text);
+        if policy.as_ref().is_some_and(|policy| self.skipped.contains(policy)) {
+            return Ok(Piece::Skipped { what, why: "its policy was not made".to_owned() });
+        }
         let skipped = |why: &str| Ok(Piece::Skipped { what: what.clone(), why: why.to_owned() });
         match judge(&text, &self.target) {
             Verdict::Run => Ok(Piece::Statement(text)),
@@ -170,10 +193,14 @@ impl ScriptReader {
                 self.copy = Some(Copy::Begun);
                 Ok(Piece::CopyIn { statement: text })
             }
-            Verdict::Skip(why) => skipped(why),
+            Verdict::Skip(why) => {
+                self.skipped.extend(policy);
+                skipped(why)
+            }
             Verdict::Missing(roles) => {
                 let roles = roles.into_iter().collect::<Vec<_>>().join(", ");
                 if self.target.missing_roles == MissingRoles::Skip {
+                    self.skipped.extend(policy);
                     return skipped(&format!("it is about {roles}, which is not there"));
                 }
                 let message = format!("line {line} grants rights to {roles}, which is not there");
@@ -240,11 +267,9 @@ impl ScriptReader {
     }
 
     fn cluster(&self) -> Error {
-        let database = &self.target.database;
         let message = "this is a dump of several databases, as pg_dumpall writes them";
-        Error::refused("script_cluster", message).with_hint(format!(
-            "take one out of it: sed -n '/^\\\\connect {database}$/,/^-- {COMPLETE}/p' FILE > {database}.sql"
-        ))
+        Error::refused("script_cluster", message)
+            .with_hint(format!("take one out of it: sed -n '/^\\\\connect NAME$/,/^-- {COMPLETE}/p' FILE > NAME.sql"))
     }
 }
 
@@ -266,7 +291,6 @@ mod tests {
     fn target() -> ScriptTarget {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         ScriptTarget {
-            database: "app_db".to_owned(),
             owner: "app_db".to_owned(),
             extensions: set(&["postgis"]),
             roles: set(&["app_db", "app_user"]),
@@ -392,9 +416,8 @@ mod tests {
             "SELECT 1\\;SELECT 2;",
             "\\o |touch x",
             "\\copy t from program 'touch x'",
-            "\\connect other",
-            "\\connect app_db postgres",
-            "\\connect -reuse-previous=on \"dbname='x'\"",
+            "\\connect x \\! touch y",
+            "\\connect `touch x`",
             " \\restrict a",
             "/* */\\restrict a",
             "\\restrict a\n\\restrict b",
@@ -414,10 +437,12 @@ mod tests {
     #[test]
     fn other_files_are_refused() {
         assert_eq!(code("--\n-- PostgreSQL database cluster dump\n--\n"), "script_cluster");
-        let error = read("\\connect app_db\nSELECT 1;\n\\connect app_db\n").unwrap_err();
+        let twice = "\\connect -reuse-previous=on \"dbname='le gacy'\"\n";
+        assert_eq!(read(&format!("{twice}SELECT 1;\n{twice}")).unwrap().len(), 3, "as pg_dump --create writes it");
+        let error = read("\\connect app_db\nSELECT 1;\n\\connect other\n").unwrap_err();
         assert_eq!(error.code(), "script_cluster");
         assert!(
-            error.hint().unwrap().contains("sed -n '/^\\\\connect app_db$/,/^-- PostgreSQL database dump complete/p'")
+            error.hint().unwrap().contains("sed -n '/^\\\\connect NAME$/,/^-- PostgreSQL database dump complete/p'")
         );
         assert_eq!(code("-- PostgreSQL database dump complete\nSELECT 1;"), "script_not_over");
         assert_eq!(code("SELECT '\0';"), "script_damaged");
@@ -464,13 +489,14 @@ mod tests {
             "CREATE EXTENSION IF NOT EXISTS citext WITH SCHEMA public",
             "COMMENT ON EXTENSION citext IS 'x'",
             "CREATE SCHEMA s",
-            "CREATE USER MAPPING FOR app_db SERVER far",
             "ALTER TABLE s.t ADD COLUMN owner text",
             "SET standard_conforming_strings = on",
             "GRANT SELECT ON TABLE s.t TO app_user",
             "REVOKE ALL ON FUNCTION s.f() FROM PUBLIC",
             "ALTER DEFAULT PRIVILEGES FOR ROLE app_db IN SCHEMA s GRANT SELECT ON TABLES TO app_user",
             "SELECT pg_catalog.set_config('search_path', '', false)",
+            "CREATE VIEW procedure AS SELECT 1 AS begin",
+            "CREATE FUNCTION begin() RETURNS int LANGUAGE sql AS 'x'",
         ] {
             assert_eq!(read(&format!("{text};")).unwrap(), [text]);
         }

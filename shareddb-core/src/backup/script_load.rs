@@ -9,7 +9,7 @@ use tokio_postgres::CopyInSink;
 
 use super::dump_file::DumpFile;
 use super::event::{BackupEvent, Stage};
-use super::lexer::first_tokens;
+use super::lexer::{TokenKind, first_tokens};
 use super::load::Chunks as _;
 use super::script::{Piece, ScriptReader};
 use super::statement::{self, ScriptTarget};
@@ -133,18 +133,24 @@ impl Script<'_> {
 
 fn failed(statement: &str, source: tokio_postgres::Error) -> Error {
     let words = first_tokens(statement, TOLD);
-    let head =
-        words.last().map_or("", |last| &statement[..last.at.end]).split_whitespace().collect::<Vec<_>>().join(" ");
+    // What is in quotes may be data.
+    let told = words.iter().take_while(|word| word.kind != TokenKind::Text).last();
+    let head = told.map_or("", |last| &statement[..last.at.end]).split_whitespace().collect::<Vec<_>>().join(" ");
     let state = source.code().map(|state| state.code().to_owned());
     let error = Error::from_postgres(format_args!("the script fails at {head}…"), source);
+    let makes = words.first().is_some_and(|word| ["CREATE", "ALTER", "REFRESH"].iter().any(|kind| word.is(kind)));
     match state.as_deref() {
         // undefined_function, undefined_table, undefined_object
-        Some("42883" | "42P01" | "42704") => {
-            Error::failed("names_unqualified", error.to_string()).with_hint(NOT_THERE).with_source(error)
-        }
+        Some("42883") => unqualified(error),
+        Some("42P01" | "42704") if makes => unqualified(error),
+        Some("42P01") => error.with_hint("a dump of data alone, or one that drops first, needs what is not there: dump the whole database, without --clean"),
         Some("42501") if statement::extension(statement).is_some() => error.with_hint(
             "an extension that only an admin may make: shareddb create APP --extension NAME, then this again",
         ),
         _ => error,
     }
+}
+
+fn unqualified(error: Error) -> Error {
+    Error::failed("names_unqualified", error.to_string()).with_hint(NOT_THERE).with_source(error)
 }

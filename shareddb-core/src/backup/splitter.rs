@@ -23,6 +23,8 @@ pub(super) struct Splitter {
     depth: u32,
     /// Open BEGIN and CASE in a function's body.
     blocks: u32,
+    /// Whether the last word was BEGIN.
+    begins: bool,
     /// Key words that the statement began with.
     first: Vec<Vec<u8>>,
     number: u64,
@@ -263,7 +265,7 @@ impl Splitter {
     }
 
     fn statement(&mut self) -> Option<Event> {
-        (self.depth, self.blocks, self.half) = (0, 0, 0);
+        (self.depth, self.blocks, self.half, self.begins) = (0, 0, 0, false);
         self.first.clear();
         let text = std::mem::take(&mut self.text);
         (!text.is_empty()).then_some(Event::Statement(text))
@@ -275,10 +277,15 @@ impl Splitter {
             return;
         }
         let word = std::mem::take(&mut self.word);
-        let is_routine = matches!(self.first.first().map(Vec::as_slice), Some(b"create"))
-            && self.first.iter().any(|word| matches!(word.as_slice(), b"function" | b"procedure"));
+        let kind = match self.first.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
+            [b"create", b"or", b"replace", kind, ..] | [b"create", kind, ..] => kind.to_vec(),
+            _ => Vec::new(),
+        };
+        let is_routine = matches!(kind.as_slice(), b"function" | b"procedure");
+        let begins = std::mem::replace(&mut self.begins, word == b"begin");
         match word.as_slice() {
-            b"begin" if is_routine && self.depth == 0 => self.blocks += 1,
+            // A name can be BEGIN, too.
+            b"atomic" if begins && is_routine && self.depth == 0 => self.blocks += 1,
             b"case" if self.blocks > 0 => self.blocks += 1,
             b"end" => self.blocks = self.blocks.saturating_sub(1),
             _ => {}

@@ -10,18 +10,18 @@ const HEAD: usize = 8;
 /// How pg_dump takes the search path away.
 const NO_SEARCH_PATH: &str = "pg_catalog.set_config('search_path', ''";
 /// Reasons that every dump gives, and that change nothing.
-pub(super) const ROUTINE: [&str; 3] = [OWNED, HIDDEN, THERE];
+pub(super) const ROUTINE: [&str; 4] = [OWNED, HIDDEN, THERE, PLACED];
 const OWNED: &str = "everything belongs to who loads it";
+const PLACED: &str = "tables are where the server puts them";
+const SUPERUSER: &str = "only a superuser can make it";
 const HIDDEN: &str = "rows are hidden as they are from the app";
-const THERE: &str = "it is there already";
+pub(super) const THERE: &str = "it is there already";
 /// It is in every database, and is the superuser's.
 const LANGUAGE: &str = "plpgsql";
 
 /// Where a script is loaded, and as whom.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptTarget {
-    /// The database that the script may connect to.
-    pub database: String,
     /// The role that everything will belong to.
     pub owner: String,
     /// Extensions that the admin has made there already.
@@ -34,6 +34,8 @@ pub struct ScriptTarget {
     pub keeps_search_path: bool,
     /// Roles that rights may be granted to.
     pub roles: BTreeSet<String>,
+    /// Roles of other apps, which get none.
+    pub others: BTreeSet<String>,
     /// What happens to grants to other roles.
     pub missing_roles: MissingRoles,
 }
@@ -69,6 +71,17 @@ pub(super) fn extension(statement: &str) -> Option<(String, Option<String>)> {
     Some((name, schema))
 }
 
+/// The policy that a statement makes or is about, with its table.
+pub(super) fn policy(statement: &str) -> Option<String> {
+    let tokens = first_tokens(statement, 10);
+    let made = begins(&tokens, &["CREATE", "POLICY"]).then_some(2);
+    let at = made.or_else(|| begins(&tokens, &["COMMENT", "ON", "POLICY"]).then_some(3))?;
+    let names = tokens[at..]
+        .iter()
+        .take_while(|token| !["AS", "FOR", "TO", "USING", "WITH", "IS"].iter().any(|word| token.is(word)));
+    Some(names.map(|token| &statement[token.at.clone()]).collect::<Vec<_>>().join(" "))
+}
+
 /// Decides about one statement.
 ///
 /// This is for loading well, and no wall: what must not be done is kept from the login that runs it.
@@ -82,10 +95,10 @@ pub(super) fn judge(statement: &str, target: &ScriptTarget) -> Verdict {
         _ if first.is("SELECT") => (target.keeps_search_path
             && statement[first.at.end..].trim_start().starts_with(NO_SEARCH_PATH))
         .then_some(Verdict::Skip("it is loaded with a search path")),
-        _ if first.is("SET") || first.is("RESET") => setting(&head[1..]),
-        _ if first.is("CREATE") => create(&head[1..], target),
+        _ if first.is("SET") || first.is("RESET") => setting(&head[1..], statement),
+        _ if first.is("CREATE") => create(&head[1..], &tokens(statement), target),
         _ if first.is("ROLLBACK") || first.is("ABORT") => Some(Verdict::Refuse("it takes back what was loaded")),
-        _ if first.is("DROP") => of_cluster(&head[1..]),
+        _ if first.is("DROP") => dropped(&head[1..], target),
         _ if first.is("COMMENT") => comment(&head[1..], target),
         _ => None,
     };
@@ -107,6 +120,9 @@ fn alter(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
         }
         return missing(tokens, target);
     }
+    if is_superusers(&tokens[1..]) {
+        return Some(Verdict::Skip(SUPERUSER));
+    }
     of_cluster(&tokens[1..])
 }
 
@@ -120,7 +136,43 @@ fn of_cluster(rest: &[Token<'_>]) -> Option<Verdict> {
     is_role.then_some(Verdict::Skip("roles are not a part of a database"))
 }
 
-fn create(rest: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
+/// Kinds that only a superuser makes, or that would reach out to another server.
+const OF_SUPERUSER: [&[&str]; 10] = [
+    &["ACCESS", "METHOD"],
+    &["EVENT", "TRIGGER"],
+    &["FOREIGN", "DATA"],
+    &["OPERATOR", "CLASS"],
+    &["OPERATOR", "FAMILY"],
+    &["SERVER"],
+    &["SUBSCRIPTION"],
+    &["TEXT", "SEARCH", "PARSER"],
+    &["TEXT", "SEARCH", "TEMPLATE"],
+    &["USER", "MAPPING"],
+];
+
+fn is_superusers(rest: &[Token<'_>]) -> bool {
+    OF_SUPERUSER.iter().any(|kind| begins(rest, kind))
+}
+
+/// What the admin has made stays, and what is nobody's to drop.
+fn dropped(rest: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
+    let name = rest.get(if begins(&rest[1..], &["IF", "EXISTS"]) { 3 } else { 1 }).and_then(Token::name)?;
+    let is_kept = begins(rest, &["EXTENSION"]) && is_there(&name, target)
+        || begins(rest, &["SCHEMA"]) && (name == "public" || target.schemas.contains(&name));
+    if is_kept || is_superusers(rest) {
+        return Some(Verdict::Skip(THERE));
+    }
+    of_cluster(rest)
+}
+
+fn create(rest: &[Token<'_>], all: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
+    if is_superusers(rest) || begins(rest, &["PUBLICATION"]) && begins(&rest[2..], &["FOR", "ALL", "TABLES"]) {
+        return Some(Verdict::Skip(SUPERUSER));
+    }
+    if begins(rest, &["POLICY"]) {
+        let to = all.iter().position(|token| token.is("TO"))?;
+        return unknown(roles(&all[to + 1..]), target);
+    }
     let named = |kind: &str| {
         let skipped = if begins(rest, &[kind, "IF", "NOT", "EXISTS"]) { 4 } else { 1 };
         begins(rest, &[kind]).then(|| rest.get(skipped).and_then(Token::name)).flatten()
@@ -154,7 +206,7 @@ fn is_there(extension: &str, target: &ScriptTarget) -> bool {
     extension == LANGUAGE || target.extensions.contains(extension)
 }
 
-fn setting(rest: &[Token<'_>]) -> Option<Verdict> {
+fn setting(rest: &[Token<'_>], value: &str) -> Option<Verdict> {
     let scope = rest.first().is_some_and(|token| token.is("LOCAL") || token.is("SESSION"));
     let is_session = begins(rest, &["SESSION", "AUTHORIZATION"]);
     let rest = if scope && !is_session { &rest[1..] } else { rest };
@@ -164,6 +216,12 @@ fn setting(rest: &[Token<'_>]) -> Option<Verdict> {
     }
     if is("transaction_timeout") {
         return Some(Verdict::Skip("older servers do not know it, and it is off"));
+    }
+    if is("default_tablespace") {
+        return Some(Verdict::Skip(PLACED));
+    }
+    if is("client_encoding") && value.to_ascii_uppercase().contains("SQL_ASCII") {
+        return Some(Verdict::Skip("bytes of no encoding would get in unseen"));
     }
     if is("row_security") {
         // pg_dump takes it off, which nobody may who is not the tables' own: a materialized view over one that hides rows is
@@ -192,8 +250,16 @@ fn grant(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
 }
 
 fn missing(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
-    let missing: BTreeSet<_> = grantees(tokens).difference(&target.roles).cloned().collect();
-    (!missing.is_empty()).then_some(Verdict::Missing(missing))
+    unknown(grantees(tokens), target)
+}
+
+fn unknown(named: BTreeSet<String>, target: &ScriptTarget) -> Option<Verdict> {
+    let missing: BTreeSet<_> = named.difference(&target.roles).cloned().collect();
+    match missing.is_empty() {
+        true => None,
+        false if missing.is_subset(&target.others) => Some(Verdict::Skip("it is about roles of other apps")),
+        false => Some(Verdict::Missing(missing)),
+    }
 }
 
 /// Only what stands in the script itself.

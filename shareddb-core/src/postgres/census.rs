@@ -138,8 +138,9 @@ impl Reader<'_> {
         Ok(self.rows("look for tables that were rewritten", &sql).await?.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Rows of each table, in its order. Like [`sequences`](Self::sequences), only after [`freeze`](Self::freeze).
-    pub(crate) async fn counts(&self, tables: &[TableFact]) -> Result<Vec<u64>> {
+    /// Rows of each table, in its order. To plan this, the server looks into indexes and constraints, and so into functions of
+    /// the app's that may find their own names by its search path only: this is `path`.
+    pub(crate) async fn counts(&self, tables: &[TableFact], path: &[String]) -> Result<Vec<u64>> {
         let mut counts = Vec::with_capacity(tables.len());
         for batch in tables.chunks(BATCH) {
             let mut sql = String::new();
@@ -147,7 +148,7 @@ impl Reader<'_> {
                 let union = if index == 0 { "" } else { " UNION ALL " };
                 let _ = write!(sql, "{union}SELECT {index}, count(*) FROM ONLY {}", table.sql());
             }
-            let mut rows = self.passing("count the rows", &sql).await?;
+            let mut rows = self.passing("count the rows", &sql, path).await?;
             rows.sort_by_key(|row| row.get::<_, i32>(0));
             counts.extend(rows.iter().map(|row| row.get::<_, i64>(1).unsigned_abs()));
         }
@@ -179,7 +180,7 @@ impl Reader<'_> {
                 format!("SELECT {index}, last_value FROM {}.{}", identifier(schema), identifier(name))
             };
             let sql = batch.iter().enumerate().map(one).collect::<Vec<_>>().join(" UNION ALL ");
-            let mut values = self.passing("read the sequences", &sql).await?;
+            let mut values = self.passing("read the sequences", &sql, &[]).await?;
             values.sort_by_key(|row| row.get::<_, i32>(0));
             sequences.extend(batch.iter().zip(&values).map(|(named, value)| SequenceFact {
                 schema: named.get(0),
@@ -301,11 +302,15 @@ impl Reader<'_> {
         Ok(rows.iter().map(|row| escaped(row.get(0))).collect())
     }
 
-    /// From here on text comes in the database's own encoding, as it stands in a dump.
-    pub(crate) async fn as_stored(&self) -> Result<()> {
+    /// From here on text comes in the database's own encoding, as it stands in a dump, and the session has the search path of
+    /// [`counts`](Self::counts).
+    pub(crate) async fn as_stored(&self, path: &[String]) -> Result<()> {
         self.run(
             "read text as it is stored",
-            "SELECT set_config('client_encoding', current_setting('server_encoding'), false)",
+            &format!(
+                "SELECT set_config('client_encoding', current_setting('server_encoding'), false); SET search_path = {}",
+                behind_catalog(path)
+            ),
         )
         .await
     }
@@ -319,8 +324,9 @@ impl Reader<'_> {
 
     /// Reads, and gives back the locks that reading has taken: a count locks every index of a table, and the table of locks is
     /// the whole server's.
-    async fn passing(&self, what: &str, sql: &str) -> Result<Vec<tokio_postgres::Row>> {
-        self.run(what, "SAVEPOINT passing").await?;
+    async fn passing(&self, what: &str, sql: &str, path: &[String]) -> Result<Vec<tokio_postgres::Row>> {
+        let begin = format!("SAVEPOINT passing; SET LOCAL search_path = {}", behind_catalog(path));
+        self.run(what, &begin).await?;
         let rows = self.rows(what, sql).await?;
         self.run(what, "ROLLBACK TO passing; RELEASE passing").await?;
         Ok(rows)
@@ -335,6 +341,12 @@ impl Reader<'_> {
         let done = self.0.batch_execute(sql).await;
         done.map_err(|source| Error::from_postgres(format_args!("cannot {what}"), source))
     }
+}
+
+/// What is the server's own is found first.
+fn behind_catalog(path: &[String]) -> String {
+    let path = path.iter().map(identifier);
+    ["pg_catalog".to_owned()].into_iter().chain(path).chain(["pg_temp".to_owned()]).collect::<Vec<_>>().join(", ")
 }
 
 /// What stands in the parentheses of `COPY schema.table (a, "b)") FROM stdin;`.
