@@ -8,8 +8,7 @@ use super::archive::Contents;
 use super::digest::{RowCounter, Rows};
 use super::dump;
 use super::event::{BackupEvent, Stage};
-use super::job::Job;
-use super::load;
+use super::load::{self, Loader};
 use super::manifest::Manifest;
 use super::renaming::Renaming;
 use super::schema_digest::{difference, schema_digest};
@@ -76,15 +75,14 @@ pub(super) fn archive(manifest: &Manifest, contents: &Contents) -> Findings {
 /// Compares the database with the archive that was loaded into it, whose digests are the manifest's by then. The schema has its
 /// name of there, and roles have theirs of here.
 pub(super) async fn database(
-    job: &Job<'_>,
-    name: &str,
+    loader: &Loader<'_>,
     manifest: &Manifest,
     contents: &Contents,
     list: &LoadList,
     renaming: &Renaming,
     path: &[String],
-    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
 ) -> Result<Findings> {
+    let Loader { job, database: name, tell } = *loader;
     tell(BackupEvent::Began(Stage::Comparing));
     let mut findings = Findings::default();
     let session = dump::reading(job, name).await?;

@@ -202,9 +202,7 @@ async fn fill(
     let path = search_path(job, manifest.database.schema.as_str());
     let mut remarks = loader.settle(scratch, &path).await?;
     let renaming = Renaming::of(manifest, &job.app);
-    compare::database(job, scratch.name(), manifest, &contents, &list, &renaming, &path, tell)
-        .await?
-        .into_result(&id)?;
+    compare::database(&loader, manifest, &contents, &list, &renaming, &path).await?.into_result(&id)?;
     remarks.extend(rename(job, scratch.name(), &renaming, target).await?);
     Ok(Made {
         left_out: list.left_out().to_vec(),

@@ -171,7 +171,7 @@ fn create(rest: &[Token<'_>], all: &[Token<'_>], target: &ScriptTarget) -> Optio
     }
     if begins(rest, &["POLICY"]) {
         let to = all.iter().position(|token| token.is("TO"))?;
-        return unknown(roles(&all[to + 1..]), target);
+        return unknown(&roles(&all[to + 1..]), target);
     }
     let named = |kind: &str| {
         let skipped = if begins(rest, &[kind, "IF", "NOT", "EXISTS"]) { 4 } else { 1 };
@@ -250,10 +250,10 @@ fn grant(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
 }
 
 fn missing(tokens: &[Token<'_>], target: &ScriptTarget) -> Option<Verdict> {
-    unknown(grantees(tokens), target)
+    unknown(&grantees(tokens), target)
 }
 
-fn unknown(named: BTreeSet<String>, target: &ScriptTarget) -> Option<Verdict> {
+fn unknown(named: &BTreeSet<String>, target: &ScriptTarget) -> Option<Verdict> {
     let missing: BTreeSet<_> = named.difference(&target.roles).cloned().collect();
     match missing.is_empty() {
         true => None,
