@@ -232,7 +232,7 @@ fn start_api_server(home: &Path, port: u16) -> Daemon {
         file("service-account-key-file", "tokens.pub"),
         file("service-account-signing-key-file", "tokens.key"),
         format!("--service-account-issuer={ISSUER}"),
-        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+        "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
         "--authorization-mode=RBAC".to_owned(),
         // Nobody makes the account `default` in each namespace, which pods would have to wait for.
         "--disable-admission-plugins=ServiceAccount".to_owned(),

@@ -267,10 +267,10 @@ async fn a_hostile_archive_gets_nowhere() {
         let as_whom = "SELECT coalesce(string_agg(DISTINCT super, ','), '') FROM public.climbed";
         assert_ne!(server.value(app.database.as_str(), as_whom).await, "on");
     }
-    // As a backup of ours it is not what it was, since it writes while it is loaded.
+    // As a backup of ours it is not what it was, where it writes while it is loaded: newer servers keep it from that.
     manager.backup(&source.name, &BackupOptions::default()).await.unwrap();
-    let error = manager.restore(&source.name, &without_safety(), source.name.as_str()).await.unwrap_err();
-    assert_eq!(error.code(), "backup_differs");
+    let done = manager.restore(&source.name, &without_safety(), source.name.as_str()).await;
+    assert!(done.as_ref().err().is_none_or(|error| error.code() == "backup_differs"), "{done:?}");
     assert_eq!(server.value("postgres", roles).await, before);
     assert_tidy(server, &source, &manager, 1).await;
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use shareddb_core::{
     AppSpec, BackupManager, BackupOptions, ConnectionConfig, Manifest, RestoreOptions, Verdict, VerifyOptions,
 };
-use shareddb_tests::clients;
 use shareddb_tests::majors::{ALL_MAY_TRY, ForeignServer, PLAIN_ADMIN};
 use shareddb_tests::server::{session, sql, unique, value};
+use shareddb_tests::{TestServer, clients};
 
 use crate::backup::EVERYTHING;
 use crate::backup_faults::memory;
@@ -101,8 +101,8 @@ async fn by_plain_admin(major: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_makes_the_round_trip_on_15() {
-    by_superuser(15).await;
+async fn everything_makes_the_round_trip_on_the_machines_own() {
+    by_superuser(u32::from(TestServer::shared().await.endpoint().binaries.major)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

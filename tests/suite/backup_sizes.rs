@@ -104,7 +104,7 @@ impl Place {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_tables_come_back() {
-    let place = place(15, "tables", "max_locks_per_transaction = 256\n").await;
+    let place = place(16, "tables", "max_locks_per_transaction = 256\n").await;
     place.make_tables(20_000).await;
     let manifest = place.backup_by_command().await;
     assert_eq!((manifest.tables.len(), manifest.tables.iter().map(|table| table.rows).sum::<u64>()), (20_000, 2000));
@@ -118,7 +118,7 @@ async fn twenty_thousand_tables_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_tables_than_the_server_has_locks_for_are_refused_before_one_is_locked() {
     // For 200 sessions: 2000 locks.
-    let place = place(15, "locks", "max_locks_per_transaction = 10\n").await;
+    let place = place(16, "locks", "max_locks_per_transaction = 10\n").await;
     place.make_tables(3000).await;
     let provisioner = place.server.provisioner(place.server.superuser());
     let other = unique("neighbour");
@@ -166,8 +166,8 @@ async fn large_objects(major: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_thousand_large_objects_come_back_on_15() {
-    large_objects(15).await;
+async fn a_hundred_thousand_large_objects_come_back_on_16() {
+    large_objects(16).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +197,7 @@ async fn names_as_long_and_strange_as_they_get_come_back() {
     let [schema, table, column, other, sequence, kind, function, view, filled] =
         ["s", "t", "c", "d", "q", "k", "f", "v", "m"].map(quoted);
     let label = literal(&strange("k"));
-    let place = place(15, "strange", "").await;
+    let place = place(16, "strange", "").await;
     let make = format!(
         "CREATE SCHEMA {schema}; CREATE TYPE {schema}.{kind} AS ENUM ({label}); CREATE SEQUENCE {schema}.{sequence}; \
          CREATE TABLE {schema}.{table} ({column} int PRIMARY KEY DEFAULT nextval({named}::regclass), {other} text, k {schema}.{kind}); \
@@ -232,7 +232,7 @@ fn literal(text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_table_of_a_gigabyte_takes_no_more_memory_than_a_small_one() {
-    let place = place(15, "huge", "max_wal_size = 4GB\n").await;
+    let place = place(16, "huge", "max_wal_size = 4GB\n").await;
     // Rows of two kilobytes that hardly compress.
     let make = "CREATE TABLE big AS SELECT i, p.noise || i AS noise FROM generate_series(1, 5000) i, \
          LATERAL (SELECT string_agg(md5(random()::text || g), '') AS noise FROM generate_series(1, 62) g WHERE i > 0) p; \

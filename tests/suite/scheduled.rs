@@ -9,7 +9,7 @@ use shareddb_tests::errand::{Errand, run_pod};
 use shareddb_tests::kubeconfig::Credential;
 use shareddb_tests::object_server::Fault;
 use shareddb_tests::watch::eventually;
-use shareddb_tests::{Entrypoint, LiveCluster, ObjectServer};
+use shareddb_tests::{Entrypoint, LiveCluster, ObjectServer, TestServer};
 
 use crate::deployed::{Site, kubectl};
 use crate::schedule::IMAGE;
@@ -22,6 +22,11 @@ async fn credentials(site: &Site<'_>, store: &ObjectServer) {
     let secret: Secret =
         serde_json::from_value(json!({ "metadata": { "name": CREDENTIALS }, "stringData": data })).unwrap();
     site.api::<Secret>().await.create(&PostParams::default(), &secret).await.unwrap();
+}
+
+/// A server of the version whose programs this machine has.
+async fn deploy() -> String {
+    format!("deploy --image postgres:{}-alpine", TestServer::shared().await.endpoint().binaries.major)
 }
 
 /// The pod of a Job that somebody makes of a CronJob.
@@ -50,7 +55,7 @@ fn well<const N: usize>(errands: Vec<Errand>, containers: [&str; N]) -> [String;
 async fn what_the_pods_run_backs_up_prunes_and_proves_with_the_rights_that_they_have() {
     let site = Site::new(LiveCluster::shared().await, "stage").await;
     let server = Entrypoint::serve(site.live, &site.namespace).await;
-    site.run("deploy").await.expect_code(0);
+    site.run(&deploy().await).await.expect_code(0);
     for app in ["web", "shop"] {
         site.run(&format!("create {app}")).await.expect_code(0);
         site.in_app(app, "CREATE TABLE kept AS SELECT i FROM generate_series(1, 42) i").await;
@@ -104,7 +109,7 @@ async fn what_the_pods_run_backs_up_prunes_and_proves_with_the_rights_that_they_
 async fn one_app_has_a_schedule_of_its_own_that_works_beside_that_of_all() {
     let site = Site::new(LiveCluster::shared().await, "stage").await;
     let server = Entrypoint::serve(site.live, &site.namespace).await;
-    site.run("deploy").await.expect_code(0);
+    site.run(&deploy().await).await.expect_code(0);
     for app in ["web", "shop"] {
         site.run(&format!("create {app}")).await.expect_code(0);
     }

@@ -12,7 +12,7 @@ use super::options::OtherRoles;
 use super::record;
 use super::restore::{self, Made, WITH_PATH};
 use super::scratch::Scratch;
-use super::script_load;
+use super::script_load::{self, Pins};
 use super::selection::{LoadList, Target, roles_named};
 use super::statement::{self, MissingRoles, ScriptTarget};
 use super::toc::Toc;
@@ -204,7 +204,12 @@ impl<'a> Foreign<'a> {
             target.keeps_search_path = true;
         }
         let session = config.connect().await?;
-        let skipped = script_load::run(&session, self.file, &target, self.bytes, tell).await?;
+        let other = job.loading(scratch.name()).connect().await?;
+        let pins = match order {
+            Order::Once => None,
+            Order::WithPath(path) => Some(Pins { other: &other, path, functions: None }),
+        };
+        let skipped = script_load::run(&session, pins, self.file, &target, self.bytes, tell).await?;
         let told = skipped.into_iter().filter(|(why, _)| !statement::ROUTINE.contains(&why.as_str()));
         let remark = |(why, count)| format!("statements that were not run, as {why}: {count}");
         Ok(Made { remarks: told.map(remark).collect(), ..Made::default() })

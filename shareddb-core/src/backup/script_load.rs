@@ -15,6 +15,7 @@ use super::script::{Piece, ScriptReader};
 use super::statement::{self, ScriptTarget};
 use crate::connection::Session;
 use crate::error::{Error, Result};
+use crate::postgres::maintenance;
 
 /// When a search path did not help.
 const NOT_THERE: &str = "what it names has to be in the dump, or come with an extension: dump the whole database";
@@ -61,6 +62,7 @@ pub(super) async fn foresee(
 /// The server's at the first statement that fails; `names_unqualified` where a search path may help.
 pub(super) async fn run(
     session: &Session,
+    pins: Option<Pins<'_>>,
     file: &DumpFile,
     target: &ScriptTarget,
     total: u64,
@@ -68,7 +70,7 @@ pub(super) async fn run(
 ) -> Result<BTreeMap<String, u64>> {
     tell(BackupEvent::Began(Stage::Loading));
     let mut reader = ScriptReader::new(target.clone());
-    let mut script = Script { session, copy: None, skipped: BTreeMap::new() };
+    let mut script = Script { session, pins, copy: None, skipped: BTreeMap::new() };
     let (mut chunks, mut bytes) = (file.read(), 0);
     while let Some(chunk) = chunks.next().await? {
         let pieces = reader.feed(&chunk)?;
@@ -81,11 +83,25 @@ pub(super) async fn run(
     reader.finish()?;
     // What a transaction of its own has not ended would be gone with the session.
     session.batch_execute("COMMIT").await.map_err(|error| failed("COMMIT", error))?;
+    if let Some(Pins { other, functions: Some(functions), .. }) = &script.pins {
+        maintenance::take_search_path(other, functions).await?;
+    }
     Ok(script.skipped)
+}
+
+/// A search path for the functions that a script makes, from its first data on: for what is made after them, newer servers
+/// have no path but that.
+pub(super) struct Pins<'a> {
+    /// Another session.
+    pub(super) other: &'a Session,
+    pub(super) path: &'a [String],
+    /// Those that have it.
+    pub(super) functions: Option<Vec<String>>,
 }
 
 struct Script<'a> {
     session: &'a Session,
+    pins: Option<Pins<'a>>,
     copy: Option<Copy>,
     skipped: BTreeMap<String, u64>,
 }
@@ -97,14 +113,27 @@ struct Copy {
 }
 
 impl Script<'_> {
+    async fn pin(&mut self) -> Result<()> {
+        if let Some(pins) = self.pins.as_mut().filter(|pins| pins.functions.is_none()) {
+            pins.functions = Some(maintenance::give_search_path(pins.other, pins.path).await?);
+        }
+        Ok(())
+    }
+
     async fn piece(&mut self, piece: Piece) -> Result<()> {
         match piece {
-            Piece::Statement(text) => self.session.batch_execute(&text).await.map_err(|error| failed(&text, error)),
+            Piece::Statement(text) => {
+                if needs_functions(&text) {
+                    self.pin().await?;
+                }
+                self.session.batch_execute(&text).await.map_err(|error| failed(&text, error))
+            }
             Piece::Skipped { why, .. } => {
                 *self.skipped.entry(why).or_default() += 1;
                 Ok(())
             }
             Piece::CopyIn { statement } => {
+                self.pin().await?;
                 let sink = self.session.copy_in(&statement).await.map_err(|error| failed(&statement, error))?;
                 self.copy = Some(Copy { sink: Box::pin(sink), statement });
                 Ok(())
@@ -129,6 +158,16 @@ impl Script<'_> {
             },
         }
     }
+}
+
+/// Whether a statement may run functions: every dump has made them by then.
+fn needs_functions(statement: &str) -> bool {
+    let head = first_tokens(statement, 3);
+    let is = |at: usize, word: &str| head.get(at).is_some_and(|token| token.is(word));
+    is(0, "INSERT")
+        || is(0, "REFRESH")
+        || is(0, "CREATE") && (is(1, "INDEX") || is(1, "UNIQUE"))
+        || is(0, "ALTER") && is(1, "TABLE") && statement.contains("ADD CONSTRAINT")
 }
 
 fn failed(statement: &str, source: tokio_postgres::Error) -> Error {
