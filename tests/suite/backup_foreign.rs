@@ -342,8 +342,6 @@ const UNQUALIFIED: &str = "
     CREATE FUNCTION plain(t text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN lower(trimmed(t)); END';
     CREATE TABLE notes (body text CHECK (plain(body) <> ''), short text GENERATED ALWAYS AS (plain(body)) STORED);
     CREATE INDEX ON notes (plain(body));
-    CREATE FUNCTION inlined(t text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT trimmed(t)';
-    CREATE INDEX ON notes (inlined(body)) WHERE inlined(body) <> 'x';
     INSERT INTO notes SELECT ' Note ' || i FROM generate_series(1, 50) i;";
 
 #[tokio::test(flavor = "multi_thread")]
