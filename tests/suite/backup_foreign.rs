@@ -1,6 +1,7 @@
 //! Dumps that were made elsewhere, as people write them, and dumps for people.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -462,5 +463,49 @@ async fn a_script_is_loaded_as_far_as_an_archive_is() {
     // What an app may be called is written and read.
     manager.dump(&app.name, &folder.join("own.sql"), &BackupOptions::default()).await.unwrap();
     restored(&manager, &app, &folder.join("own.sql"), &without_safety()).await.unwrap();
+    assert_tidy(server, &app, &manager, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_gives_other_apps_no_rights() {
+    let server = TestServer::shared().await;
+    let ((app, config), (other, _)) = tokio::join!(empty(server, "giving"), empty(server, "given"));
+    let fill =
+        "CREATE TABLE t (i int); CREATE POLICY p ON t TO {other} USING (true); GRANT SELECT ON t TO {other}, PUBLIC";
+    sql(&config, config.database(), &fill.replace("{other}", other.owner.as_str())).await;
+    let path = temporary_home().join("rights.dump");
+    let admin = server.admin().with_database(app.database.to_string());
+    pg_dump(&server.endpoint().binaries.dir, &admin, &["-Fc", "-f", path.to_str().unwrap()]);
+    let manager = BackupManager::new(server.server().await, memory());
+    let report = restored(&manager, &app, &path, &without_safety()).await.unwrap();
+    let told: Vec<&str> = report.left_out.iter().map(|left| left.what.as_str()).collect();
+    assert!(
+        told.iter().any(|what| what.starts_with("POLICY")) && told.iter().any(|what| what.starts_with("ACL")),
+        "{told:?}"
+    );
+    let inside = server.session(app.database.as_str()).await;
+    assert_eq!(value(&inside, "SELECT count(*) FROM pg_policy").await, "0");
+    let acl = "SELECT relacl::text FROM pg_class WHERE relname = 't'";
+    let acl = value(&inside, acl).await;
+    assert!(!acl.contains(other.owner.as_str()) && acl.contains("=r/"), "{acl}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_that_lacks_a_row_is_not_there() {
+    let server = TestServer::shared().await;
+    let (app, config) = empty(server, "lacking").await;
+    sql(&config, config.database(), "CREATE TABLE t AS SELECT generate_series(101, 110) AS i").await;
+    // A program that loses one on the way, and says nothing.
+    let (real, folder) = (&server.endpoint().binaries.dir, temporary_home());
+    let losing = format!("#!/bin/bash\nset -o pipefail\n'{}/pg_dump' \"$@\" | sed '/^105$/d'\n", real.display());
+    fs::write(folder.join("pg_dump"), losing).unwrap();
+    fs::set_permissions(folder.join("pg_dump"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink(real.join("pg_restore"), folder.join("pg_restore")).unwrap();
+    let manager = BackupManager::new(server.server().await, memory()).with_binaries(&folder);
+    let path = folder.join("app.sql");
+    let error = manager.dump(&app.name, &path, &BackupOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), "dump_differs", "{error:?}");
+    assert!(error.to_string().contains("has 10 rows, and the dump has 9"), "{error}");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
     assert_tidy(server, &app, &manager, 0).await;
 }
