@@ -21,7 +21,7 @@ mod look;
 mod manifests;
 mod observed;
 mod plan;
-mod pod;
+pub(crate) mod pod;
 mod prepare;
 mod quantity;
 pub(crate) mod reference;

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::deploy::configuration::{FOLDER, SOCKET_FOLDER, TLS_FOLDER, shared_memory};
 use crate::deploy::manifests::{ADMIN_SECRET, CERTIFICATE_SECRET, CONFIGURATION, DEPLOYMENT};
-use crate::deploy::quantity::Size;
+use crate::deploy::quantity::{Cores, Size};
 use crate::deploy::spec::ServerRecord;
 
 /// PostgreSQL's port.
@@ -153,7 +153,7 @@ fn container(record: &ServerRecord, data: &str) -> Container {
             protocol: Some("TCP".to_owned()),
             ..ContainerPort::default()
         }]),
-        resources: Some(resources(record)),
+        resources: Some(resources(record.memory, record.cpu)),
         // Nothing ends a server that recovers, or that an app keeps busy: when it has ended, its container has as well.
         // Over TCP, as the entrypoint's own server has nothing but the socket; nobody has to log in for an answer.
         readiness_probe: Some(Probe {
@@ -171,25 +171,31 @@ fn container(record: &ServerRecord, data: &str) -> Container {
             }),
             ..Lifecycle::default()
         }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(confined()),
         volume_mounts: Some(mounts),
         ..Container::default()
     }
 }
 
-fn resources(record: &ServerRecord) -> ResourceRequirements {
+/// What a container may use at most; half of that is reserved.
+pub(crate) fn resources(memory: Size, cpu: Cores) -> ResourceRequirements {
     let amounts = |memory: String, cpu: String| {
         Some(BTreeMap::from([("memory".to_owned(), Quantity(memory)), ("cpu".to_owned(), Quantity(cpu))]))
     };
     ResourceRequirements {
-        requests: amounts(record.memory.part(2).to_string(), record.cpu.half().to_string()),
-        limits: amounts(record.memory.to_string(), record.cpu.to_string()),
+        requests: amounts(memory.part(2).to_string(), cpu.half().to_string()),
+        limits: amounts(memory.to_string(), cpu.to_string()),
         ..ResourceRequirements::default()
+    }
+}
+
+/// What a container of ours may not do.
+pub(crate) fn confined() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        ..SecurityContext::default()
     }
 }
 

@@ -4,16 +4,15 @@
 //! where that has failed. So nothing is deleted in a night without a backup, no shell stands in between, each has its own log and
 //! exit code, and both are the commands that a person would type.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvFromSource, EnvVar, PodSecurityContext,
-    PodSpec, ResourceRequirements, SeccompProfile, SecretEnvSource, SecurityContext, Volume, VolumeMount,
+    ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvFromSource, EnvVar, PodSecurityContext, PodSpec,
+    SeccompProfile, SecretEnvSource, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::spec::{ScheduleRecord, Site};
 use crate::deploy::Size;
+use crate::deploy::pod::{confined, resources};
 
 /// The file with the environment, where commands look for it: in the working directory.
 pub(crate) const FILE: &str = "shareddb.toml";
@@ -118,25 +117,9 @@ fn container(name: &str, args: Vec<String>, record: &ScheduleRecord, site: &Site
         env_from: credentials,
         // The account has no home, and the image can be read only.
         env: Some([("HOME", "/tmp"), ("SHAREDDB_HOME", "/tmp/shareddb")].map(variable).into()),
-        resources: Some(resources(record)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-            ..SecurityContext::default()
-        }),
+        resources: Some(resources(record.memory, record.cpu)),
+        security_context: Some(confined()),
         volume_mounts: Some(vec![mount("settings", FOLDER, Some(true)), mount("temporary", "/tmp", None)]),
         ..Container::default()
-    }
-}
-
-fn resources(record: &ScheduleRecord) -> ResourceRequirements {
-    let amounts = |memory: String, cpu: String| {
-        Some(BTreeMap::from([("memory".to_owned(), Quantity(memory)), ("cpu".to_owned(), Quantity(cpu))]))
-    };
-    ResourceRequirements {
-        requests: amounts(record.memory.part(2).to_string(), record.cpu.half().to_string()),
-        limits: amounts(record.memory.to_string(), record.cpu.to_string()),
-        ..ResourceRequirements::default()
     }
 }
