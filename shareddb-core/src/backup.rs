@@ -14,12 +14,14 @@ mod foreign;
 mod grants;
 mod hold;
 mod id;
+mod incoming;
 mod interrupt;
 mod inventory;
 mod job;
 mod joiner;
 mod kept;
 mod lexer;
+mod live;
 mod load;
 mod location;
 mod manifest;
@@ -28,6 +30,7 @@ mod options;
 mod origin;
 mod pack;
 mod plain;
+mod prerequisites;
 mod program;
 mod prune;
 mod record;
@@ -184,8 +187,8 @@ impl BackupManager {
         // Nobody is to wait for a dump that has no place.
         shelf.list().await?;
         self.work(app, async |job| {
-            scratch::sweep(job).await?;
-            dump::dump(job, &shelf, options, &|event| self.listener.tell(app, event)).await
+            scratch::clear(job).await?;
+            dump::dump(job, &shelf, options).await
         })
         .await
     }
@@ -198,9 +201,8 @@ impl BackupManager {
     /// As [`backup`](Self::backup), and when the file cannot be written. There is none then, or the old one.
     pub async fn dump(&self, app: &AppName, path: &Path, options: &BackupOptions) -> Result<PlainDump> {
         self.work(app, async |job| {
-            scratch::sweep(job).await?;
-            let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
-            let attempt = Attempt { job, tell: &tell, yield_after: options.yield_after };
+            scratch::clear(job).await?;
+            let attempt = Attempt { job, yield_after: options.yield_after };
             let mut patience = Patience::default();
             loop {
                 match attempt.write(path).await {
@@ -224,7 +226,7 @@ impl BackupManager {
         let options = BackupOptions { reason: Reason::BeforeDrop, ..options.clone() };
         self.work(app, async |job| {
             job.shut().await?;
-            dump::dump(job, &shelf, &options, &|event| self.listener.tell(app, event)).await
+            dump::dump(job, &shelf, &options).await
         })
         .await
     }

@@ -82,8 +82,8 @@ pub(super) async fn database(
     renaming: &Renaming,
     path: &[String],
 ) -> Result<Findings> {
-    let Loader { job, database: name, tell } = *loader;
-    tell(BackupEvent::Began(Stage::Comparing));
+    let Loader { job, database: name } = *loader;
+    job.tell(BackupEvent::Began(Stage::Comparing));
     let mut findings = Findings::default();
     let session = dump::reading(job, name).await?;
     let reader = Reader(&session);
@@ -102,7 +102,7 @@ pub(super) async fn database(
         }
         bytes += rows.bytes;
         let (stage, table) = (Stage::Comparing, entry.tag.as_str());
-        tell(BackupEvent::Moved { stage, bytes, total: Some(total), table: Some(table) });
+        job.tell(BackupEvent::Moved { stage, bytes, total: Some(total), table: Some(table) });
     }
     let listed = reader.tables().await?;
     let counts = reader.counts(&listed, path).await?;

@@ -66,13 +66,8 @@ pub(super) struct Sight {
 }
 
 /// Takes a backup, and tries again where others were in its way.
-pub(super) async fn dump(
-    job: &Job<'_>,
-    shelf: &Shelf,
-    options: &BackupOptions,
-    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-) -> Result<Manifest> {
-    let attempt = Attempt { job, tell, yield_after: options.yield_after };
+pub(super) async fn dump(job: &Job<'_>, shelf: &Shelf, options: &BackupOptions) -> Result<Manifest> {
+    let attempt = Attempt { job, yield_after: options.yield_after };
     let mut patience = Patience::default();
     loop {
         match attempt.store(shelf, options, patience.number()).await {
@@ -116,7 +111,7 @@ impl Patience {
         if self.missed >= ATTEMPTS || self.yields >= YIELDS {
             return Err(error);
         }
-        (attempt.tell)(BackupEvent::Noticed(&format!("{error}: trying again")));
+        attempt.job.tell(BackupEvent::Noticed(&format!("{error}: trying again")));
         sleep(pause).await;
         Ok(())
     }
@@ -133,7 +128,7 @@ struct IntoPack<'a> {
     archive: ArchiveReader,
     pack: &'a mut Pack,
     total: u64,
-    tell: &'a (dyn Fn(BackupEvent<'_>) + Sync),
+    job: &'a Job<'a>,
 }
 
 #[async_trait]
@@ -144,7 +139,7 @@ impl Taker for IntoPack<'_> {
         let position = self.archive.position();
         let table = position.table.map(ToString::to_string);
         let (stage, total, table) = (Stage::Dumping, Some(self.total), table.as_deref());
-        (self.tell)(BackupEvent::Moved { stage, bytes: position.bytes, total, table });
+        self.job.tell(BackupEvent::Moved { stage, bytes: position.bytes, total, table });
         Ok(())
     }
 }
@@ -152,7 +147,6 @@ impl Taker for IntoPack<'_> {
 /// One reading of the app's database.
 pub(super) struct Attempt<'a> {
     pub(super) job: &'a Job<'a>,
-    pub(super) tell: &'a (dyn Fn(BackupEvent<'_>) + Sync),
     /// How long somebody may wait for it.
     pub(super) yield_after: Duration,
 }
@@ -168,7 +162,7 @@ pub(super) struct Still {
 impl Attempt<'_> {
     /// A session that reads the app's database.
     pub(super) async fn reading(&self) -> Result<Session> {
-        (self.tell)(BackupEvent::Began(Stage::Waiting));
+        self.job.tell(BackupEvent::Began(Stage::Waiting));
         reading(self.job, self.job.app.database.as_str()).await
     }
 
@@ -186,7 +180,7 @@ impl Attempt<'_> {
         if let Some(table) = reader.rewritten().await?.first() {
             return Err(Miss::Again(rewritten(table)));
         }
-        (self.tell)(BackupEvent::Began(Stage::Counting));
+        self.job.tell(BackupEvent::Began(Stage::Counting));
         let own: Vec<&str> = self.job.app.roles().map(AsRef::as_ref).collect();
         let census = reader.census(&own).await?;
         self.check(&census)?;
@@ -274,14 +268,14 @@ impl Attempt<'_> {
 
     /// Runs pg_dump on the snapshot, through the reader, into the store.
     async fn carry(&self, pack: &mut Pack, still: &Still) -> Result<Contents, Miss> {
-        let mut taker = IntoPack { archive: ArchiveReader::joining(), pack, total: still.total(), tell: self.tell };
+        let mut taker = IntoPack { archive: ArchiveReader::joining(), pack, total: still.total(), job: self.job };
         self.pg_dump(still, &["--format=custom", "--compress=0"], &mut taker).await?;
         Ok(taker.archive.finish()?)
     }
 
     /// Runs pg_dump on the snapshot and passes on what it writes.
     pub(super) async fn pg_dump(&self, still: &Still, form: &[&str], taker: &mut dyn Taker) -> Result<(), Miss> {
-        (self.tell)(BackupEvent::Began(Stage::Dumping));
+        self.job.tell(BackupEvent::Began(Stage::Dumping));
         let usual = ["--no-password", "--lock-wait-timeout=10s", "--no-tablespaces", "--no-security-labels"];
         let mut arguments: Vec<String> = usual.iter().chain(form).map(|argument| (*argument).to_owned()).collect();
         arguments.push(format!("--snapshot={}", still.snapshot));

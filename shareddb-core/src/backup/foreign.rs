@@ -1,32 +1,32 @@
 //! Loading a dump that was made elsewhere. Nothing is known of it but what it says, and nothing it says is trusted: it is loaded
 //! by a login that may do nothing but what the app's owner may, into a database that is thrown away if it fails.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::dump;
+use async_trait::async_trait;
+
 use super::dump_file::{DumpFile, DumpForm};
 use super::event::{BackupEvent, Stage};
+use super::incoming::{self, Incoming, Made, Order};
 use super::job::Job;
-use super::load::{Loader, Order};
+use super::live::{self, Live};
+use super::load::Loader;
 use super::options::OtherRoles;
-use super::record;
-use super::restore::{self, Made, WITH_PATH};
 use super::scratch::Scratch;
 use super::script_load::{self, Pins};
 use super::selection::{LoadList, Target, roles_named};
 use super::statement::{self, MissingRoles, ScriptTarget};
 use super::toc::Toc;
-use crate::app::{App, EXTENSION_SCHEMA};
+use super::{dump, prerequisites};
+use crate::app::EXTENSION_SCHEMA;
 use crate::error::{Error, Result};
 use crate::postgres::census::Reader;
 use crate::postgres::copies::Locale;
-use crate::postgres::marks::Marks;
+use crate::postgres::sql::identifiers;
 use crate::postgres::{maintenance, renaming, requirements};
 
 /// What a database takes for each byte of a dump that is not compressed, about: indexes come on top of rows.
 const GROWTH: u64 = 2;
-/// It is in every database.
-const LANGUAGE: &str = "plpgsql";
 /// How much longer an archive is when it is not compressed, about.
 const PACKED: u64 = 4;
 
@@ -50,27 +50,16 @@ impl<'a> Foreign<'a> {
     ///
     /// # Errors
     /// `Refused`, with what to do.
-    pub(super) async fn check(
-        job: &Job<'_>,
-        file: &'a DumpFile,
-        others: OtherRoles,
-        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-    ) -> Result<Self> {
-        tell(BackupEvent::Began(Stage::Checking));
+    pub(super) async fn check(job: &Job<'_>, file: &'a DumpFile, others: OtherRoles) -> Result<Self> {
+        job.tell(BackupEvent::Began(Stage::Checking));
         let live = Live::read(job).await?;
         match file.form() {
-            DumpForm::Script => Self::script(job, file, others, live, tell).await,
+            DumpForm::Script => Self::script(job, file, others, live).await,
             DumpForm::Custom | DumpForm::Tar | DumpForm::Directory => Self::archive(job, file, others, live).await,
         }
     }
 
-    async fn script(
-        job: &Job<'_>,
-        file: &'a DumpFile,
-        others: OtherRoles,
-        live: Live,
-        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-    ) -> Result<Self> {
+    async fn script(job: &Job<'_>, file: &'a DumpFile, others: OtherRoles, live: Live) -> Result<Self> {
         let own = job.app.roles().map(ToString::to_string);
         let roles = match others {
             OtherRoles::LeaveOut => own.collect(),
@@ -86,71 +75,39 @@ impl<'a> Foreign<'a> {
             missing_roles: if others == OtherRoles::Require { MissingRoles::Refuse } else { MissingRoles::Skip },
             ..ScriptTarget::default()
         };
-        let foresight = script_load::foresee(file, &target, tell).await?;
+        let foresight = script_load::foresee(job, file, &target).await?;
         let extensions = live.by_admin(job, foresight.extensions).await?;
         target.extensions = extensions.iter().map(|(name, _)| name.clone()).collect();
-        target.schemas = schemas(&extensions);
+        target.schemas = live::schemas(&extensions);
         target.held = [EXTENSION_SCHEMA.to_owned()].into();
         let bytes = foresight.bytes;
-        restore::check_space(job, bytes.saturating_mul(GROWTH)).await?;
+        prerequisites::check_space(job, bytes.saturating_mul(GROWTH)).await?;
         Ok(Self { file, what: What::Script(target), extensions, locale: live.locale, bytes })
     }
 
     async fn archive(job: &Job<'_>, file: &'a DumpFile, others: OtherRoles, live: Live) -> Result<Self> {
-        let major = restore::client_fits(job)?;
+        let major = prerequisites::client_fits(job)?;
         let (toc, is_compressed) = file.toc().await?;
         readable(&toc, major, file)?;
         let named = toc.entries().iter().filter(|entry| entry.kind == "EXTENSION");
         let named =
             named.map(|entry| statement::extension(&entry.definition).unwrap_or_else(|| (entry.tag.clone(), None)));
         let extensions = live.by_admin(job, named.collect()).await?;
-        let mut roles = restore::roles_there(job, &roles_named(&toc).into_keys().collect(), others).await?;
+        let mut roles = prerequisites::roles_there(job, &roles_named(&toc).into_keys().collect(), others).await?;
         roles.retain(|role| !live.others.contains(role));
         let is_packed = is_compressed || !file.is_plain();
         let bytes = file.bytes().saturating_mul(if is_packed { PACKED } else { 1 });
-        restore::check_space(job, bytes.saturating_mul(GROWTH)).await?;
+        prerequisites::check_space(job, bytes.saturating_mul(GROWTH)).await?;
         let target = Target {
             owner: None,
             loader: job.app.owner.to_string(),
             extensions: extensions.iter().map(|(name, _)| name.clone()).collect(),
-            schemas: schemas(&extensions),
+            schemas: live::schemas(&extensions),
             held: [EXTENSION_SCHEMA.to_owned()].into(),
             roles,
             ..Target::default()
         };
         Ok(Self { file, what: What::Archive(Box::new(toc), target), extensions, locale: live.locale, bytes })
-    }
-
-    /// Loads it into a scratch database. What is left is the scratch, whole.
-    pub(super) async fn load<'j>(
-        &self,
-        job: &'j Job<'j>,
-        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-    ) -> Result<(Scratch<'j>, Made)> {
-        match self.load_in(job, &Order::Once, tell).await {
-            Err(error) if error.code() == "names_unqualified" => {
-                tell(BackupEvent::Noticed(WITH_PATH));
-                let path = restore::search_path(job, job.app.schema.as_str());
-                let (scratch, mut made) = self.load_in(job, &Order::WithPath(&path), tell).await?;
-                made.remarks.push(WITH_PATH.to_owned());
-                Ok((scratch, made))
-            }
-            loaded => loaded,
-        }
-    }
-
-    async fn load_in<'j>(
-        &self,
-        job: &'j Job<'j>,
-        order: &Order<'_>,
-        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-    ) -> Result<(Scratch<'j>, Made)> {
-        let scratch = Scratch::create(job, &self.file.name(), &self.locale, &self.extensions).await?;
-        let filled = match scratch.hand_over(&self.chosen()).await {
-            Ok(()) => self.fill(job, &scratch, order, tell).await,
-            Err(error) => Err(error),
-        };
-        scratch.if_filled(filled).await
     }
 
     /// Schemas for extensions that are not the admin's alone: what else is in them there is the app's.
@@ -159,22 +116,16 @@ impl<'a> Foreign<'a> {
         named.filter(|schema| !["public", "pg_catalog", EXTENSION_SCHEMA].contains(schema)).collect()
     }
 
-    async fn fill(
-        &self,
-        job: &Job<'_>,
-        scratch: &Scratch<'_>,
-        order: &Order<'_>,
-        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-    ) -> Result<Made> {
+    async fn fill(&self, job: &Job<'_>, scratch: &Scratch<'_>, order: &Order) -> Result<Made> {
         let mut made = match &self.what {
-            What::Script(target) => self.run(job, scratch, target, order, tell).await?,
-            What::Archive(toc, target) => self.restore(job, scratch, toc, target, order, tell).await?,
+            What::Script(target) => self.run(job, scratch, target, order).await?,
+            What::Archive(toc, target) => self.restore(job, scratch, toc, target, order).await?,
         };
-        let loader = Loader { job, database: scratch.name(), tell };
-        let path = restore::search_path(job, job.app.schema.as_str());
+        let loader = Loader { job, database: scratch.name() };
+        let path = incoming::search_path(job, job.app.schema.as_str());
         made.remarks.extend(loader.settle(scratch, &path).await?);
         renaming::make_schema(&job.loading(scratch.name()).connect().await?, job.app.schema.as_str()).await?;
-        tell(BackupEvent::Began(Stage::Comparing));
+        job.tell(BackupEvent::Began(Stage::Comparing));
         let session = dump::reading(job, scratch.name()).await?;
         let reader = Reader(&session);
         reader.freeze(std::iter::empty()).await?;
@@ -190,17 +141,10 @@ impl<'a> Foreign<'a> {
         Ok(made)
     }
 
-    async fn run(
-        &self,
-        job: &Job<'_>,
-        scratch: &Scratch<'_>,
-        target: &ScriptTarget,
-        order: &Order<'_>,
-        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-    ) -> Result<Made> {
+    async fn run(&self, job: &Job<'_>, scratch: &Scratch<'_>, target: &ScriptTarget, order: &Order) -> Result<Made> {
         let (mut config, mut target) = (job.loading(scratch.name()), target.clone());
         if let Order::WithPath(path) = order {
-            config = config.with_option("search_path", crate::postgres::sql::identifiers(*path));
+            config = config.with_option("search_path", identifiers(path));
             target.keeps_search_path = true;
         }
         let session = config.connect().await?;
@@ -209,7 +153,7 @@ impl<'a> Foreign<'a> {
             Order::Once => None,
             Order::WithPath(path) => Some(Pins { other: &other, path, functions: None }),
         };
-        let skipped = script_load::run(&session, pins, self.file, &target, self.bytes, tell).await?;
+        let skipped = script_load::run(job, &session, pins, self.file, &target, self.bytes).await?;
         let told = skipped.into_iter().filter(|(why, _)| !statement::ROUTINE.contains(&why.as_str()));
         let remark = |(why, count)| format!("statements that were not run, as {why}: {count}");
         Ok(Made { remarks: told.map(remark).collect(), ..Made::default() })
@@ -221,13 +165,12 @@ impl<'a> Foreign<'a> {
         scratch: &Scratch<'_>,
         toc: &Toc,
         target: &Target,
-        order: &Order<'_>,
-        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
+        order: &Order,
     ) -> Result<Made> {
-        tell(BackupEvent::Began(Stage::Loading));
+        job.tell(BackupEvent::Began(Stage::Loading));
         let members = members(job, scratch.name()).await?;
         let list = LoadList::of(toc, &Target { members, ..target.clone() });
-        let loader = Loader { job, database: scratch.name(), tell };
+        let loader = Loader { job, database: scratch.name() };
         match order {
             Order::Once => self.pass(&loader, &list.whole()).await?,
             Order::WithPath(path) => {
@@ -250,60 +193,26 @@ impl<'a> Foreign<'a> {
         let mut bytes = 0;
         let mut see = |chunk: &bytes::Bytes| {
             bytes += chunk.len() as u64;
-            (loader.tell)(BackupEvent::Moved { stage: Stage::Loading, bytes, total: None, table: None });
+            loader.job.tell(BackupEvent::Moved { stage: Stage::Loading, bytes, total: None, table: None });
             Ok(())
         };
         loader.pass(list, Vec::new(), &mut self.file.read(), &mut see).await
     }
 }
 
-/// What the app's database has and its successor gets.
-struct Live {
-    /// Extensions that the admin made, with their schemas.
-    extensions: BTreeMap<String, String>,
-    /// Roles of other apps.
-    others: BTreeSet<String>,
-    locale: Locale,
-}
-
-impl Live {
-    async fn read(job: &Job<'_>) -> Result<Self> {
-        let session = dump::reading(job, job.app.database.as_str()).await?;
-        let census = Reader(&session).census(&[]).await?;
-        let marks = Marks::read(job.admin()).await?;
-        let apps = marks.records().into_values().filter_map(|mark| App::recorded(mark).ok());
-        let others = apps.filter(|app| app.name != job.app.name);
-        let others = others.flat_map(|app| app.roles().map(ToString::to_string).collect::<Vec<_>>()).collect();
-        let by_admin = census.extensions.iter().filter(|extension| extension.owner != job.app.owner.as_str());
-        Ok(Self {
-            extensions: by_admin.map(|extension| (extension.name.clone(), extension.schema.clone())).collect(),
-            others,
-            locale: restore::locale(&record::server(&census)),
-        })
+#[async_trait]
+impl Incoming for Foreign<'_> {
+    fn schema<'a>(&'a self, job: &'a Job<'_>) -> &'a str {
+        job.app.schema.as_str()
     }
 
-    /// What the admin has to make, and where: what it has made for the app already. A dump decides where, and not what.
-    async fn by_admin(&self, job: &Job<'_>, named: BTreeMap<String, Option<String>>) -> Result<Vec<(String, String)>> {
-        let names: Vec<&str> = named.keys().map(String::as_str).filter(|name| *name != LANGUAGE).collect();
-        restore::extensions_there(job, &names).await?;
-        let others = || named.iter().filter(|(name, _)| *name != LANGUAGE && !self.extensions.contains_key(*name));
-        let refused = requirements::superusers_extensions(job.admin(), others().map(|(name, _)| name.as_str())).await?;
-        if !refused.is_empty() {
-            let message = format!("it needs extensions that only an admin may make: {}", refused.join(", "));
-            let create = format!("shareddb create {} -e {}", job.app.name, job.server.environment());
-            return Err(Error::refused("extension_not_made", message).with_hint(format!(
-                "have them made, then run this again: {create} --extension {}",
-                refused.join(",")
-            )));
-        }
-        let place = |(name, schema): (&String, &String)| {
-            let wanted = named.get(name).cloned().flatten();
-            (name.clone(), wanted.unwrap_or_else(|| schema.clone()))
+    async fn load_in<'j>(&self, job: &'j Job<'j>, order: &Order) -> Result<(Scratch<'j>, Made)> {
+        let scratch = Scratch::create(job, &self.file.name(), &self.locale, &self.extensions).await?;
+        let filled = match scratch.hand_over(&self.chosen()).await {
+            Ok(()) => self.fill(job, &scratch, order).await,
+            Err(error) => Err(error),
         };
-        // That schema is an admin's, here as there.
-        let ours = others().filter(|(_, schema)| schema.as_deref() == Some(EXTENSION_SCHEMA));
-        let ours = ours.map(|(name, _)| (name.clone(), EXTENSION_SCHEMA.to_owned()));
-        Ok(self.extensions.iter().map(place).chain(ours).collect())
+        scratch.if_filled(filled).await
     }
 }
 
@@ -313,11 +222,6 @@ async fn members(job: &Job<'_>, database: &str) -> Result<BTreeMap<(String, Stri
     let tables = Reader(&session).tables().await?;
     let members = tables.into_iter().filter_map(|table| Some(((table.schema, table.name), table.extension?)));
     Ok(members.collect())
-}
-
-fn schemas(extensions: &[(String, String)]) -> BTreeSet<String> {
-    let schemas = extensions.iter().map(|(_, schema)| schema.clone());
-    schemas.filter(|schema| schema != "public" && schema != "pg_catalog").collect()
 }
 
 /// pg_restore reads what its own version writes, and what older ones do.

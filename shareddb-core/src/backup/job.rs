@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use crate::app::App;
 use crate::backup::BackupManager;
+use crate::backup::event::{BackupEvent, Listener};
 use crate::connection::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::local::Binaries;
@@ -31,6 +32,7 @@ pub(crate) struct Job<'a> {
     pub(crate) app: App,
     pub(crate) facts: ServerFacts,
     pub(crate) binaries: Binaries,
+    listener: &'a Listener,
     lock: AppLock,
     password: SecretString,
     /// What has begun is not to be ended half-way.
@@ -59,6 +61,7 @@ impl<'a> Job<'a> {
                 app,
                 facts,
                 binaries,
+                listener: &manager.listener,
                 lock,
                 password,
                 decisive: AtomicBool::new(false),
@@ -88,6 +91,11 @@ impl<'a> Job<'a> {
         let password = password::generate()?;
         maintenance::open(session, &facts, &app, &Verifier::of(&password)?, manager.budget).await?;
         Ok((app, facts, binaries, password))
+    }
+
+    /// Tells whoever listens.
+    pub(crate) fn tell(&self, event: BackupEvent<'_>) {
+        self.listener.tell(&self.app.name, event);
     }
 
     /// The admin's session, which holds the lock.

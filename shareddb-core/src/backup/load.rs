@@ -11,6 +11,7 @@ use tokio::process::ChildStdin;
 
 use super::archive::{ArchiveReader, Contents};
 use super::event::{BackupEvent, Stage};
+use super::incoming::Order;
 use super::job::Job;
 use super::origin::Origin;
 use super::program::Program;
@@ -36,26 +37,16 @@ impl Chunks for Unpack {
     }
 }
 
-/// In which order an archive is loaded.
-pub(super) enum Order<'a> {
-    /// As it stands.
-    Once,
-    /// Twice: once up to the data, and the rest when the app's functions have this search path, until all is loaded. For those
-    /// that find their own names by it only.
-    WithPath(&'a [String]),
-}
-
 /// What was read, and what of it was to be loaded.
 pub(super) struct Loaded {
     pub(super) contents: Contents,
     pub(super) list: LoadList,
 }
 
-/// Where something is loaded, and who is told.
+/// Where something is loaded.
 pub(super) struct Loader<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) database: &'a str,
-    pub(super) tell: &'a (dyn Fn(BackupEvent<'_>) + Sync),
 }
 
 /// Reads an archive to its end, for what it holds.
@@ -75,8 +66,8 @@ impl Loader<'_> {
     /// # Errors
     /// `ToolFailed` with what pg_restore said (`names_unqualified` where [`Order::WithPath`] may do better), and those of a
     /// damaged archive, which count more.
-    pub(super) async fn load(&self, origin: &Origin<'_>, target: &Target, order: &Order<'_>) -> Result<Loaded> {
-        (self.tell)(BackupEvent::Began(Stage::Loading));
+    pub(super) async fn load(&self, origin: &Origin<'_>, target: &Target, order: &Order) -> Result<Loaded> {
+        self.job.tell(BackupEvent::Began(Stage::Loading));
         let total = origin.manifest.data.archive_bytes;
         let mut archive = origin.read().await?;
         let mut reader = ArchiveReader::new();
@@ -93,7 +84,7 @@ impl Loader<'_> {
         let list = LoadList::of(toc, target);
         let mut digest = |chunk: &Bytes| {
             reader.feed(chunk)?;
-            moved(self.tell, Stage::Loading, &reader, total);
+            moved(&|event| self.job.tell(event), Stage::Loading, &reader, total);
             Ok(())
         };
         match order {
@@ -127,7 +118,7 @@ impl Loader<'_> {
     /// Hands everything to the owner and has the server look at it, which needs the search path that `path` is where functions of
     /// the app do. Returns what should be known of that.
     pub(super) async fn settle(&self, scratch: &Scratch<'_>, path: &[String]) -> Result<Vec<String>> {
-        (self.tell)(BackupEvent::Began(Stage::Analyzing));
+        self.job.tell(BackupEvent::Began(Stage::Analyzing));
         scratch.gather().await?;
         let config = self.job.loading(self.database).with_option("search_path", identifiers(path));
         let missed = maintenance::analyze(&config.connect().await?).await?;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::dump::{Attempt, Miss, Taker};
 use super::event::{BackupEvent, Stage};
+use super::job::Job;
 use super::lexer::first_tokens;
 use super::script::{Piece, ScriptReader};
 use super::statement::{MissingRoles, ScriptTarget};
@@ -51,7 +52,7 @@ impl Attempt<'_> {
         let reader = Reader(&session);
         let mut still = self.still(&reader).await?;
         let file = PlainFile::begin(path)?;
-        let mut taker = IntoFile { file, counter: Counter::new(), bytes: 0, total: still.total(), tell: self.tell };
+        let mut taker = IntoFile { file, counter: Counter::new(), bytes: 0, total: still.total(), job: self.job };
         self.pg_dump(&still, &["--format=plain", "--no-owner"], &mut taker).await?;
         let IntoFile { file, counter, .. } = taker;
         let rows = counter.finish()?;
@@ -74,7 +75,7 @@ struct IntoFile<'a> {
     counter: Counter,
     bytes: u64,
     total: u64,
-    tell: &'a (dyn Fn(BackupEvent<'_>) + Sync),
+    job: &'a Job<'a>,
 }
 
 #[async_trait]
@@ -85,7 +86,7 @@ impl Taker for IntoFile<'_> {
         self.file.write(chunk).await?;
         let table = self.counter.table.as_ref().map(|(schema, name)| format!("{schema}.{name}"));
         let (stage, bytes, total) = (Stage::Dumping, self.bytes, Some(self.total));
-        (self.tell)(BackupEvent::Moved { stage, bytes, total, table: table.as_deref() });
+        self.job.tell(BackupEvent::Moved { stage, bytes, total, table: table.as_deref() });
         Ok(())
     }
 }
@@ -141,6 +142,9 @@ struct PlainFile {
     writer: JoinHandle<io::Result<NamedTempFile>>,
 }
 
+/// Endings that a dump in plain text must not have.
+const OTHER_PACKINGS: [&str; 8] = ["bz2", "xz", "lz4", "lzma", "zip", "7z", "br", "dump"];
+
 impl PlainFile {
     fn begin(path: &Path) -> Result<Self> {
         let failed = |error| Error::from_io(format!("cannot write {}", path.display()), error);
@@ -148,10 +152,16 @@ impl PlainFile {
         if path.exists() && !path.is_file() {
             return Err(failed(io::ErrorKind::IsADirectory.into()).with_hint("name a file"));
         }
+        let packing = path.extension().and_then(|name| name.to_str()).map(str::to_ascii_lowercase);
+        if let Some(other) = packing.as_deref().filter(|name| OTHER_PACKINGS.contains(name)) {
+            let message = format!("{} asks for a form that is not written here: .{other}", path.display());
+            return Err(
+                Error::invalid_input("dump_packing", message).with_hint("end its name in .sql, .sql.gz or .sql.zst")
+            );
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Nobody else may read it: it is made so, and stays so.
         let file = NamedTempFile::with_prefix_in(".shareddb-dump-", folder).map_err(failed)?;
-        let packing = path.extension().and_then(|name| name.to_str()).map(str::to_ascii_lowercase);
         let (input, chunks) = mpsc::channel(WAITING);
         let writer = spawn_blocking(move || match packing.as_deref() {
             Some("gz") => {

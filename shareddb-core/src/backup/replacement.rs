@@ -1,11 +1,12 @@
 //! Putting something in the place of an app's database, and taking that back.
 
-use super::event::BackupEvent;
 use super::foreign::Foreign;
+use super::incoming::{self, Made};
 use super::job::Job;
 use super::origin::Origin;
-use super::restore::{self, Made, NotReplaced};
+use super::restore::Own;
 use super::scratch::{self, Scratch};
+use super::swap::{self, NotReplaced};
 use super::{
     BackupId, BackupManager, BackupOptions, DumpFile, LeftOut, Manifest, OtherRoles, Reason, Recipients,
     RestoreOptions, Shelf, dump, released,
@@ -64,14 +65,13 @@ impl BackupManager {
         confirm: &str,
     ) -> Result<RestoreReport> {
         confirmed(app, confirm)?;
-        let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
         self.work(app, async |job| {
-            self.clear(job).await?;
+            scratch::clear(job).await?;
             let others = options.other_roles.unwrap_or(OtherRoles::Require);
-            let foreign = Foreign::check(job, file, others, &tell).await?;
-            let safety = self.safety(job, options, &options.safety.recipients, &tell).await?;
-            let (scratch, made) = foreign.load(job, &tell).await?;
-            self.put(job, scratch, made, safety, &file.name(), &tell).await
+            let foreign = Foreign::check(job, file, others).await?;
+            let safety = self.safety(job, options, &options.safety.recipients).await?;
+            let (scratch, made) = incoming::load(&foreign, job).await?;
+            self.put(job, scratch, made, safety, &file.name()).await
         })
         .await
     }
@@ -85,24 +85,18 @@ impl BackupManager {
     ) -> Result<RestoreReport> {
         let manifest = shelf.manifest(id).await?;
         let origin = Origin::open(shelf, &manifest, &options.identities).await?;
-        let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
         let mut report = self
             .work(app, async |job| {
-                self.clear(job).await?;
-                let target = restore::check(job, &manifest, options.other_roles, &tell).await?;
+                scratch::clear(job).await?;
+                let own = Own::check(job, &origin, options.other_roles).await?;
                 let recipients = options.safety.recipients.clone().or_those_of(&manifest)?;
-                let safety = self.safety(job, options, &recipients, &tell).await?;
-                let (scratch, made) = restore::load(job, &origin, &target, &tell).await?;
-                self.put(job, scratch, made, safety, &id.to_string(), &tell).await
+                let safety = self.safety(job, options, &recipients).await?;
+                let (scratch, made) = incoming::load(&own, job).await?;
+                self.put(job, scratch, made, safety, &id.to_string()).await
             })
             .await?;
         report.manifest = Some(manifest);
         Ok(report)
-    }
-
-    async fn clear(&self, job: &Job<'_>) -> Result<()> {
-        scratch::sweep(job).await?;
-        scratch::expire(job).await
     }
 
     /// Backs up what is there before it is replaced.
@@ -111,14 +105,13 @@ impl BackupManager {
         job: &Job<'_>,
         options: &RestoreOptions,
         recipients: &Recipients,
-        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
     ) -> Result<Option<Manifest>> {
         if !options.safety_backup {
             return Ok(None);
         }
         let mut before = BackupOptions { reason: Reason::BeforeRestore, ..options.safety.clone() };
         before.recipients = recipients.clone();
-        dump::dump(job, &self.shelf(&job.app.name), &before, tell).await.map(Some)
+        dump::dump(job, &self.shelf(&job.app.name), &before).await.map(Some)
     }
 
     /// Puts what was loaded in the place of the app's database.
@@ -129,10 +122,9 @@ impl BackupManager {
         made: Made,
         safety: Option<Manifest>,
         from: &str,
-        tell: &(dyn Fn(BackupEvent<'_>) + Sync),
     ) -> Result<RestoreReport> {
         let incoming = scratch.into_name();
-        match restore::replace(job, &incoming, from, tell).await {
+        match swap::replace(job, &incoming, from).await {
             Ok(kept) => {
                 let Made { left_out, remarks, tables, rows } = made;
                 Ok(RestoreReport { manifest: None, tables, rows, safety, kept, left_out, remarks })
@@ -153,11 +145,10 @@ impl BackupManager {
     /// `Refused` when `confirm` is not the app's name, `NotFound` when nothing was kept.
     pub async fn undo(&self, app: &AppName, confirm: &str) -> Result<String> {
         confirmed(app, confirm)?;
-        let tell = |event: BackupEvent<'_>| self.listener.tell(app, event);
         self.work(app, async |job| {
-            let kept = restore::kept(job).await?;
+            let kept = swap::kept(job).await?;
             // One that is taken back is kept on: nothing else has it.
-            let replaced = restore::replace(job, &kept.name, &kept.mark.backup, &tell).await;
+            let replaced = swap::replace(job, &kept.name, &kept.mark.backup).await;
             replaced.map_err(|NotReplaced { error, .. }| error)
         })
         .await

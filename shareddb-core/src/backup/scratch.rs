@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::job::Job;
+use super::manifest::ServerFacts;
 use crate::copy_mark::{CopyMark, CopyRole};
 use crate::error::{Error, Result};
 use crate::postgres::copies::{self, CopyFact, Locale};
@@ -117,8 +118,13 @@ pub(crate) async fn sweep(job: &Job<'_>) -> Result<()> {
     drop_all(job, is_left).await
 }
 
-/// Drops what restores of this app have kept for long enough.
-pub(crate) async fn expire(job: &Job<'_>) -> Result<()> {
+/// The same, and drops what restores of this app have kept for long enough.
+pub(crate) async fn clear(job: &Job<'_>) -> Result<()> {
+    sweep(job).await?;
+    expire(job).await
+}
+
+async fn expire(job: &Job<'_>) -> Result<()> {
     let is_over =
         |copy: &CopyFact| copy.mark.role == CopyRole::Kept && copy.mark.app == job.app.name && copy.age > KEPT_FOR;
     drop_all(job, is_over).await
@@ -152,5 +158,20 @@ fn explained(error: Error, locale: &Locale) -> Error {
                 .with_source(error)
         }
         _ => error,
+    }
+}
+
+/// The encoding and locale of the database that a backup is of.
+pub(super) fn locale(server: &ServerFacts) -> Locale {
+    Locale {
+        encoding: server.encoding.clone(),
+        collate: server.collate.clone(),
+        ctype: server.ctype.clone(),
+        provider: match server.provider.as_str() {
+            "icu" => Some("i".to_owned()),
+            "builtin" => Some("b".to_owned()),
+            _ => None,
+        },
+        name: server.icu_locale.clone(),
     }
 }

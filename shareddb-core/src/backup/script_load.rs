@@ -9,6 +9,7 @@ use tokio_postgres::CopyInSink;
 
 use super::dump_file::DumpFile;
 use super::event::{BackupEvent, Stage};
+use super::job::Job;
 use super::lexer::{TokenKind, first_tokens};
 use super::load::Chunks as _;
 use super::script::{Piece, ScriptReader};
@@ -35,12 +36,8 @@ pub(super) struct Foresight {
 ///
 /// # Errors
 /// As [`ScriptReader::feed`] and [`ScriptReader::finish`], and those of reading the file.
-pub(super) async fn foresee(
-    file: &DumpFile,
-    target: &ScriptTarget,
-    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
-) -> Result<Foresight> {
-    tell(BackupEvent::Began(Stage::Reading));
+pub(super) async fn foresee(job: &Job<'_>, file: &DumpFile, target: &ScriptTarget) -> Result<Foresight> {
+    job.tell(BackupEvent::Began(Stage::Reading));
     let mut reader = ScriptReader::new(target.clone());
     let mut foresight = Foresight::default();
     let mut chunks = file.read();
@@ -51,7 +48,7 @@ pub(super) async fn foresee(
             }
         }
         foresight.bytes += chunk.len() as u64;
-        tell(BackupEvent::Moved { stage: Stage::Reading, bytes: foresight.bytes, total: None, table: None });
+        job.tell(BackupEvent::Moved { stage: Stage::Reading, bytes: foresight.bytes, total: None, table: None });
     }
     reader.finish().map(|()| foresight)
 }
@@ -61,14 +58,14 @@ pub(super) async fn foresee(
 /// # Errors
 /// The server's at the first statement that fails; `names_unqualified` where a search path may help.
 pub(super) async fn run(
+    job: &Job<'_>,
     session: &Session,
     pins: Option<Pins<'_>>,
     file: &DumpFile,
     target: &ScriptTarget,
     total: u64,
-    tell: &(dyn Fn(BackupEvent<'_>) + Sync),
 ) -> Result<BTreeMap<String, u64>> {
-    tell(BackupEvent::Began(Stage::Loading));
+    job.tell(BackupEvent::Began(Stage::Loading));
     let mut reader = ScriptReader::new(target.clone());
     let mut script = Script { session, pins, copy: None, skipped: BTreeMap::new() };
     let (mut chunks, mut bytes) = (file.read(), 0);
@@ -78,7 +75,7 @@ pub(super) async fn run(
             script.piece(piece).await?;
         }
         bytes += chunk.len() as u64;
-        tell(BackupEvent::Moved { stage: Stage::Loading, bytes, total: Some(total), table: None });
+        job.tell(BackupEvent::Moved { stage: Stage::Loading, bytes, total: Some(total), table: None });
     }
     reader.finish()?;
     // What a transaction of its own has not ended would be gone with the session.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::event::{BackupEvent, Stage};
 use super::job::Job;
 use super::scratch;
 use crate::copy_mark::{CopyMark, CopyRole};
 use crate::error::{Error, Result};
-use crate::postgres::copies::{self, Fittings, Swap};
+use crate::postgres::copies::{self, CopyFact, Fittings, Swap};
 use crate::postgres::maintenance;
 use crate::postgres::session::AdminSession;
 use tokio_postgres::types::Oid;
@@ -92,4 +93,67 @@ async fn settle(job: &Job<'_>, error: Error, new: Oid, old: Oid, kept: &str) -> 
 async fn known(admin: &AdminSession, database: &str) -> Result<Oid> {
     let missing = || Error::not_found("database_missing", format!("there is no database {database}"));
     copies::oid(admin, database).await?.ok_or_else(missing)
+}
+
+/// A database that has not taken the app's place.
+pub(super) struct NotReplaced {
+    pub(super) error: Error,
+    /// What it is called now, where it stands beside.
+    pub(super) beside: Option<String>,
+}
+
+/// Puts a database in the app's place and proves that the app can work there; if not, puts the old one back. Returns what
+/// that one is called now.
+pub(super) async fn replace(job: &Job<'_>, incoming: &str, backup: &str) -> Result<String, NotReplaced> {
+    job.tell(BackupEvent::Began(Stage::Swapping));
+    job.decide();
+    let as_before = |error| NotReplaced { error, beside: Some(incoming.to_owned()) };
+    let kept = swap(job, incoming, backup).await.map_err(as_before)?;
+    job.tell(BackupEvent::Began(Stage::Proving));
+    match prove(job).await {
+        Ok(()) => Ok(kept),
+        Err(error) if error.is_retryable() => {
+            let message = format!("app {} has what was restored, but nobody could log in to it just now", job.app.name);
+            let environment = job.server.environment();
+            let hint =
+                format!("see `shareddb status {} -e {environment}`; the database before it is kept", job.app.name);
+            let error = Error::unavailable("restore_unproven", message).with_hint(hint).with_source(error);
+            Err(NotReplaced { error, beside: None })
+        }
+        Err(error) => {
+            let in_place = |error| NotReplaced { error, beside: None };
+            let back = swap(job, &kept, backup).await.map_err(in_place)?;
+            let message = format!("app {} cannot log in to what was restored: the database is as before", job.app.name);
+            let hint = format!("`shareddb create {} -e {}` mends its Secret", job.app.name, job.server.environment());
+            let error = Error::failed("restore_taken_back", message).with_hint(hint).with_source(error);
+            Err(NotReplaced { error, beside: Some(back) })
+        }
+    }
+}
+
+/// Logs in as the app, with what its Secret says, over the way in use from here.
+async fn prove(job: &Job<'_>) -> Result<()> {
+    let config = job.server.stored_config(&job.app).await?;
+    let session = match config.connect().await {
+        // It is at its limit of connections: so somebody logs in.
+        Err(error) if error.sqlstate() == Some("53300") => return Ok(()),
+        session => session?,
+    };
+    maintenance::assert_user(&session, job.app.owner.as_str()).await
+}
+
+/// The database that the last restore replaced.
+///
+/// # Errors
+/// `NotFound` when there is none.
+pub(super) async fn kept(job: &Job<'_>) -> Result<CopyFact> {
+    let copies = copies::copies(job.admin()).await?;
+    let ours = copies.into_iter().filter(|copy| copy.mark.app == job.app.name && copy.mark.role == CopyRole::Kept);
+    ours.last().ok_or_else(|| {
+        Error::not_found(
+            "nothing_kept",
+            format!("nothing of app {} was kept: there is no restore to undo", job.app.name),
+        )
+        .with_hint("a backup from before the restore can be restored: `shareddb backups` lists them")
+    })
 }

@@ -9,8 +9,9 @@ use super::id::BackupId;
 use super::manifest::Manifest;
 use super::options::{OtherRoles, VerifyOptions};
 use super::origin::Origin;
+use super::restore::Own;
 use super::verification::{Verdict, Verification};
-use super::{BackupManager, compare, load, restore, scratch};
+use super::{BackupManager, compare, incoming, load, scratch};
 use crate::error::Result;
 
 /// What an error says of the backup itself, and not of what hindered looking.
@@ -80,11 +81,11 @@ async fn prove(
     }
     manager
         .work(app, async |job| {
-            scratch::sweep(job).await?;
+            scratch::clear(job).await?;
             // Elsewhere, who may read what says nothing about the backup.
             let others = options.shelf.as_ref().map(|_| OtherRoles::Existing);
-            let target = restore::check(job, manifest, others, &tell).await?;
-            let (scratch, _) = restore::load(job, &origin, &target, &tell).await?;
+            let own = Own::check(job, &origin, others).await?;
+            let (scratch, _) = incoming::load(&own, job).await?;
             scratch.drop().await
         })
         .await?;
