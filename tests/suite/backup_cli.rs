@@ -388,6 +388,8 @@ async fn files_for_people_and_other_names() {
     assert_eq!((&document["kind"], &document["rows"]), (&"Dump".into(), &3.into()), "{document}");
     shareddb(home, &["backup", "myapp", "other", "--output", path]).expect_code(2);
     shareddb(home, &["backup", "myapp", "--output", path, "--to", "/tmp"]).expect_code(2);
+    let packed = shareddb(home, &["backup", "myapp", "--output", "app.sql.bz2"]).expect_code(2).stderr;
+    assert!(packed.contains(".bz2") && packed.contains(".sql.zst"), "{packed}");
 
     ask(home, "myapp", "DELETE FROM notes");
     let plan = shareddb(home, &["restore", "myapp", "--input", path, "--dry-run"]).expect_code(0).stdout;

@@ -360,13 +360,18 @@ async fn a_manifest_that_somebody_has_edited_restores_nothing() {
     let id = manager.backup(&app.name, &BackupOptions::default()).await.unwrap().id;
     let path = folder.join(format!("local/{}/{id}.manifest.json", app.name));
     let whole = fs::read_to_string(&path).unwrap();
-    let size = format!("\"bytes\":{}", manager.shelf(&app.name).manifest(&id).await.unwrap().database.bytes);
+    let manifest = manager.shelf(&app.name).manifest(&id).await.unwrap();
+    let size = format!("\"bytes\":{}", manifest.database.bytes);
+    let version = format!("\"server\":{{\"version\":\"{}\"", manifest.server.version);
+    let collation = format!("\"collate\":\"{}\"", manifest.server.collate);
     let mut options = RestoreOptions::default();
     options.safety_backup = false;
     for (from, to, code) in [
         ("\"rows\":10", "\"rows\":11", "backup_differs"),
         (size.as_str(), "\"bytes\":1125899906842624", "no_space"),
         ("\"apiVersion\":\"shareddb/v1\"", "\"apiVersion\":\"shareddb/v9\"", "manifest_version"),
+        (version.as_str(), "\"server\":{\"version\":\"99.1\"", "server_older"),
+        (collation.as_str(), "\"collate\":\"xx_XX.UTF-8\"", "locale_missing"),
         ("\"name\":\"big\"", "\"name\":\"bag\"", "backup_differs"),
         ("\"roles\":[]", "\"roles\":[\"nobody_knows_me\"]", "role_missing"),
         (
