@@ -26,12 +26,17 @@ pub(crate) mod apply;
 mod backend;
 pub(crate) mod field_path;
 pub(crate) mod object;
+pub(crate) mod quantity;
 mod role;
 mod tunnel;
+#[cfg(feature = "backup")]
+mod volume;
 
 pub(crate) use role::Task;
 pub(crate) use tunnel::PATIENCE as TUNNEL_PATIENCE;
 pub use tunnel::Tunnel;
+#[cfg(feature = "backup")]
+pub(crate) use volume::Volume;
 
 /// What a call may take; longer than an API server needs to restart.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -15,9 +15,13 @@ use crate::error::{Error, Result};
 use crate::file;
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes::Tunnel;
+#[cfg(all(feature = "kubernetes", feature = "backup"))]
+use crate::kubernetes::Volume;
 use crate::names::{AppName, EnvironmentName, RoleName};
 use crate::postgres::facts::ServerFacts;
 use crate::postgres::marks::Marks;
+#[cfg(feature = "backup")]
+use crate::postgres::requirements;
 use crate::postgres::session::AdminSession;
 use crate::postgres::{catalog, powers, visitors};
 use crate::secrets::{SecretData, SecretStore};
@@ -46,6 +50,9 @@ struct Inner {
     data: Option<PathBuf>,
     #[cfg(feature = "kubernetes")]
     tunnel: Option<Arc<Tunnel>>,
+    /// The volume of its data, where that is in Kubernetes.
+    #[cfg(all(feature = "kubernetes", feature = "backup"))]
+    volume: Option<Volume>,
 }
 
 impl Server {
@@ -68,6 +75,8 @@ impl Server {
             data: None,
             #[cfg(feature = "kubernetes")]
             tunnel: None,
+            #[cfg(all(feature = "kubernetes", feature = "backup"))]
+            volume: None,
         }))
     }
 
@@ -105,10 +114,34 @@ impl Server {
         self.with(|inner| inner.data = Some(folder))
     }
 
-    /// Bytes that are free where its data are; `None` where that cannot be seen from here.
+    /// The same server, where its data are on this volume.
+    #[cfg(all(feature = "kubernetes", feature = "backup"))]
+    pub(crate) fn with_volume(self, volume: Volume) -> Self {
+        self.with(|inner| inner.volume = Some(volume))
+    }
+
+    /// Bytes that are free where its data are; `None` where that cannot be seen from here. Of a volume in Kubernetes it is what
+    /// databases leave: nobody outside its pod sees more.
+    ///
+    /// # Errors
+    /// Those of reading how large the databases are.
     #[cfg(feature = "backup")]
-    pub(crate) fn free_space(&self) -> Option<u64> {
-        file::free_space(self.0.data.as_ref()?)
+    pub(crate) async fn free_space(&self, admin: &AdminSession) -> Result<Option<u64>> {
+        if let Some(folder) = &self.0.data {
+            return Ok(file::free_space(folder));
+        }
+        let Some(volume) = self.volume_bytes().await else { return Ok(None) };
+        Ok(Some(volume.saturating_sub(requirements::bytes_of_databases(admin).await?)))
+    }
+
+    #[cfg(all(feature = "kubernetes", feature = "backup"))]
+    async fn volume_bytes(&self) -> Option<u64> {
+        self.0.volume.as_ref()?.bytes().await
+    }
+
+    #[cfg(all(not(feature = "kubernetes"), feature = "backup"))]
+    async fn volume_bytes(&self) -> Option<u64> {
+        None
     }
 
     fn with(self, change: impl FnOnce(&mut Inner)) -> Self {

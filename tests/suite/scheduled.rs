@@ -2,12 +2,13 @@
 //! restore.
 
 use hyper::{Method, StatusCode};
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{Api, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use shareddb_tests::errand::{Errand, run_pod};
 use shareddb_tests::kubeconfig::Credential;
 use shareddb_tests::object_server::Fault;
+use shareddb_tests::server::temporary_home;
 use shareddb_tests::watch::eventually;
 use shareddb_tests::{Entrypoint, LiveCluster, ObjectServer, TestServer};
 
@@ -138,4 +139,29 @@ async fn one_app_has_a_schedule_of_its_own_that_works_beside_that_of_all() {
     let [taken] = well(run(&site, &server, "backup-web", "sealed").await, ["backup"]);
     assert!(taken.starts_with("backup/web-"), "{taken}");
     assert!(store.files().iter().any(|file| file.ends_with(".age")), "{:?}", store.files());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_without_room_takes_no_restore() {
+    let site = Site::new(LiveCluster::shared().await, "stage").await;
+    let _server = Entrypoint::serve(site.live, &site.namespace).await;
+    site.run(&deploy().await).await.expect_code(0);
+    site.run("create web").await.expect_code(0);
+    site.in_app("web", "CREATE TABLE kept AS SELECT i FROM generate_series(1, 42) i").await;
+    let store = temporary_home();
+    let at = |words: &str| format!("{words} {}", store.display());
+    site.run(&at("backup web --to")).await.expect_code(0);
+    let claims: Api<PersistentVolumeClaim> = site.api().await;
+    let holds = async |size: &str| {
+        let patch = json!({"status": {"phase": "Bound", "capacity": {"storage": size}}});
+        claims.patch_status("postgres-data", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    // The databases that every server has take more than that with the log.
+    holds("1Gi").await;
+    let restore = at("restore web --confirm web --no-safety-backup --from");
+    let refused = site.run(&restore).await.expect_code(5).stderr;
+    assert!(refused.contains("MiB are free") && refused.contains("hint: "), "{refused}");
+    site.says("psql web -- -Atc select/**/count(*)from/**/kept", "42\n").await;
+    holds("20Gi").await;
+    site.run(&restore).await.expect_code(0);
 }

@@ -101,7 +101,7 @@ pub(super) async fn roles_there(
 
 /// A full volume stops every app. Where the server is elsewhere, nobody here knows.
 pub(super) async fn check_space(job: &Job<'_>, bytes: u64) -> Result<()> {
-    let Some(free) = job.server.free_space() else { return Ok(()) };
+    let Some(free) = job.server.free_space(job.admin()).await? else { return Ok(()) };
     // What is loaded takes about what it took, and some more while indexes are built.
     let needed = bytes.saturating_add(bytes / 5).saturating_add(requirements::log_reserve(job.admin()).await?);
     if needed <= free {

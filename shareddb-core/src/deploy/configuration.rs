@@ -1,7 +1,7 @@
 //! The server's own settings and its access rules, as text.
 
-use crate::deploy::quantity::Size;
 use crate::deploy::spec::{ADMIN, ServerRecord};
+use crate::kubernetes::quantity::Size;
 
 /// Where the ConfigMap is mounted.
 pub(crate) const FOLDER: &str = "/etc/postgresql";

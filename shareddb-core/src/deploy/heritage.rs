@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::deploy::handover;
 use crate::deploy::image::Image;
 use crate::deploy::manifests::DEPLOYMENT;
-use crate::deploy::quantity::{Cores, Size};
 use crate::deploy::spec::{ADMIN, Heritage};
 use crate::deploy::variables::{Source, expanded, sources};
 use crate::deploy::words;
 use crate::error::{Error, Result};
+use crate::kubernetes::quantity::{Cores, Size};
 
 /// Everything that an image of PostgreSQL declares as a volume lies here.
 const VOLUMES: &str = "/var/lib/postgresql";

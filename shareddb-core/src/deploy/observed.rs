@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::deploy::certificates::Pair;
 use crate::deploy::heritage::Found;
 use crate::deploy::manifests::RECORD;
-use crate::deploy::quantity::Size;
 use crate::deploy::spec::ServerRecord;
 use crate::kubernetes::apply::MANAGER;
+use crate::kubernetes::quantity::Size;
 
 /// What was read, before anything is decided.
 #[derive(Debug, Default)]

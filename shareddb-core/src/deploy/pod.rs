@@ -15,8 +15,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::deploy::configuration::{FOLDER, SOCKET_FOLDER, TLS_FOLDER, shared_memory};
 use crate::deploy::manifests::{ADMIN_SECRET, CERTIFICATE_SECRET, CONFIGURATION, DEPLOYMENT};
-use crate::deploy::quantity::{Cores, Size};
 use crate::deploy::spec::ServerRecord;
+use crate::kubernetes::quantity::{Cores, Size};
 
 /// PostgreSQL's port.
 pub(crate) const PORT: i32 = 5432;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::deploy::image::Image;
-use crate::deploy::quantity::{Cores, Size};
 use crate::error::{Error, Result};
+use crate::kubernetes::quantity::{Cores, Size};
 use crate::names::NamespaceName;
 
 /// Below this, PostgreSQL with a handful of sessions is ended for lack of memory.

@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 use crate::file::{self, blocking};
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes::{Cluster, Namespace};
+#[cfg(all(feature = "kubernetes", feature = "backup"))]
+use crate::kubernetes::{Task, Volume, apply::Objects};
 use crate::names::{EnvironmentName, NamespaceName, SecretName};
 #[cfg(feature = "kubernetes")]
 use crate::secrets::KubernetesStore;
@@ -25,6 +27,9 @@ use crate::server::Server;
 
 /// The guide's Service.
 pub(crate) const SERVICE: &str = "postgres-service";
+/// The guide's Deployment.
+#[cfg(all(feature = "kubernetes", feature = "backup"))]
+const DEPLOYMENT: &str = "postgres";
 const PORT: u16 = 5432;
 /// The admin of an image that was told nothing else.
 const ADMIN: &str = "postgres";
@@ -126,12 +131,20 @@ impl Remote {
         #[cfg(feature = "kubernetes")]
         if let Some(namespace) = self.beyond(&surroundings).await {
             let tunnel = tunnel(namespace, self.service_port(), environment).await?;
-            let server = Server::new(environment.clone(), through(&tunnel, admin), surroundings.secrets);
+            let secrets = Arc::clone(&surroundings.secrets);
+            let server = Server::new(environment.clone(), through(&tunnel, admin), secrets);
             let server = server.with_tunnel(tunnel).with_place(format!("{place} by way of a tunnel"));
             let server = if ours { server.ours() } else { server };
+            #[cfg(feature = "backup")]
+            let server = server.with_volume(volume(namespace));
             return Ok(server.with_published(host, port).with_hint("server_unreachable", self.way()));
         }
         let server = Server::new(environment.clone(), admin, surroundings.secrets).with_published(host, port);
+        #[cfg(all(feature = "kubernetes", feature = "backup"))]
+        let server = match surroundings.namespace.as_ref().filter(|_| self.can_be_tunnelled()) {
+            Some(namespace) => server.with_volume(volume(namespace)),
+            None => server,
+        };
         let server = if ours { server.ours() } else { server };
         let place = format!("{place}{}", way.unwrap_or_default());
         Ok(server.with_place(place).with_hint("server_unreachable", self.way()))
@@ -292,6 +305,12 @@ impl Remote {
                 .to_owned(),
         }
     }
+}
+
+/// The volume of the server that a namespace has.
+#[cfg(all(feature = "kubernetes", feature = "backup"))]
+fn volume(namespace: &Namespace) -> Volume {
+    Volume::of(Objects::new(namespace.clone(), Task::Look), DEPLOYMENT)
 }
 
 /// How the admin logs in.

@@ -47,6 +47,14 @@ pub(crate) async fn log_reserve(session: &AdminSession) -> Result<u64> {
     Ok(bytes.and_then(|text| text.parse().ok()).unwrap_or_default())
 }
 
+/// Bytes that all databases take whose size the admin may know.
+pub(crate) async fn bytes_of_databases(session: &AdminSession) -> Result<u64> {
+    let sql = "SELECT coalesce(sum(pg_database_size(oid)), 0)::int8::text FROM pg_database \
+         WHERE has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')";
+    let bytes = session.value("read how large the databases are", sql).await?;
+    Ok(bytes.and_then(|text| text.parse().ok()).unwrap_or_default())
+}
+
 /// Whether so many more objects can be locked at once: the table of locks is the whole server's, and when it is full every
 /// app's statements fail. A quarter of it is left to others.
 ///
