@@ -223,7 +223,8 @@ impl BackupManager {
     pub async fn last_backup(&self, app: &AppName, options: &BackupOptions) -> Result<Manifest> {
         let shelf = self.shelf(app);
         shelf.list().await?;
-        let options = BackupOptions { reason: Reason::BeforeDrop, ..options.clone() };
+        let recipients = shelf.recipients(&options.recipients).await?;
+        let options = BackupOptions { reason: Reason::BeforeDrop, recipients, ..options.clone() };
         self.work(app, async |job| {
             job.shut().await?;
             dump::dump(job, &shelf, &options).await

@@ -15,6 +15,8 @@ pub(crate) mod extensions;
 pub(crate) mod facts;
 pub(crate) mod inventory;
 pub(crate) mod legacy;
+#[cfg(feature = "backup")]
+pub(crate) mod loader;
 pub(crate) mod lock;
 #[cfg(feature = "backup")]
 pub(crate) mod maintenance;

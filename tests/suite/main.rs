@@ -23,6 +23,7 @@ mod backup_encounters;
 mod backup_faults;
 mod backup_foreign;
 mod backup_hazards;
+mod backup_intruders;
 mod backup_majors;
 mod backup_shapes;
 mod backup_sizes;

@@ -18,6 +18,7 @@ use crate::moments::from_now;
 use crate::output::{Text, View};
 use crate::preview::Preview;
 use crate::progress::Progress;
+use crate::quoting;
 use crate::storage::{Work, store};
 
 /// How long the last backup is kept, whatever the policy.
@@ -73,8 +74,9 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
     context.output.show(&Dropped { report, backup: backup.as_ref().map(Item::of) })?;
     if let Some(Manifest { id, .. }) = backup {
         let place = context.flags();
+        let from = args.to.as_ref().map(|url| format!(" --from {}", quoting::argument(url))).unwrap_or_default();
         context.console.progress(&format!(
-            "Back: shareddb create {app}{place} && shareddb restore {app}{place} --backup {id} --confirm {app}"
+            "Back: shareddb create {app}{place} && shareddb restore {app}{place}{from} --backup {id} --confirm {app}"
         ));
     }
     Ok(ExitCode::SUCCESS)

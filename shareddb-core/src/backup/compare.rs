@@ -82,7 +82,7 @@ pub(super) async fn database(
     renaming: &Renaming,
     path: &[String],
 ) -> Result<Findings> {
-    let Loader { job, database: name } = *loader;
+    let (job, name) = (loader.job, loader.scratch.name());
     job.tell(BackupEvent::Began(Stage::Comparing));
     let mut findings = Findings::default();
     let session = dump::reading(job, name).await?;
@@ -91,9 +91,10 @@ pub(super) async fn database(
     let total = contents.tables.values().map(|rows| rows.bytes).sum();
     let mut bytes = 0;
     let raw = dump::reading(job, name).await?;
-    Reader(&raw).as_stored(path).await?;
+    Reader(&raw).freeze(std::iter::empty()).await?;
+    Reader(&raw).as_stored().await?;
     for (entry, rows) in tables(contents) {
-        let found = digest(&raw, entry).await?;
+        let found = digest(&raw, entry, path).await?;
         if found != *rows {
             findings.add(format!(
                 "table {}.{} was loaded with {} rows and digest {}, not {} and {}",
@@ -135,8 +136,23 @@ pub(super) async fn database(
     Ok(findings)
 }
 
-/// What the rows of a table come to where it was loaded.
-async fn digest(session: &Session, entry: &Entry) -> Result<Rows> {
+/// What the rows of a table come to where it was loaded. A dump is written without a search path, which what names objects
+/// shows; where an index needs the app's, the table is read with that.
+async fn digest(session: &Session, entry: &Entry, path: &[String]) -> Result<Rows> {
+    let reader = Reader(session);
+    reader.mark().await?;
+    let mut found = rows(session, entry).await;
+    reader.back().await?;
+    if found.as_ref().is_err_and(|error| error.sqlstate().is_some_and(|state| state.starts_with("42"))) {
+        reader.mark().await?;
+        reader.follow(path).await?;
+        found = rows(session, entry).await;
+        reader.back().await?;
+    }
+    found
+}
+
+async fn rows(session: &Session, entry: &Entry) -> Result<Rows> {
     let failed =
         |source| Error::from_postgres(format_args!("cannot read table {}.{}", entry.namespace, entry.tag), source);
     let copy = Reader(session).copy_out(&entry.namespace, &entry.tag, &entry.copy_statement);

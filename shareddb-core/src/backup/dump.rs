@@ -27,6 +27,7 @@ use crate::postgres::census::{Census, LOCK_PATIENCE, Reader, SequenceFact, Table
 use crate::postgres::maintenance::may_bypass_row_security;
 use crate::postgres::requirements;
 use crate::postgres::session::AdminSession;
+use crate::postgres::sql::identifier;
 
 /// How often it is tried while tables are locked or rewritten under it.
 const ATTEMPTS: u32 = 5;
@@ -328,10 +329,12 @@ impl Attempt<'_> {
         reader.thaw().await?;
         for (table, count) in sight.tables.iter().zip(&sight.counts) {
             let found = dumped.get(&(table.schema.as_str(), table.name.as_str())).copied();
-            if found.is_none() && table.extension.is_some() && *count == 0 {
-                continue;
-            }
-            if found != Some(*count) && table.extension.is_none() {
+            if let Some(extension) = &table.extension {
+                // Of an extension's own tables a dump has what the extension says, or nothing.
+                if found.is_none() && *count > 0 {
+                    return Err(in_extension(table, extension, *count).into());
+                }
+            } else if found != Some(*count) {
                 let found = found.map_or_else(|| "no".to_owned(), |rows| rows.to_string());
                 let message = format!("table {} has {count} rows, and the dump has {found}", table.sql());
                 return Err(Error::failed("dump_differs", message)
@@ -349,8 +352,10 @@ impl Attempt<'_> {
             // It was dropped after it had been listed.
             Some("42P01" | "3F000") => return Miss::Again(error),
             Some("42501") => {
-                let grant =
-                    format!("the owner has no right to its own table: GRANT ALL ON … TO {}", self.job.app.owner);
+                let grant = format!(
+                    "the owner has no right to a table of its own, or to its schema: GRANT ALL ON … TO {}",
+                    self.job.app.owner
+                );
                 return Miss::Over(error.with_hint(grant));
             }
             _ => return Miss::Over(error),
@@ -419,6 +424,17 @@ fn rows_by_table(contents: &Contents) -> BTreeMap<(&str, &str), u64> {
             Some(((entry.namespace.as_str(), entry.tag.as_str()), rows.rows))
         })
         .collect()
+}
+
+/// A dump says of an extension that it is there, and nothing of what belongs to it.
+fn in_extension(table: &TableFact, extension: &str, count: u64) -> Error {
+    let message =
+        format!("no dump has the {count} rows of table {}, which is part of extension {extension}", table.sql());
+    Error::refused("rows_in_extension", message).with_hint(format!(
+        "make it the app's own: ALTER EXTENSION {} DROP TABLE {}; or, if the extension came with it, have an admin make the extension",
+        identifier(extension),
+        table.sql()
+    ))
 }
 
 /// Two backups cannot have the same second.

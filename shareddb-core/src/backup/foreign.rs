@@ -1,7 +1,7 @@
 //! Loading a dump that was made elsewhere. Nothing is known of it but what it says, and nothing it says is trusted: it is loaded
 //! by a login that may do nothing but what the app's owner may, into a database that is thrown away if it fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
@@ -20,7 +20,7 @@ use super::toc::Toc;
 use super::{dump, prerequisites};
 use crate::app::EXTENSION_SCHEMA;
 use crate::error::{Error, Result};
-use crate::postgres::census::Reader;
+use crate::postgres::census::{Reader, TableFact};
 use crate::postgres::copies::Locale;
 use crate::postgres::sql::identifiers;
 use crate::postgres::{maintenance, renaming, requirements};
@@ -121,10 +121,10 @@ impl<'a> Foreign<'a> {
             What::Script(target) => self.run(job, scratch, target, order).await?,
             What::Archive(toc, target) => self.restore(job, scratch, toc, target, order).await?,
         };
-        let loader = Loader { job, database: scratch.name() };
+        let loader = Loader { job, scratch };
         let path = incoming::search_path(job, job.app.schema.as_str());
-        made.remarks.extend(loader.settle(scratch, &path).await?);
-        renaming::make_schema(&job.loading(scratch.name()).connect().await?, job.app.schema.as_str()).await?;
+        made.remarks.extend(loader.settle(&path).await?);
+        renaming::make_schema(&scratch.loading().await?.connect().await?, job.app.schema.as_str()).await?;
         job.tell(BackupEvent::Began(Stage::Comparing));
         let session = dump::reading(job, scratch.name()).await?;
         let reader = Reader(&session);
@@ -137,18 +137,19 @@ impl<'a> Foreign<'a> {
         }
         let tables = reader.tables().await?;
         made.tables = tables.len() as u64;
+        made.remarks.extend(beyond(job, &tables, &path));
         made.rows = reader.counts(&tables, &path).await?.into_iter().sum();
         Ok(made)
     }
 
     async fn run(&self, job: &Job<'_>, scratch: &Scratch<'_>, target: &ScriptTarget, order: &Order) -> Result<Made> {
-        let (mut config, mut target) = (job.loading(scratch.name()), target.clone());
+        let (mut config, mut target) = (scratch.loading().await?, target.clone());
         if let Order::WithPath(path) = order {
             config = config.with_option("search_path", identifiers(path));
             target.keeps_search_path = true;
         }
         let session = config.connect().await?;
-        let other = job.loading(scratch.name()).connect().await?;
+        let other = scratch.loading().await?.connect().await?;
         let pins = match order {
             Order::Once => None,
             Order::WithPath(path) => Some(Pins { other: &other, path, functions: None }),
@@ -170,13 +171,13 @@ impl<'a> Foreign<'a> {
         job.tell(BackupEvent::Began(Stage::Loading));
         let members = members(job, scratch.name()).await?;
         let list = LoadList::of(toc, &Target { members, ..target.clone() });
-        let loader = Loader { job, database: scratch.name() };
+        let loader = Loader { job, scratch };
         match order {
             Order::Once => self.pass(&loader, &list.whole()).await?,
             Order::WithPath(path) => {
                 let [early, late] = list.passes();
                 self.pass(&loader, &early).await?;
-                let session = job.loading(scratch.name()).connect().await?;
+                let session = scratch.loading().await?.connect().await?;
                 let functions = maintenance::give_search_path(&session, path).await?;
                 self.pass(&loader, &late).await?;
                 maintenance::take_search_path(&session, &functions).await?;
@@ -214,6 +215,24 @@ impl Incoming for Foreign<'_> {
         };
         scratch.if_filled(filled).await
     }
+}
+
+/// What is loaded and the app does not find.
+fn beyond(job: &Job<'_>, tables: &[TableFact], path: &[String]) -> Option<String> {
+    if tables.is_empty() {
+        return Some("there is no table in it".to_owned());
+    }
+    let schemas: BTreeSet<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+    let beyond: Vec<&str> = schemas.into_iter().filter(|schema| !path.iter().any(|on| on == schema)).collect();
+    let name = &job.app.name;
+    let wider = beyond.iter().copied().chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(",");
+    (!beyond.is_empty()).then(|| {
+        format!(
+            "tables in {} are found by their full names only; to have them on the search path: shareddb create {name} -e {} --search-path {wider}",
+            beyond.join(", "),
+            job.server.environment()
+        )
+    })
 }
 
 /// Tables of extensions that the admin made: their rows are the admin's.

@@ -35,6 +35,8 @@ pub(crate) struct Job<'a> {
     listener: &'a Listener,
     lock: AppLock,
     password: SecretString,
+    /// When its logins let nobody in any more.
+    until: String,
     /// What has begun is not to be ended half-way.
     decisive: AtomicBool,
     /// The app's own logins were closed.
@@ -56,7 +58,7 @@ impl<'a> Job<'a> {
             Err(error) => Err(error),
         };
         match begun {
-            Ok((app, facts, binaries, password)) => Ok(Self {
+            Ok((app, facts, binaries, password, until)) => Ok(Self {
                 server,
                 app,
                 facts,
@@ -64,6 +66,7 @@ impl<'a> Job<'a> {
                 listener: &manager.listener,
                 lock,
                 password,
+                until,
                 decisive: AtomicBool::new(false),
                 shut: AtomicBool::new(false),
             }),
@@ -78,7 +81,7 @@ impl<'a> Job<'a> {
         manager: &BackupManager,
         lock: &AppLock,
         name: &AppName,
-    ) -> Result<(App, ServerFacts, Binaries, SecretString)> {
+    ) -> Result<(App, ServerFacts, Binaries, SecretString, String)> {
         let (server, session) = (&manager.server, lock.session());
         let app = recorded(session, server, name).await?;
         let facts = server.facts(session).await?;
@@ -89,8 +92,8 @@ impl<'a> Job<'a> {
         maintenance::gather(&inside, &facts, &app).await?;
         drop(inside);
         let password = password::generate()?;
-        maintenance::open(session, &facts, &app, &Verifier::of(&password)?, manager.budget).await?;
-        Ok((app, facts, binaries, password))
+        let until = maintenance::open(session, &facts, &app, &Verifier::of(&password)?, manager.budget).await?;
+        Ok((app, facts, binaries, password, until))
     }
 
     /// Tells whoever listens.
@@ -111,23 +114,30 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// How the maintenance login reads a database: as itself, since the owner does not see rows that its own policies hide.
+    /// How the maintenance login reads a database: as itself, since the owner does not see rows that its own policies hide. Where
+    /// code of the app may run meanwhile, the transaction only reads: in another it could change the login.
     pub(crate) fn reading(&self, database: &str) -> ConnectionConfig {
-        self.login(database).with_option("role", "none")
+        self.login(self.app.maintenance.as_str(), self.password.clone(), database).with_option("role", "none")
     }
 
-    /// How it loads one: as the owner, in the start-up packet, which nothing in a dump takes back.
-    pub(crate) fn loading(&self, database: &str) -> ConnectionConfig {
-        self.login(database)
+    /// How the login of a load enters its database: as the owner, in the start-up packet, which nothing in a dump takes back.
+    pub(crate) fn loading(&self, database: &str, password: &SecretString) -> ConnectionConfig {
+        self.login(database, password.clone(), database)
             .with_option("role", self.app.owner.as_str())
             // A scratch that a crash cuts short is dropped anyway, and the commit that puts it in the app's place waits for all
             // that was written before it.
             .with_option("synchronous_commit", "off")
     }
 
-    fn login(&self, database: &str) -> ConnectionConfig {
-        let config = self.server.app_config(&self.app, &self.app.maintenance, self.password.clone());
+    /// When the logins let nobody in any more, as the server writes it.
+    pub(crate) fn until(&self) -> &str {
+        &self.until
+    }
+
+    fn login(&self, user: &str, password: SecretString, database: &str) -> ConnectionConfig {
+        let config = self.server.app_config(&self.app, &self.app.maintenance, password);
         config
+            .with_user(user)
             .with_database(database)
             .with_application_name(APPLICATION)
             .with_connect_timeout(LOGIN)

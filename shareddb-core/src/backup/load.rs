@@ -43,10 +43,10 @@ pub(super) struct Loaded {
     pub(super) list: LoadList,
 }
 
-/// Where something is loaded.
+/// What loads into a scratch.
 pub(super) struct Loader<'a> {
     pub(super) job: &'a Job<'a>,
-    pub(super) database: &'a str,
+    pub(super) scratch: &'a Scratch<'a>,
 }
 
 /// Reads an archive to its end, for what it holds.
@@ -92,7 +92,7 @@ impl Loader<'_> {
             Order::WithPath(path) => {
                 let [early, late] = list.passes();
                 self.pass(&early, read, &mut archive, &mut digest).await?;
-                let session = self.job.loading(self.database).connect().await?;
+                let session = self.scratch.loading().await?.connect().await?;
                 let functions = maintenance::give_search_path(&session, path).await?;
                 self.pass(&late, Vec::new(), &mut origin.read().await?, &mut |_| Ok(())).await?;
                 maintenance::take_search_path(&session, &functions).await?;
@@ -101,7 +101,7 @@ impl Loader<'_> {
         let contents = reader.finish()?;
         self.say(&list).await?;
         if !contents.toc.entries().iter().any(|entry| entry.kind == "SCHEMA" && entry.tag == "public") {
-            renaming::drop_schema(&self.job.loading(self.database).connect().await?, "public").await?;
+            renaming::drop_schema(&self.scratch.loading().await?.connect().await?, "public").await?;
         }
         Ok(Loaded { contents, list })
     }
@@ -111,23 +111,23 @@ impl Loader<'_> {
         if list.statements().is_empty() {
             return Ok(());
         }
-        let session = self.job.loading(self.database).connect().await?;
+        let session = self.scratch.loading().await?.connect().await?;
         maintenance::run_all(&session, list.statements()).await
     }
 
     /// Hands everything to the owner and has the server look at it, which needs the search path that `path` is where functions of
     /// the app do. Returns what should be known of that.
-    pub(super) async fn settle(&self, scratch: &Scratch<'_>, path: &[String]) -> Result<Vec<String>> {
+    pub(super) async fn settle(&self, path: &[String]) -> Result<Vec<String>> {
         self.job.tell(BackupEvent::Began(Stage::Analyzing));
-        scratch.gather().await?;
-        let config = self.job.loading(self.database).with_option("search_path", identifiers(path));
+        self.scratch.gather().await?;
+        let config = self.scratch.loading().await?.with_option("search_path", identifiers(path));
         let missed = maintenance::analyze(&config.connect().await?).await?;
         Ok(missed.into_iter().map(|what| format!("the planner knows nothing of {what}")).collect())
     }
 
     /// Has pg_restore load what `list` says of an archive that lies in a file or a folder.
     pub(super) async fn load_path(&self, path: &Path, list: &str) -> Result<()> {
-        let (mut program, _list) = self.start(list, Some(path))?;
+        let (mut program, _list) = self.start(list, Some(path)).await?;
         drop(program.child.stdin.take());
         program.finish().await
     }
@@ -140,7 +140,7 @@ impl Loader<'_> {
         archive: &mut dyn Chunks,
         see: &mut (dyn FnMut(&Bytes) -> Result<()> + Send),
     ) -> Result<()> {
-        let (mut program, _list) = self.start(list, None)?;
+        let (mut program, _list) = self.start(list, None).await?;
         let mut input = program.child.stdin.take();
         for chunk in &read {
             write(&mut input, chunk).await;
@@ -157,7 +157,7 @@ impl Loader<'_> {
         program.finish().await
     }
 
-    fn start(&self, list: &str, path: Option<&Path>) -> Result<(Program, NamedTempFile)> {
+    async fn start(&self, list: &str, path: Option<&Path>) -> Result<(Program, NamedTempFile)> {
         let file = written(list)?;
         let mut arguments: Vec<String> = [
             "--no-password",
@@ -171,13 +171,13 @@ impl Loader<'_> {
         .map(str::to_owned)
         .into();
         arguments.push(format!("--use-list={}", file.path().display()));
-        arguments.push(format!("--dbname={}", self.database));
+        arguments.push(format!("--dbname={}", self.scratch.name()));
         // No name is taken for an option.
         arguments.extend(
             path.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()),
         );
         let job = self.job;
-        Ok((Program::start(&job.binaries, "pg_restore", &job.loading(self.database), &arguments)?, file))
+        Ok((Program::start(&job.binaries, "pg_restore", &self.scratch.loading().await?, &arguments)?, file))
     }
 }
 

@@ -109,9 +109,10 @@ impl BackupManager {
         if !options.safety_backup {
             return Ok(None);
         }
+        let shelf = self.shelf(&job.app.name);
         let mut before = BackupOptions { reason: Reason::BeforeRestore, ..options.safety.clone() };
-        before.recipients = recipients.clone();
-        dump::dump(job, &self.shelf(&job.app.name), &before).await.map(Some)
+        before.recipients = shelf.recipients(recipients).await?;
+        dump::dump(job, &shelf, &before).await.map(Some)
     }
 
     /// Puts what was loaded in the place of the app's database.

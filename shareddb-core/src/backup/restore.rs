@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::event::BackupEvent;
 use super::incoming::{Incoming, Made, Order, search_path};
 use super::job::Job;
 use super::load::{Loaded, Loader};
@@ -28,20 +29,24 @@ impl<'a> Own<'a> {
     /// `Refused`, with what to do.
     pub(super) async fn check(job: &Job<'_>, origin: &'a Origin<'a>, others: Option<OtherRoles>) -> Result<Self> {
         let target = prerequisites::check(job, origin.manifest, others).await?;
+        let (there, here) = (&origin.manifest.server.system_identifier, job.system_identifier().await?);
+        if !there.is_empty() && !here.is_empty() && *there != here {
+            job.tell(BackupEvent::Noticed("the backup was taken on another server than this"));
+        }
         Ok(Self { origin, target })
     }
 
     async fn fill(&self, job: &Job<'_>, scratch: &Scratch<'_>, order: &Order) -> Result<Made> {
         let manifest = self.origin.manifest;
-        let loader = Loader { job, database: scratch.name() };
+        let loader = Loader { job, scratch };
         let Loaded { contents, list } = loader.load(self.origin, &self.target, order).await?;
         let id = manifest.id.to_string();
         compare::archive(manifest, &contents).into_result(&id)?;
         let path = search_path(job, manifest.database.schema.as_str());
-        let mut remarks = loader.settle(scratch, &path).await?;
+        let mut remarks = loader.settle(&path).await?;
         let renaming = Renaming::of(manifest, &job.app);
         compare::database(&loader, manifest, &contents, &list, &renaming, &path).await?.into_result(&id)?;
-        remarks.extend(rename(job, scratch.name(), &renaming, &self.target).await?);
+        remarks.extend(rename(job, scratch, &renaming, &self.target).await?);
         Ok(Made {
             left_out: list.left_out().to_vec(),
             remarks,
@@ -70,11 +75,11 @@ impl Incoming for Own<'_> {
 }
 
 /// Gives the app's schema its name here, and looks that nothing depends on roles of the app that it was dumped from.
-async fn rename(job: &Job<'_>, database: &str, names: &Renaming, target: &Target) -> Result<Vec<String>> {
+async fn rename(job: &Job<'_>, scratch: &Scratch<'_>, names: &Renaming, target: &Target) -> Result<Vec<String>> {
     if names.roles.is_empty() {
         return Ok(Vec::new());
     }
-    let session = job.loading(database).connect().await?;
+    let session = scratch.loading().await?.connect().await?;
     let mut remarks = Vec::new();
     if let Some([from, to]) = &names.schema {
         renaming::rename_schema(&session, from, to).await?;

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use rand::RngExt as _;
+use secrecy::SecretString;
 
 use super::job::Job;
 use super::manifest::ServerFacts;
+use crate::connection::ConnectionConfig;
 use crate::copy_mark::{CopyMark, CopyRole};
 use crate::error::{Error, Result};
+use crate::password::{self, Verifier};
 use crate::postgres::copies::{self, CopyFact, Locale};
-use crate::postgres::maintenance;
 use crate::postgres::statements as sql;
+use crate::postgres::{loader, maintenance};
 
 /// A scratch that is older is left over, even where nobody knows from whom.
 const LEFT_OVER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,7 +24,9 @@ const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// A scratch database. [`drop`](Self::drop) it, or [`keep`](Self::into_name) it for a swap.
 pub(crate) struct Scratch<'a> {
     job: &'a Job<'a>,
+    /// Its own, and its login's.
     name: String,
+    password: SecretString,
 }
 
 impl<'a> Scratch<'a> {
@@ -37,12 +42,14 @@ impl<'a> Scratch<'a> {
     ) -> Result<Self> {
         let admin = job.admin();
         let since = copies::now(admin).await?;
-        let scratch = Self { job, name: name('r', &since) };
+        let scratch = Self { job, name: name('r', &since), password: password::generate()? };
         let mark = CopyMark { role: CopyRole::Scratch, app: job.app.name.clone(), backup: backup.to_owned(), since };
         let made = async {
             for statement in copies::create(&scratch.name, &job.app, &mark, locale) {
                 admin.run("make a database for the restore", &statement).await?;
             }
+            let verifier = Verifier::of(&scratch.password)?;
+            loader::create(admin, &job.facts, &job.app, &scratch.name, &verifier, job.until()).await?;
             let inside = job.server.tenant_session(&scratch.name, &job.facts).await?;
             inside.run_transaction("furnish it", &copies::furnish(&job.app, extensions)).await
         };
@@ -61,15 +68,41 @@ impl<'a> Scratch<'a> {
         &self.name
     }
 
+    /// How it is loaded. What was loaded before may have changed the password: it is ours again.
+    pub(crate) async fn loading(&self) -> Result<ConnectionConfig> {
+        let verifier = Verifier::of(&self.password)?;
+        loader::admit(self.job.admin(), &self.job.facts, &self.name, &verifier).await?;
+        Ok(self.job.loading(&self.name, &self.password))
+    }
+
     /// Everything in it becomes the owner's, whatever tenant code did while it was loaded.
     pub(crate) async fn gather(&self) -> Result<()> {
         let inside = self.job.server.tenant_session(&self.name, &self.job.facts).await?;
-        maintenance::gather(&inside, &self.job.facts, &self.job.app).await
+        maintenance::gather(&inside, &self.job.facts, &self.job.app).await?;
+        let statements = loader::gather(&self.job.facts, &self.job.app, &self.name);
+        let statements = maintenance::with_rights_of(&self.job.facts, &self.job.app, statements);
+        inside.run_transaction("hand what was loaded to the owner", &statements).await
     }
 
-    /// Itself, if what was to fill it did; else it is dropped.
+    /// Nobody is in it any more, and nobody gets in: its login is gone.
+    async fn lock(&self) -> Result<()> {
+        let (job, name) = (self.job, self.name.as_str());
+        loader::close(job.admin(), &job.facts, name).await?;
+        let inside = job.server.tenant_session(name, &job.facts).await?;
+        let statements = loader::dispossess(&job.facts, &job.app, name);
+        let statements = maintenance::with_rights_of(&job.facts, &job.app, statements);
+        inside.run_transaction("take from the login of the load what it has", &statements).await?;
+        drop(inside);
+        loader::drop(job.admin(), name).await
+    }
+
+    /// Itself, locked, if what was to fill it did; else it is dropped.
     pub(crate) async fn if_filled<T>(self, filled: Result<T>) -> Result<(Self, T)> {
-        match filled {
+        let whole = match filled {
+            Ok(what) => self.lock().await.map(|()| what),
+            Err(error) => Err(error),
+        };
+        match whole {
             Ok(what) => Ok((self, what)),
             Err(error) => {
                 // The first error counts; what cannot be dropped now is swept later.
@@ -102,11 +135,13 @@ impl<'a> Scratch<'a> {
     }
 }
 
-/// Drops a copy, with the sessions in it.
+/// Drops a copy, with the sessions in it and its login, if it has one.
 pub(crate) async fn drop_copy(job: &Job<'_>, name: &str) -> Result<()> {
     let admin = job.admin();
+    loader::close(admin, &job.facts, name).await?;
     maintenance::empty(admin, &job.facts, &job.app, name).await?;
-    admin.run(&format!("drop database {name}"), &sql::drop_database(name)).await
+    admin.run(&format!("drop database {name}"), &sql::drop_database(name)).await?;
+    loader::drop(admin, name).await
 }
 
 /// Drops what runs that were killed have left: this app's scratches at once, as its lock is ours; those of others when
@@ -115,7 +150,15 @@ pub(crate) async fn sweep(job: &Job<'_>) -> Result<()> {
     let is_left = |copy: &CopyFact| {
         copy.mark.role == CopyRole::Scratch && (copy.mark.app == job.app.name || copy.age > LEFT_OVER)
     };
-    drop_all(job, is_left).await
+    drop_all(job, is_left).await?;
+    for name in loader::left(job.admin()).await? {
+        loader::close(job.admin(), &job.facts, &name).await?;
+        // Another run may be about to do the same.
+        if let Err(error) = loader::drop(job.admin(), &name).await {
+            tracing::warn!(%error, role = name, "a login of a load is left over");
+        }
+    }
+    Ok(())
 }
 
 /// The same, and drops what restores of this app have kept for long enough.

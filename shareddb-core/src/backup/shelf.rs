@@ -11,6 +11,7 @@ use super::inventory::{Inventory, Listed};
 use super::manifest::{MANIFEST_MAX, Manifest, document};
 use super::object::{ObjectName, Part, Token};
 use super::pack::{Pack, PackOptions};
+use super::seal::Recipients;
 use super::store::BackupStore;
 use super::upload::Upload;
 use super::verification::Verification;
@@ -90,6 +91,16 @@ impl Shelf {
             }
         }
         Ok(inventory)
+    }
+
+    /// For whom a backup is encrypted that nobody asked for: these, or where there are none, those of the newest backup. What was
+    /// once encrypted is not written in clear text beside it.
+    pub(crate) async fn recipients(&self, asked: &Recipients) -> Result<Recipients> {
+        let listed = self.list().await?;
+        match listed.iter().max_by_key(|listed| listed.id.clone()) {
+            Some(newest) => asked.clone().or_those_of(&self.manifest(&newest.id).await?),
+            None => Ok(asked.clone()),
+        }
     }
 
     /// What is known of a backup.

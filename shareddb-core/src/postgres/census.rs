@@ -170,7 +170,8 @@ impl Reader<'_> {
         let list = format!(
             "SELECT n.nspname::text, c.relname::text FROM pg_sequence s \
              JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE c.relpersistence <> 't' AND {OWN} ORDER BY 1, 2"
+             WHERE c.relpersistence <> 't' AND {OWN} AND NOT EXISTS (SELECT FROM pg_depend d \
+             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1, 2"
         );
         let names = self.rows("list the sequences", &list).await?;
         let mut sequences = Vec::with_capacity(names.len());
@@ -302,17 +303,25 @@ impl Reader<'_> {
         Ok(rows.iter().map(|row| escaped(row.get(0))).collect())
     }
 
-    /// From here on text comes in the database's own encoding, as it stands in a dump, and the session has the search path of
-    /// [`counts`](Self::counts).
-    pub(crate) async fn as_stored(&self, path: &[String]) -> Result<()> {
-        self.run(
-            "read text as it is stored",
-            &format!(
-                "SELECT set_config('client_encoding', current_setting('server_encoding'), false); SET search_path = {}",
-                behind_catalog(path)
-            ),
-        )
-        .await
+    /// From here on text comes in the database's own encoding, as it stands in a dump.
+    pub(crate) async fn as_stored(&self) -> Result<()> {
+        let sql = "SELECT set_config('client_encoding', current_setting('server_encoding'), false)";
+        self.run("read text as it is stored", sql).await
+    }
+
+    /// Marks a point in the transaction to come [`back`](Self::back) to: what is read in between leaves no locks, and may fail.
+    pub(crate) async fn mark(&self) -> Result<()> {
+        self.run("begin to read", "SAVEPOINT passing").await
+    }
+
+    /// Goes back to the mark.
+    pub(crate) async fn back(&self) -> Result<()> {
+        self.run("read", "ROLLBACK TO passing; RELEASE passing").await
+    }
+
+    /// Until it goes back the session has the search path of [`counts`](Self::counts).
+    pub(crate) async fn follow(&self, path: &[String]) -> Result<()> {
+        self.run("set the search path", &format!("SET LOCAL search_path = {}", behind_catalog(path))).await
     }
 
     /// The statement that writes the rows of a table as its dump has them: the columns are those that the dump's own
@@ -325,10 +334,10 @@ impl Reader<'_> {
     /// Reads, and gives back the locks that reading has taken: a count locks every index of a table, and the table of locks is
     /// the whole server's.
     async fn passing(&self, what: &str, sql: &str, path: &[String]) -> Result<Vec<tokio_postgres::Row>> {
-        let begin = format!("SAVEPOINT passing; SET LOCAL search_path = {}", behind_catalog(path));
-        self.run(what, &begin).await?;
+        self.mark().await?;
+        self.follow(path).await?;
         let rows = self.rows(what, sql).await?;
-        self.run(what, "ROLLBACK TO passing; RELEASE passing").await?;
+        self.back().await?;
         Ok(rows)
     }
 

@@ -26,7 +26,8 @@ pub(crate) fn may_bypass_row_security(server: &ServerFacts) -> bool {
     server.superuser || server.powers.bypassrls
 }
 
-/// Opens the login with a new password for `budget`, which is when new logins end; no session of an earlier run lasts.
+/// Opens the login with a new password for `budget`, which is when new logins end; no session of an earlier run lasts. Returns
+/// when that is.
 ///
 /// # Errors
 /// `NotFound` when the role is not there, and what the server says.
@@ -36,7 +37,7 @@ pub(crate) async fn open(
     app: &App,
     verifier: &Verifier,
     budget: Duration,
-) -> Result<()> {
+) -> Result<String> {
     let what = "open the maintenance login";
     let role = app.maintenance.as_str();
     // What is set for the login in one database counts there: a load may have left it, since whoever is logged in may change
@@ -64,8 +65,9 @@ pub(crate) async fn open(
     }
     statements.push(altered(role, &shape, server));
     statements.push(sql::set_password(role, verifier));
-    statements.push(format!("ALTER ROLE {} VALID UNTIL {}", identifier(role), literal(until)));
-    session.run_silently(what, sql::silence_log(server), &statements).await
+    statements.push(format!("ALTER ROLE {} VALID UNTIL {}", identifier(role), literal(&until)));
+    session.run_silently(what, sql::silence_log(server), &statements).await?;
+    Ok(until)
 }
 
 /// Closes it again and ends its sessions, as [`crate::Provisioner::create`] wants it.
@@ -144,7 +146,7 @@ pub(crate) fn with_rights_of(server: &ServerFacts, app: &App, statements: Vec<St
 }
 
 /// Lets an admin who is no superuser use a role's rights as its own.
-fn inherit(role: &str, admin: &str) -> String {
+pub(super) fn inherit(role: &str, admin: &str) -> String {
     format!("GRANT {} TO {} WITH INHERIT TRUE", identifier(role), identifier(admin))
 }
 
