@@ -4,20 +4,27 @@
 //! exact, or an error that names what the target cannot express. No `Debug`, `Display` or error
 //! shows a password.
 
+mod asyncpg;
 mod binding;
 mod dialect;
 mod directory;
+mod django;
 mod draft;
 mod environment;
 mod explanation;
+mod export;
 pub(crate) mod keys;
 #[cfg(feature = "backup")]
 mod libpq;
 mod options;
+mod pgpass;
 mod provenance;
+mod psql;
 mod secret;
 mod service_file;
 mod session;
+mod sqlalchemy;
+mod sqlx;
 mod tls;
 mod url;
 mod verifier;
@@ -31,12 +38,17 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use asyncpg::AsyncpgArguments;
 pub use dialect::JdbcSettings;
+pub use django::DjangoSettings;
 pub use explanation::{ExplainedField, Explanation};
+pub use export::Export;
 #[cfg(feature = "backup")]
 pub use libpq::LibpqEnvironment;
 pub use provenance::{Rotation, Shadow};
+pub use psql::PsqlCommand;
 pub use session::Session;
+pub use sqlalchemy::SqlAlchemyDriver;
 pub use tls::{RootCertificate, SslMode, Tls};
 
 use self::draft::Part;

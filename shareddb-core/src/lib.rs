@@ -43,8 +43,8 @@ pub use change::Change;
 #[cfg(feature = "backup")]
 pub use connection::LibpqEnvironment;
 pub use connection::{
-    ConnectionConfig, ExplainedField, Explanation, JdbcSettings, RootCertificate, Rotation, Session, Shadow, SslMode,
-    Tls,
+    AsyncpgArguments, ConnectionConfig, DjangoSettings, ExplainedField, Explanation, Export, JdbcSettings, PsqlCommand,
+    RootCertificate, Rotation, Session, Shadow, SqlAlchemyDriver, SslMode, Tls,
 };
 /// What reads archives, for those who test it against real ones; no part of the interface.
 #[cfg(feature = "backup")]
