@@ -20,6 +20,8 @@ mod options;
 mod pgpass;
 mod provenance;
 mod psql;
+#[cfg(test)]
+mod round_trips;
 mod secret;
 mod service_file;
 mod session;

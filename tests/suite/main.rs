@@ -39,6 +39,7 @@ mod deploy_refusals;
 mod deployed;
 mod deployed_adopt;
 mod deployed_tls;
+mod dialects;
 mod drift;
 mod environments;
 mod examples;

@@ -164,7 +164,9 @@ impl fmt::Display for Explanation {
         }
         for row in &rows {
             let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-            writeln!(f, "{}", line.join("  ").trim_end())?;
+            let line = line.join("  ");
+            // A path may have anything in it.
+            writeln!(f, "{}", line.trim_end().replace(char::is_control, "?"))?;
         }
         Ok(())
     }
