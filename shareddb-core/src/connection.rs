@@ -1,6 +1,6 @@
 //! How to reach a database: read from where applications keep it, written as other programs want it.
 //!
-//! A [`ConnectionConfig`] comes from exactly one source and is never a mixture. Each conversion is
+//! A [`ConnectionConfig`] comes from exactly one source, remembers which, and is never a mixture. Each conversion is
 //! exact, or an error that names what the target cannot express. No `Debug`, `Display` or error
 //! shows a password.
 
@@ -140,8 +140,10 @@ impl ConnectionConfig {
     /// Reads a directory as Kubernetes mounts a Secret, with `..data` or without.
     ///
     /// All values come from one version of the Secret, also while it is being replaced. Keys are
-    /// ours (`DB_HOST` …, `DB_SSLMODE`, `ca.crt`) or those of service bindings (`host`, `port`,
-    /// `database`, `username`, `password`), else a `DATABASE_URL` or `uri`. One newline at the end of a value
+    /// ours (`DB_HOST` …, `DB_SSLMODE`, `ca.crt`), those of service bindings (`host`, `port`,
+    /// `database`, `username`, `password`), or else those of CloudNativePG (`dbname`, `user`), of images (`POSTGRES_DB` …)
+    /// and of libpq (`PGHOST` …). Where they are not enough a `DATABASE_URL` or `uri` counts, with which they have to
+    /// agree. One newline at the end of a value
     /// is not part of it. With `ca.crt` and no word about TLS the mode is [`SslMode::VerifyFull`].
     ///
     /// # Errors

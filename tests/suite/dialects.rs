@@ -277,7 +277,7 @@ async fn hostile_names_and_passwords_log_in_through_every_dialect() {
         assert_libpq(&server, config);
     }
     assert_python(&configs, python_jobs);
-    // asyncpg has no word for `options` in a URL: it takes them for a setting of that name.
+    // asyncpg has no `options`: it sends them on as a setting of that name, which the server takes for what it is.
     assert_python(&configs, |config| vec![job("asyncpg-url", &config.url().unwrap())]);
 }
 

@@ -68,6 +68,7 @@ mod schedule;
 mod schedule_access;
 mod scheduled;
 mod secrecy;
+mod sources;
 mod store;
 mod tidy;
 mod traps;
