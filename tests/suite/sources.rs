@@ -2,9 +2,9 @@
 
 use secrecy::ExposeSecret as _;
 use shareddb_core::{ConnectionConfig, Error, Rotation, SecretData, SecretStore};
-use shareddb_tests::command::run;
+use shareddb_tests::command::{run, shareddb_command};
 use shareddb_tests::server::{password, unique, value};
-use shareddb_tests::{Cluster, TestServer, shareddb_command};
+use shareddb_tests::{Cluster, TestServer};
 
 use crate::kubernetes_store::store;
 
@@ -14,7 +14,7 @@ async fn a_secret_is_asked_for_where_it_is_kept() {
     let app = server.made("asked").await;
     let config = ConnectionConfig::from_secret(&server.secrets(), &app.secret).await.unwrap();
     let session = config.connect().await.unwrap();
-    assert_eq!(value(&session, "SELECT current_user").await, app.user.as_str());
+    assert_eq!(value(&session, "SELECT session_user").await, config.user());
 
     // The same in the Kubernetes API, where it changes.
     let cluster = Cluster::shared().await;
@@ -91,7 +91,7 @@ async fn a_refused_login_names_the_user_and_never_the_password() {
     let server = TestServer::shared().await;
     let config = server.app(&unique("refused")).await.with_password("m4rker-wrong".into());
     let error = config.connect().await.unwrap_err();
-    assert_eq!(error.code(), "login_rejected");
+    assert_eq!(error.code(), "password_rejected");
     assert!(error.to_string().contains(config.user()), "{error}");
     let nowhere = config.clone().with_database("m4rker_is_no_database").connect().await.unwrap_err();
     for text in [format!("{error} {error:?} {:?}", error.hint()), format!("{nowhere} {nowhere:?} {:?}", nowhere.hint())]
