@@ -74,7 +74,8 @@ impl ConnectionConfig {
         Explanation { fields: fields.collect() }
     }
 
-    /// The folder that everything was read from: a mounted Secret, whose change means a new password.
+    /// The folder that the login was read from, a mounted Secret, which has the next password once there is one. `None`
+    /// where it came from elsewhere, or a piece of it was set in code; name, address, limit and options are no piece of it.
     pub fn source_directory(&self) -> Option<&std::path::Path> {
         self.provenance.directory.as_deref()
     }
@@ -201,6 +202,8 @@ mod tests {
         })
         .unwrap();
         assert_eq!(config.source_directory(), Some(folder.path()));
+        assert_eq!(config.clone().with_application_name("x").source_directory(), Some(folder.path()));
+        assert_eq!(config.clone().with_user("x").source_directory(), None);
         let explanation = config.explain();
         let password = field(&explanation, "password");
         assert_eq!(password.source, format!("DB_PASSWORD in {path}"));

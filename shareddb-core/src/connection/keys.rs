@@ -32,10 +32,15 @@ const PARTS: [(Part, &[&str], &str); 6] = [
 /// What was read, by key.
 pub(super) type Values = BTreeMap<&'static str, Vec<u8>>;
 
+/// The keys that count.
+pub(super) fn all() -> impl Iterator<Item = &'static str> {
+    let parts = PARTS.iter().flat_map(|(_, keys, _)| keys.iter());
+    parts.chain(&URL).chain([&CERTIFICATE]).copied()
+}
+
 /// The key of this name, if it is one that counts.
 pub(super) fn known(name: &str) -> Option<&'static str> {
-    let parts = PARTS.iter().flat_map(|(_, keys, _)| keys.iter());
-    parts.chain(&URL).chain([&CERTIFICATE]).find(|key| name == **key).copied()
+    all().find(|key| name == *key)
 }
 
 /// A file's value: one newline at the end is the editor's, not the value's.

@@ -80,7 +80,7 @@ impl Origin {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Provenance {
     pub(super) origins: BTreeMap<Part, Origin>,
-    /// The folder that everything was read from.
+    /// The folder that the login was read from and can be read from again; `None` once a piece of it was set in code.
     pub(super) directory: Option<PathBuf>,
 }
 
@@ -94,6 +94,9 @@ impl Provenance {
 
     /// A program has set this part itself; what it would have been otherwise does not matter any more.
     pub(super) fn set_in_code(&mut self, part: Part) {
+        if !matches!(part, Part::HostAddr | Part::ApplicationName | Part::ConnectTimeout | Part::Options) {
+            self.directory = None;
+        }
         self.origins.insert(part, Origin::new("code", Rotation::Fixed));
     }
 

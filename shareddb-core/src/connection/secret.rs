@@ -33,15 +33,17 @@ impl ConnectionConfig {
             return Err(Error::not_found("secret_missing", format!("there is no secret/{name}"))
                 .with_hint("`shareddb create APP` makes it; `shareddb list` shows the apps"));
         };
-        let known = |(key, value): (&String, &secrecy::SecretString)| {
-            Some((keys::known(key)?, value.expose_secret().as_bytes().to_vec()))
-        };
-        let values: Values = stored.data.iter().filter_map(known).collect();
+        let value = |key: &str| stored.data.get(key).map(|value| value.expose_secret().as_bytes());
+        Self::from_keys(&format!("secret/{name}"), value)
+    }
+
+    /// Reads the keys of a Secret that was asked for; `place` is what errors and explanations call it.
+    pub(crate) fn from_keys<'a>(place: &str, key: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self> {
+        let values: Values = keys::all().filter_map(|name| Some((name, key(name)?.to_owned()))).collect();
         let certificate = values.get(CERTIFICATE).map(|pem| RootCertificate::pem(pem.clone()));
-        let place = format!("secret/{name}");
-        let mut config =
-            keys::read(&values, certificate, Rotation::AtOnce).map_err(|shortfall| shortfall.into_error(&place))?;
-        config.provenance = config.provenance.within(&place);
+        let read = keys::read(&values, certificate, Rotation::AtOnce);
+        let mut config = read.map_err(|shortfall| shortfall.into_error(place))?;
+        config.provenance = config.provenance.within(place);
         Ok(config)
     }
 }
