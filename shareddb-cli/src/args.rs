@@ -101,6 +101,9 @@ pub(crate) enum Command {
     /// Print an app's connection settings, password included
     #[command(after_help = "Example: shareddb env myapp > .env")]
     Env(Env),
+    /// Show where a process with these variables would connect, where each setting comes from, and whether it can rotate
+    #[command(after_help = "Example: shareddb explain --directory /etc/shareddb/myapp")]
+    Explain(Explain),
     /// Open psql in an app's database, as the app
     #[command(after_help = "Example: shareddb psql myapp -- -c 'select current_user'")]
     Psql(Psql),
@@ -343,8 +346,22 @@ pub(crate) enum EnvFormat {
     Json,
     Url,
     Libpq,
+    Service,
+    Pgpass,
+    Psql,
     Jdbc,
+    Sqlx,
+    Sqlalchemy,
+    Django,
+    Asyncpg,
     K8s,
+}
+
+#[derive(Group, Debug)]
+pub(crate) struct Explain {
+    /// A mounted Secret to read instead of the variables
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) directory: Option<PathBuf>,
 }
 
 #[derive(Group, Debug)]

@@ -9,6 +9,7 @@ mod deploy_kubernetes;
 mod deploy_local;
 pub(crate) mod drop;
 pub(crate) mod env;
+pub(crate) mod explain;
 pub(crate) mod list;
 pub(crate) mod prune;
 pub(crate) mod psql;

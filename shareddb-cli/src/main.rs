@@ -28,7 +28,8 @@ use shareddb_core::Result;
 
 use args::{Args, Command};
 use commands::{
-    backup, backups, completion, create, deploy, drop, env, list, prune, psql, restore, schedule, status, verify,
+    backup, backups, completion, create, deploy, drop, env, explain, list, prune, psql, restore, schedule, status,
+    verify,
 };
 use context::Context;
 
@@ -51,6 +52,7 @@ async fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
         Command::List => list::run(context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Env(args) => env::run(args, context).await,
+        Command::Explain(args) => explain::run(args, context).await,
         Command::Psql(args) => psql::run(args, context).await,
         Command::Backup(args) => backup::run(args, context).await,
         Command::Backups(args) => backups::run(args, context).await,

@@ -1,4 +1,4 @@
-//! Text made safe for where it goes: a terminal, a dotenv file, a shell.
+//! Text made safe for where it goes: a terminal, a shell.
 
 /// Escapes what would act on a terminal or hide text in it; line breaks included.
 pub(crate) fn printable(text: &str) -> String {
@@ -23,30 +23,12 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// A value of a dotenv file: bare where every reader takes it so, else in double quotes.
-pub(crate) fn dotenv(value: &str) -> String {
-    if is_bare(value) {
-        return value.to_owned();
-    }
-    let mut quoted = String::from('"');
-    for c in value.chars() {
-        match c {
-            '\\' | '"' | '$' | '`' => quoted.extend(['\\', c]),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 /// One word of a POSIX shell.
-pub(crate) fn shell(value: &str) -> String {
+fn shell(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 
-/// The same, without quotes where it needs none.
+/// One word of a shell, without quotes where it needs none.
 pub(crate) fn argument(value: &str) -> String {
     if is_bare(value) && !value.is_empty() { value.to_owned() } else { shell(value) }
 }
@@ -70,15 +52,6 @@ mod tests {
     #[test]
     fn no_line_of_others_stands_where_ours_do() {
         assert_eq!(printable_lines("failed\nhint: do\x07"), "failed\n       hint: do\\u{7}");
-    }
-
-    #[test]
-    fn dotenv_values_are_quoted_when_they_need_it() {
-        assert_eq!(dotenv("postgresql://u:p%40@127.0.0.1:5432/d"), "postgresql://u:p%40@127.0.0.1:5432/d");
-        assert_eq!(dotenv(""), "");
-        assert_eq!(dotenv("a b"), "\"a b\"");
-        assert_eq!(dotenv("a#b"), "\"a#b\"");
-        assert_eq!(dotenv("p$x\"y\\z`\n"), r#""p\$x\"y\\z\`\n""#);
     }
 
     #[test]

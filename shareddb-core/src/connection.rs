@@ -1,19 +1,32 @@
 //! How to reach a database: read from where applications keep it, written as other programs want it.
 //!
-//! A [`ConnectionConfig`] comes from exactly one source and is never a mixture. Each conversion is
+//! A [`ConnectionConfig`] comes from exactly one source, remembers which, and is never a mixture. Each conversion is
 //! exact, or an error that names what the target cannot express. No `Debug`, `Display` or error
 //! shows a password.
 
+mod asyncpg;
 mod binding;
 mod dialect;
 mod directory;
+mod django;
 mod draft;
 mod environment;
+mod explanation;
+mod export;
+pub(crate) mod keys;
 #[cfg(feature = "backup")]
 mod libpq;
 mod options;
+mod pgpass;
+mod provenance;
+mod psql;
+#[cfg(test)]
+mod round_trips;
+mod secret;
 mod service_file;
 mod session;
+mod sqlalchemy;
+mod sqlx;
 mod tls;
 mod url;
 mod verifier;
@@ -27,12 +40,21 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use asyncpg::AsyncpgArguments;
 pub use dialect::JdbcSettings;
+pub use django::DjangoSettings;
+pub use explanation::{ExplainedField, Explanation};
+pub use export::Export;
 #[cfg(feature = "backup")]
 pub use libpq::LibpqEnvironment;
+pub use provenance::{Rotation, Shadow};
+pub use psql::PsqlCommand;
 pub use session::Session;
+pub use sqlalchemy::SqlAlchemyDriver;
 pub use tls::{RootCertificate, SslMode, Tls};
 
+use self::draft::Part;
+use self::provenance::Provenance;
 use crate::error::{Error, Result};
 use crate::names::IDENTIFIER_MAX;
 
@@ -65,6 +87,7 @@ pub struct ConnectionConfig {
     application_name: Option<String>,
     connect_timeout: Option<Duration>,
     options: BTreeMap<String, String>,
+    provenance: Provenance,
 }
 
 impl ConnectionConfig {
@@ -85,6 +108,7 @@ impl ConnectionConfig {
             application_name: None,
             connect_timeout: None,
             options: BTreeMap::new(),
+            provenance: Provenance::code([Part::Host, Part::Port, Part::Database, Part::User]),
         }
     }
 
@@ -110,14 +134,16 @@ impl ConnectionConfig {
     /// # Ok::<(), shareddb_core::Error>(())
     /// ```
     pub fn from_url(url: &str) -> Result<Self> {
-        url::read(url).map_err(|shortfall| shortfall.into_error("the database URL"))
+        url::read(url, "the URL", Rotation::Fixed).map_err(|shortfall| shortfall.into_error("the database URL"))
     }
 
     /// Reads a directory as Kubernetes mounts a Secret, with `..data` or without.
     ///
     /// All values come from one version of the Secret, also while it is being replaced. Keys are
-    /// ours (`DB_HOST` …, `DB_SSLMODE`, `ca.crt`) or those of service bindings (`host`, `port`,
-    /// `database`, `username`, `password`), else a `DATABASE_URL` or `uri`. One newline at the end of a value
+    /// ours (`DB_HOST` …, `DB_SSLMODE`, `ca.crt`), those of service bindings (`host`, `port`,
+    /// `database`, `username`, `password`), or else those of CloudNativePG (`dbname`, `user`), of images (`POSTGRES_DB` …)
+    /// and of libpq (`PGHOST` …). Where they are not enough a `DATABASE_URL` or `uri` counts, with which they have to
+    /// agree. One newline at the end of a value
     /// is not part of it. With `ca.crt` and no word about TLS the mode is [`SslMode::VerifyFull`].
     ///
     /// # Errors
@@ -176,6 +202,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn with_password(mut self, password: SecretString) -> Self {
         self.password = Some(password);
+        self.provenance.set_in_code(Part::Password);
         self
     }
 
@@ -184,6 +211,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn with_hostaddr(mut self, hostaddr: IpAddr) -> Self {
         self.hostaddr = Some(hostaddr);
+        self.provenance.set_in_code(Part::HostAddr);
         self
     }
 
@@ -191,12 +219,14 @@ impl ConnectionConfig {
     #[must_use]
     pub fn without_hostaddr(mut self) -> Self {
         self.hostaddr = None;
+        self.provenance.forget(Part::HostAddr);
         self
     }
 
     /// Sets the host: another name of the same server.
     pub(crate) fn with_host(mut self, host: impl Into<String>) -> Self {
         self.host = host.into();
+        self.provenance.set_in_code(Part::Host);
         self
     }
 
@@ -204,6 +234,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn with_port(mut self, port: u16) -> Self {
         self.port = port;
+        self.provenance.set_in_code(Part::Port);
         self
     }
 
@@ -211,6 +242,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn with_database(mut self, database: impl Into<String>) -> Self {
         self.database = database.into();
+        self.provenance.set_in_code(Part::Database);
         self
     }
 
@@ -218,6 +250,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.user = user.into();
+        self.provenance.set_in_code(Part::User);
         self
     }
 
@@ -230,6 +263,8 @@ impl ConnectionConfig {
     pub fn with_tls(mut self, mode: SslMode, certificate: Option<RootCertificate>) -> Self {
         self.ssl_mode = Some(mode.beside(certificate.as_ref()));
         self.root_certificate = certificate.filter(|_| mode != SslMode::Disable);
+        self.provenance.set_in_code(Part::SslMode);
+        self.provenance.set_in_code(Part::SslRootCert);
         self
     }
 
@@ -237,6 +272,15 @@ impl ConnectionConfig {
     #[must_use]
     pub fn with_application_name(mut self, name: impl Into<String>) -> Self {
         self.application_name = Some(name.into());
+        self.provenance.set_in_code(Part::ApplicationName);
+        self
+    }
+
+    /// Forgets the limit for logins, which not every target has a word for: it is 5 seconds again.
+    #[must_use]
+    pub fn without_connect_timeout(mut self) -> Self {
+        self.connect_timeout = None;
+        self.provenance.forget(Part::ConnectTimeout);
         self
     }
 
@@ -244,6 +288,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = Some(timeout);
+        self.provenance.set_in_code(Part::ConnectTimeout);
         self
     }
 
@@ -252,6 +297,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn with_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.insert(name.into(), value.into());
+        self.provenance.set_in_code(Part::Options);
         self
     }
 

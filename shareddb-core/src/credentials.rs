@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::app::App;
-use crate::connection::{ConnectionConfig, RootCertificate, SslMode};
+use crate::connection::{ConnectionConfig, RootCertificate, SslMode, keys};
 use crate::error::Result;
 use crate::names::AppName;
 use crate::secrets::SecretData;
@@ -183,19 +183,14 @@ pub(crate) fn read_foreign(data: &SecretData) -> Foreign {
         let values = keys.iter().filter_map(|key| data.get(*key)).map(|value| trimmed(value.expose_secret()));
         values.map(str::to_owned).find(|value| !value.is_empty())
     };
-    let url = of(&["DATABASE_URL", "uri", "POSTGRES_URL"]).and_then(|url| ConnectionConfig::from_url(&url).ok());
+    let url = of(&keys::URL).and_then(|url| ConnectionConfig::from_url(&url).ok());
     let part = |value: fn(&ConnectionConfig) -> &str| url.as_ref().map(|url| value(url).to_owned());
     Foreign {
-        host: of(&["DB_HOST", "DATABASE_HOST", "PGHOST", "POSTGRES_HOST", "host"])
-            .or_else(|| part(ConnectionConfig::host)),
-        port: of(&["DB_PORT", "DATABASE_PORT", "PGPORT", "POSTGRES_PORT", "port"])
-            .and_then(|port| port.parse().ok())
-            .or_else(|| url.as_ref().map(ConnectionConfig::port)),
-        database: of(&["DB_NAME", "DATABASE_NAME", "PGDATABASE", "POSTGRES_DB", "database", "dbname"])
-            .or_else(|| part(ConnectionConfig::database)),
-        user: of(&["DB_USER", "DATABASE_USER", "PGUSER", "POSTGRES_USER", "username", "user"])
-            .or_else(|| part(ConnectionConfig::user)),
-        password: of(&["DB_PASSWORD", "DATABASE_PASSWORD", "PGPASSWORD", "POSTGRES_PASSWORD", "password"])
+        host: of(&keys::HOST).or_else(|| part(ConnectionConfig::host)),
+        port: of(&keys::PORT).and_then(|port| port.parse().ok()).or_else(|| url.as_ref().map(ConnectionConfig::port)),
+        database: of(&keys::DATABASE).or_else(|| part(ConnectionConfig::database)),
+        user: of(&keys::USER).or_else(|| part(ConnectionConfig::user)),
+        password: of(&keys::PASSWORD)
             .map(SecretString::from)
             .or_else(|| url.as_ref().and_then(|url| url.password().cloned())),
     }

@@ -42,7 +42,10 @@ pub use backup::{
 pub use change::Change;
 #[cfg(feature = "backup")]
 pub use connection::LibpqEnvironment;
-pub use connection::{ConnectionConfig, JdbcSettings, RootCertificate, Session, SslMode, Tls};
+pub use connection::{
+    AsyncpgArguments, ConnectionConfig, DjangoSettings, ExplainedField, Explanation, Export, JdbcSettings, PsqlCommand,
+    RootCertificate, Rotation, Session, Shadow, SqlAlchemyDriver, SslMode, Tls,
+};
 /// What reads archives, for those who test it against real ones; no part of the interface.
 #[cfg(feature = "backup")]
 #[doc(hidden)]

@@ -13,6 +13,7 @@ pub mod command;
 pub mod conformance;
 mod container;
 pub mod daemon;
+pub mod drivers;
 pub mod entrypoint;
 pub mod errand;
 pub mod impostor;

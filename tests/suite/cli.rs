@@ -287,6 +287,25 @@ async fn every_form_of_env_logs_in() {
             .arg("-c")
             .arg(format!("set -a\n{}\nset +a\n$PSQL \"$DATABASE_URL\" {query}", env("dotenv"))),
     );
+    logs_in(
+        Command::new("bash")
+            .arg("-c")
+            .arg(format!("{} {query}", env("psql").trim_end().replace("\npsql ", "\n$PSQL "))),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("service"), env("service")).unwrap();
+    logs_in(
+        Command::new(&psql)
+            .env("PGSERVICEFILE", folder.path().join("service"))
+            .arg(format!("service={name}"))
+            .args(["-XAtc", "SELECT session_user"]),
+    );
+    assert_eq!(env("sqlx"), env("url"));
+    assert!(env("sqlalchemy").starts_with("postgresql+psycopg://"));
+    for (format, key) in [("django", "PASSWORD"), ("asyncpg", "password")] {
+        assert_eq!(json(&env(format))[key], password(&config));
+    }
+    assert!(env("pgpass").ends_with(&format!(":{}\n", password(&config))));
     let all = json(&env("json"));
     logs_in(
         Command::new(&psql)

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use shareddb_core::{
-    App, AppName, AppSpec, ConnectionConfig, Environment, Error, LocalServer, LocalState, Result, SecretName,
+    App, AppName, AppSpec, ConnectionConfig, Environment, Error, Export, LocalServer, LocalState, Result, SecretName,
+    SqlAlchemyDriver,
 };
 
 use crate::args::{Env, EnvFormat};
 use crate::context::Context;
 use crate::output::{Text, View};
-use crate::quoting::{dotenv, shell};
 
 /// The keys that the guide's Deployments use.
 const GUIDE: [&str; 7] = ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_SCHEMA", "DATABASE_URL"];
@@ -51,21 +51,40 @@ pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
 
 async fn written(login: &Login<'_>, format: EnvFormat) -> Result<String> {
     match format {
-        EnvFormat::Dotenv => Ok(login.settings().await?.dotenv()),
-        EnvFormat::Shell => Ok(login.settings().await?.lines(|key, value| format!("export {key}={}", shell(value)))),
-        EnvFormat::Json => {
-            let json = serde_json::to_string_pretty(&login.settings().await?.values);
-            let unwritable = |error| Error::failed("internal", "the settings cannot be written").with_source(error);
-            json.map(|json| json + "\n").map_err(unwritable)
+        EnvFormat::Dotenv => Ok(login.settings().await?.written(Export::Dotenv)),
+        EnvFormat::Shell => Ok(login.settings().await?.written(Export::Shell)),
+        EnvFormat::Json => Ok(exposed(&Export::Json.write(login.settings().await?.all()))),
+        EnvFormat::Url => Ok(line(&login.config().await?.url()?)),
+        EnvFormat::Libpq => Ok(line(&login.config().await?.libpq()?)),
+        EnvFormat::Service => Ok(exposed(&login.config().await?.service_section(login.section())?)),
+        EnvFormat::Pgpass => Ok(exposed(&login.config().await?.pgpass()?)),
+        EnvFormat::Psql => {
+            let command = login.config().await?.psql()?;
+            Ok(format!("{}{command}\n", exposed(&command.exports())))
         }
-        EnvFormat::Url => Ok(format!("{}\n", login.config().await?.url()?.expose_secret())),
-        EnvFormat::Libpq => Ok(format!("{}\n", login.config().await?.libpq()?.expose_secret())),
         EnvFormat::Jdbc => jdbc(&login.config().await?),
+        EnvFormat::Sqlx => Ok(line(&login.config().await?.sqlx_url()?)),
+        EnvFormat::Sqlalchemy => Ok(line(&login.config().await?.sqlalchemy_url(SqlAlchemyDriver::Psycopg)?)),
+        EnvFormat::Django => Ok(line(&login.config().await?.django()?.to_json())),
+        EnvFormat::Asyncpg => Ok(line(&login.config().await?.asyncpg()?.to_json())),
         EnvFormat::K8s => k8s(&login.settings().await?),
     }
 }
 
+fn exposed(text: &SecretString) -> String {
+    text.expose_secret().to_owned()
+}
+
+fn line(text: &SecretString) -> String {
+    format!("{}\n", text.expose_secret())
+}
+
 impl Login<'_> {
+    /// What its section in a service file is called.
+    fn section(&self) -> &str {
+        self.app.as_ref().map_or("admin", AppName::as_str)
+    }
+
     async fn config(&self) -> Result<ConnectionConfig> {
         let Some(app) = &self.app else { return self.admin().await };
         let config = self.environment.stored_connection(app).await?;
@@ -108,13 +127,14 @@ impl Settings {
         Ok(Self { name, variables, values, secret: None })
     }
 
-    fn dotenv(&self) -> String {
-        self.lines(|key, value| format!("{key}={}", dotenv(value)))
+    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    fn lines(&self, line: impl Fn(&str, &str) -> String) -> String {
-        let value = |key: &String| self.values.get(key).map(|value| line(key, value) + "\n");
-        self.variables.iter().filter_map(value).collect()
+    fn written(&self, form: Export) -> String {
+        let variable = |key: &'_ String| self.values.get_key_value(key);
+        let variables = self.variables.iter().filter_map(variable);
+        exposed(&form.write(variables.map(|(key, value)| (key.as_str(), value.as_str()))))
     }
 }
 
@@ -122,7 +142,7 @@ impl View for Settings {
     const KIND: &'static str = "Settings";
 
     fn text(&self, _style: Text) -> String {
-        self.dotenv()
+        self.written(Export::Dotenv)
     }
 
     fn names(&self) -> Vec<String> {

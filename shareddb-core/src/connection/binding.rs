@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::environment::{Finding, Lookup, Trouble};
-use super::{ConnectionConfig, directory};
+use super::{ConnectionConfig, directory, keys};
 use crate::error::{Error, Result};
 use crate::file;
 
@@ -66,7 +66,7 @@ pub(super) fn service_binding(variable: Lookup<'_>) -> Finding {
 }
 
 fn is_postgresql(binding: &Path) -> bool {
-    file::read(&binding.join("type")).is_ok_and(|bytes| directory::value(&bytes) == Some("postgresql"))
+    file::read(&binding.join("type")).is_ok_and(|bytes| keys::value(&bytes) == Some("postgresql"))
 }
 
 #[cfg(test)]

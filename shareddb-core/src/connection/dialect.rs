@@ -32,13 +32,7 @@ impl ConnectionConfig {
     ///
     /// As [`Self::url`].
     pub fn libpq(&self) -> Result<SecretString> {
-        let quote = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
-        let words: Vec<String> = self
-            .keywords()?
-            .iter()
-            .map(|(keyword, value)| format!("{keyword}='{}'", quote(value.expose_secret())))
-            .collect();
-        Ok(words.join(" ").into())
+        Ok(quoted(&self.keywords()?).into())
     }
 
     /// A section of a libpq service file (`pg_service.conf`), newline at the end.
@@ -179,7 +173,7 @@ impl ConnectionConfig {
     }
 
     /// Everything, under libpq's keywords.
-    fn keywords(&self) -> Result<Vec<(&'static str, SecretString)>> {
+    pub(super) fn keywords(&self) -> Result<Vec<(&'static str, SecretString)>> {
         self.check()?;
         let mut keywords = vec![
             ("host", self.host.as_str().into()),
@@ -212,7 +206,7 @@ impl ConnectionConfig {
         Ok(parameters)
     }
 
-    fn root_parameter(&self, mode: SslMode) -> Result<Option<String>> {
+    pub(super) fn root_parameter(&self, mode: SslMode) -> Result<Option<String>> {
         let Some(certificate) = &self.root_certificate else {
             return match mode {
                 SslMode::Disable | SslMode::Require => Ok(None),
@@ -237,7 +231,14 @@ impl ConnectionConfig {
     }
 }
 
-fn inexpressible(target: &str, field: &str, remedy: &str) -> Error {
+/// Keywords and values as libpq reads them in one string.
+pub(super) fn quoted(keywords: &[(&'static str, SecretString)]) -> String {
+    let quote = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
+    let words = keywords.iter().map(|(keyword, value)| format!("{keyword}='{}'", quote(value.expose_secret())));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn inexpressible(target: &str, field: &str, remedy: &str) -> Error {
     Error::invalid_input("not_expressible", format!("{target} cannot express {field}")).with_hint(remedy)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::provenance::{Origin, Provenance, Rotation, Shadow};
 use super::tls::{RootCertificate, SslMode};
 use super::{ConnectionConfig, DEFAULT_PORT, options};
 use crate::error::Error;
@@ -28,9 +29,10 @@ pub(super) enum Part {
 }
 
 /// Values with the names under which the source has them, and what is wrong so far.
-#[derive(Default)]
 pub(super) struct Draft {
     values: BTreeMap<Part, (String, SecretString)>,
+    origins: BTreeMap<Part, Origin>,
+    rotation: Rotation,
     certificate: Option<RootCertificate>,
     shortfall: Shortfall,
 }
@@ -41,9 +43,21 @@ pub(super) struct Shortfall {
     missing: Vec<String>,
     faults: Vec<String>,
     remedies: Vec<String>,
+    origins: BTreeMap<Part, Origin>,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self::new(Rotation::Fixed)
+    }
 }
 
 impl Shortfall {
+    /// What was said nevertheless, and under which names.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (Part, &str)> {
+        self.origins.iter().map(|(part, origin)| (*part, origin.label.as_str()))
+    }
+
     /// Nothing is wrong, there is only not enough of it.
     pub(super) fn is_only_incomplete(&self) -> bool {
         self.faults.is_empty()
@@ -62,8 +76,44 @@ impl Shortfall {
 }
 
 impl Draft {
+    /// An empty one, for values that reach a running process like this.
+    pub(super) fn new(rotation: Rotation) -> Self {
+        Self {
+            values: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            rotation,
+            certificate: None,
+            shortfall: Shortfall::default(),
+        }
+    }
+
     pub(super) fn put(&mut self, part: Part, label: impl Into<String>, value: impl Into<SecretString>) {
-        self.values.insert(part, (label.into(), value.into()));
+        self.put_rotating(part, label, value, self.rotation);
+    }
+
+    /// A value that reaches a running process in another way than the others.
+    pub(super) fn put_rotating(
+        &mut self,
+        part: Part,
+        label: impl Into<String>,
+        value: impl Into<SecretString>,
+        rotation: Rotation,
+    ) {
+        let label = label.into();
+        self.origins.insert(part, Origin::new(label.as_str(), rotation));
+        self.values.insert(part, (label, value.into()));
+    }
+
+    /// Something else says this part, and does not count.
+    pub(super) fn shadow(&mut self, part: Part, shadow: Shadow) {
+        if let Some(origin) = self.origins.get_mut(&part) {
+            origin.shadows.push(shadow);
+        }
+    }
+
+    /// What is in here so far came from a single text of this name.
+    pub(super) fn rename(&mut self, label: &str) {
+        self.origins.values_mut().for_each(|origin| label.clone_into(&mut origin.label));
     }
 
     pub(super) fn has(&self, part: Part) -> bool {
@@ -71,7 +121,8 @@ impl Draft {
     }
 
     /// A certificate that was read already; it comes before one that is only named.
-    pub(super) fn put_certificate(&mut self, certificate: RootCertificate) {
+    pub(super) fn put_certificate(&mut self, label: &str, certificate: RootCertificate) {
+        self.origins.insert(Part::SslRootCert, Origin::new(label, self.rotation));
         self.certificate = Some(certificate);
     }
 
@@ -94,9 +145,10 @@ impl Draft {
         self.fault(text);
     }
 
-    /// The single value of a source that is one text, such as a URL.
-    pub(super) fn into_value(mut self, part: Part) -> Result<SecretString, Shortfall> {
-        self.take(part).map(|(_, value)| value).ok_or(self.shortfall)
+    /// The single value of a source that is one text, such as a URL, with its name.
+    pub(super) fn into_value(mut self, part: Part) -> Result<(String, SecretString, Rotation), Shortfall> {
+        let rotation = self.origins.get(&part).map_or(self.rotation, |origin| origin.rotation);
+        self.take(part).map(|(label, value)| (label, value, rotation)).ok_or(self.shortfall)
     }
 
     /// Judges what came together.
@@ -125,9 +177,26 @@ impl Draft {
             }
         }
         config = self.encrypt(config);
+        config.provenance = self.provenance(&config);
         self.shortfall.faults.extend(config.faults());
         let Shortfall { missing, faults, .. } = &self.shortfall;
-        if missing.is_empty() && faults.is_empty() { Ok(config) } else { Err(self.shortfall) }
+        if missing.is_empty() && faults.is_empty() {
+            return Ok(config);
+        }
+        self.shortfall.origins = config.provenance.origins;
+        Err(self.shortfall)
+    }
+
+    fn provenance(&mut self, config: &ConnectionConfig) -> Provenance {
+        let mut origins = std::mem::take(&mut self.origins);
+        if let (Some(_), Some(root)) = (config.ssl_mode, origins.get(&Part::SslRootCert)) {
+            let derived = Origin::new(format!("{}, which asks for it", root.label), root.rotation);
+            origins.entry(Part::SslMode).or_insert(derived);
+        }
+        if config.root_certificate.is_none() && config.ssl_mode == Some(SslMode::Disable) {
+            origins.remove(&Part::SslRootCert);
+        }
+        Provenance { origins, directory: None }
     }
 
     fn encrypt(&mut self, config: ConnectionConfig) -> ConnectionConfig {

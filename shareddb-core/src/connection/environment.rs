@@ -1,13 +1,14 @@
 //! Where an application's environment says its database is.
 
 use std::cell::RefCell;
-use std::fs;
 
 use secrecy::ExposeSecret;
 
 use super::draft::{Draft, Part, Shortfall};
-use super::{ConnectionConfig, binding, directory, service_file, url};
+use super::provenance::{Rotation, Shadow};
+use super::{ConnectionConfig, binding, keys, service_file, url};
 use crate::error::{Error, Result};
+use crate::file;
 
 /// How a variable's value is found.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -76,29 +77,42 @@ pub(super) fn read(variable: Lookup<'_>) -> Result<ConnectionConfig> {
         libpq,
     ];
     let mut chosen: Option<(String, ConnectionConfig)> = None;
-    let mut incomplete: Option<(String, Shortfall)> = None;
+    let mut incomplete: Vec<(String, Shortfall)> = Vec::new();
     for (name, verdict) in sources.into_iter().filter_map(|source| source(variable)) {
-        match (verdict, &chosen) {
+        match (verdict, &mut chosen) {
             (Ok(config), None) => chosen = Some((name, config)),
             (Ok(config), Some((first, first_config))) if !config.differences(first_config).is_empty() => {
                 return Err(disagreement(first, first_config, &name, &config));
             }
-            (Err(Trouble::Broken(error)), None) => return Err(error),
-            (Err(Trouble::Incomplete(shortfall)), None) => {
-                incomplete.get_or_insert((name, shortfall));
+            // The same place again, perhaps with an older password.
+            (Ok(config), Some((first, first_config))) => {
+                tracing::debug!(%first, passed_over = %name, "database settings");
+                first_config.overshadow(&config);
             }
-            // The same place again, perhaps with an older password; or unusable and not needed.
-            (_, Some((first, _))) => tracing::debug!(%first, passed_over = %name, "database settings"),
+            (Err(Trouble::Broken(error)), None) => return Err(error),
+            (Err(Trouble::Broken(_)), Some((first, _))) => {
+                tracing::debug!(%first, broken = %name, "database settings");
+            }
+            (Err(Trouble::Incomplete(shortfall)), _) => incomplete.push((name, shortfall)),
         }
     }
-    match (chosen, incomplete) {
-        (Some((_, config)), _) => Ok(config),
-        (None, Some((name, shortfall))) => Err(shortfall.into_error(&name)),
-        (None, None) => Err(Error::invalid_input("connection_missing", "the environment names no database").with_hint(
-            "set DATABASE_URL, or mount the app's Secret and set SHAREDDB_SECRET_DIR to its directory; \
-             `shareddb env APP` prints what to set",
-        )),
+    let Some((_, mut config)) = chosen else {
+        return Err(match incomplete.into_iter().next() {
+            Some((name, shortfall)) => shortfall.into_error(&name),
+            None => nothing(),
+        });
+    };
+    for (part, label) in incomplete.iter().flat_map(|(_, shortfall)| shortfall.labels()) {
+        config.provenance.shadow(part, Shadow { source: label.to_owned(), same: None });
     }
+    Ok(config)
+}
+
+fn nothing() -> Error {
+    Error::invalid_input("connection_missing", "the environment names no database").with_hint(
+        "set DATABASE_URL, or mount the app's Secret and set SHAREDDB_SECRET_DIR to its directory; \
+         `shareddb env APP` prints what to set",
+    )
 }
 
 fn disagreement(first: &str, a: &ConnectionConfig, second: &str, b: &ConnectionConfig) -> Error {
@@ -115,11 +129,11 @@ fn database_url(variable: Lookup<'_>) -> Finding {
     if !put_variable(&mut draft, Part::Options, "DATABASE_URL", variable) {
         return None;
     }
+    let name = "DATABASE_URL";
     let verdict = match draft.into_value(Part::Options) {
-        Ok(text) => url::read(text.expose_secret()),
+        Ok((label, text, rotation)) => url::read(text.expose_secret(), &label, rotation),
         Err(shortfall) => Err(shortfall),
     };
-    let name = "DATABASE_URL";
     Some((name.to_owned(), verdict.map_err(|shortfall| Trouble::Broken(shortfall.into_error(name)))))
 }
 
@@ -157,8 +171,8 @@ fn libpq(variable: Lookup<'_>) -> Finding {
         let found = candidates
             .iter()
             .flatten()
-            .filter_map(|path| fs::read_to_string(path).ok())
-            .any(|text| service_file::read(&text, &service, &mut draft));
+            .filter_map(|path| Some((Rotation::of_file(path.as_ref()), file::read_text(path.as_ref()).ok()?)))
+            .any(|(rotation, text)| service_file::read(&text, &service, rotation, &mut draft));
         if !found {
             draft.fault_with(
                 "no service file that can be read has the section that PGSERVICE names",
@@ -194,8 +208,8 @@ fn put_variable(draft: &mut Draft, part: Part, name: &str, variable: Lookup<'_>)
             draft.fault_with(format!("{name} and {file_name} are both set"), format!("unset {name} or {file_name}"));
         }
         (Some(value), None) => draft.put(part, name, value),
-        (None, Some(path)) => match fs::read(path).map(|bytes| directory::value(&bytes).map(str::to_owned)) {
-            Ok(Some(value)) => draft.put(part, file_name, value),
+        (None, Some(path)) => match file::read(path.as_ref()).map(|bytes| keys::value(&bytes).map(str::to_owned)) {
+            Ok(Some(value)) => draft.put_rotating(part, file_name, value, Rotation::of_file(path.as_ref())),
             Ok(None) => draft.fault(format!("the file that {file_name} names is not UTF-8")),
             // The path stays unsaid: somebody may have put the password itself there.
             Err(error) => draft.fault(format!("the file that {file_name} names cannot be read: {}", error.kind())),
@@ -208,6 +222,7 @@ fn put_variable(draft: &mut Draft, part: Part, name: &str, variable: Lookup<'_>)
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::fs;
 
     fn from(variables: &[(&str, &str)]) -> Result<ConnectionConfig> {
         let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();

@@ -1,11 +1,12 @@
 //! libpq's service file, read as libpq reads it.
 
 use super::draft::{Draft, Part};
+use super::provenance::Rotation;
 
 /// Puts the section `name` into the draft. Keywords that are not identity or encryption are passed over.
 ///
 /// `false` when there is no such section.
-pub(super) fn read(text: &str, name: &str, draft: &mut Draft) -> bool {
+pub(super) fn read(text: &str, name: &str, rotation: Rotation, draft: &mut Draft) -> bool {
     let mut found = false;
     let mut inside = false;
     for line in text.lines().map(str::trim) {
@@ -23,7 +24,9 @@ pub(super) fn read(text: &str, name: &str, draft: &mut Draft) -> bool {
             };
             match part(keyword) {
                 Some(_) if value.is_empty() => {}
-                Some(part) => draft.put(part, format!("{keyword} in the service section"), value),
+                Some(part) => {
+                    draft.put_rotating(part, format!("{keyword} in the service section"), value, rotation);
+                }
                 None => tracing::debug!(keyword, "passed over in the service section"),
             }
         }
@@ -64,7 +67,7 @@ mod tests {
             config.service_section("app").unwrap().expose_secret()
         );
         let mut draft = Draft::default();
-        assert!(read(&text, "app", &mut draft));
+        assert!(read(&text, "app", Rotation::Fixed, &mut draft));
         let back = draft.finish().unwrap();
         assert_eq!(format!("{back:?}"), format!("{config:?}"));
         assert_eq!(back.password().unwrap().expose_secret(), "p=#'[x]\\é");
@@ -72,9 +75,9 @@ mod tests {
 
     #[test]
     fn faults() {
-        assert!(!read("[a]\nhost=h\n", "b", &mut Draft::default()));
+        assert!(!read("[a]\nhost=h\n", "b", Rotation::Fixed, &mut Draft::default()));
         let mut draft = Draft::default();
-        assert!(read("[a]\nhost=h\nm4rker\nkeepalives=1\n", "a", &mut draft));
+        assert!(read("[a]\nhost=h\nm4rker\nkeepalives=1\n", "a", Rotation::Fixed, &mut draft));
         let error = draft.finish().unwrap_err().into_error("x");
         assert!(error.to_string().contains("no '='"));
         assert!(!format!("{error:?}").contains("m4rker"));

@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::ConnectionConfig;
 use super::draft::{Draft, Part, Shortfall};
+use super::provenance::Rotation;
 use crate::error::Result;
 
 /// All but RFC 3986's "unreserved": nothing is left that a parser could give a meaning to.
@@ -66,20 +67,26 @@ pub(super) fn encode(text: &str) -> String {
 }
 
 /// Reads a URL. The faults hold no piece of it, since any piece may be one of the password.
-pub(super) fn read(url: &str) -> Result<ConnectionConfig, Shortfall> {
-    let mut draft = Draft::default();
+pub(super) fn read(url: &str, source: &str, rotation: Rotation) -> Result<ConnectionConfig, Shortfall> {
+    let mut draft = Draft::new(rotation);
+    fill(url, &mut draft);
+    draft.rename(source);
+    draft.finish()
+}
+
+/// Puts what a URL says into the draft.
+pub(super) fn fill(url: &str, draft: &mut Draft) {
     let Some(rest) = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://")) else {
         draft.fault_with("it does not begin with postgresql://", "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE");
-        return Err(draft.finish().err().unwrap_or_default());
+        return;
     };
-    if !split(rest, &mut draft) {
+    if !split(rest, draft) {
         // Where the parts begin is unknown, so to complain about each of them would be guessing.
-        return Err(draft.finish().err().unwrap_or_default());
+        return;
     }
     for (part, label) in [(Part::User, "the user"), (Part::Host, "the host"), (Part::Database, "the database name")] {
         draft.require(part, label);
     }
-    draft.finish()
 }
 
 /// Says whether the parts could be told apart.
