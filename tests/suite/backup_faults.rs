@@ -50,7 +50,7 @@ pub(crate) fn at<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-/// The maintenance login is closed, no scratch is left, and nothing lies in the store but whole backups.
+/// The maintenance login is closed, no scratch and no login of a load is left, and nothing lies in the store but whole backups.
 pub(crate) async fn assert_tidy(server: &TestServer, app: &App, manager: &BackupManager, backups: usize) {
     let shape = format!(
         "SELECT concat_ws(' ', rolcanlogin, rolbypassrls, rolpassword) FROM pg_authid WHERE rolname = '{}'",
@@ -60,6 +60,12 @@ pub(crate) async fn assert_tidy(server: &TestServer, app: &App, manager: &Backup
     let scratches = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shareddb\\_r\\_%'";
     let of_app = format!("{scratches} AND shobj_description(oid, 'pg_database') LIKE '%\"app\":\"{}\"%'", app.name);
     assert_eq!(server.value("postgres", &of_app).await, "0");
+    let loads = format!(
+        "SELECT count(*) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member \
+         WHERE m.roleid = '{}'::regrole AND r.rolname LIKE 'shareddb\\_r\\_%'",
+        app.owner
+    );
+    assert_eq!(server.value("postgres", &loads).await, "0");
     let inventory = manager.shelf(&app.name).inventory().await.unwrap();
     assert_eq!((inventory.backups.len(), inventory.orphans.len()), (backups, 0), "{inventory:?}");
 }
