@@ -22,7 +22,7 @@ mod watched_stream;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -65,6 +65,8 @@ pub struct ConnectionConfig {
     application_name: Option<String>,
     connect_timeout: Option<Duration>,
     options: BTreeMap<String, String>,
+    /// Where all of it was read and can be read again; `None` once something of it was set by hand.
+    directory: Option<PathBuf>,
 }
 
 impl ConnectionConfig {
@@ -85,6 +87,7 @@ impl ConnectionConfig {
             application_name: None,
             connect_timeout: None,
             options: BTreeMap::new(),
+            directory: None,
         }
     }
 
@@ -175,6 +178,7 @@ impl ConnectionConfig {
     /// Sets the password.
     #[must_use]
     pub fn with_password(mut self, password: SecretString) -> Self {
+        self.directory = None;
         self.password = Some(password);
         self
     }
@@ -196,6 +200,7 @@ impl ConnectionConfig {
 
     /// Sets the host: another name of the same server.
     pub(crate) fn with_host(mut self, host: impl Into<String>) -> Self {
+        self.directory = None;
         self.host = host.into();
         self
     }
@@ -203,6 +208,7 @@ impl ConnectionConfig {
     /// Sets the port.
     #[must_use]
     pub fn with_port(mut self, port: u16) -> Self {
+        self.directory = None;
         self.port = port;
         self
     }
@@ -210,6 +216,7 @@ impl ConnectionConfig {
     /// Sets the database.
     #[must_use]
     pub fn with_database(mut self, database: impl Into<String>) -> Self {
+        self.directory = None;
         self.database = database.into();
         self
     }
@@ -217,6 +224,7 @@ impl ConnectionConfig {
     /// Sets the user. The password stays as it is.
     #[must_use]
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
+        self.directory = None;
         self.user = user.into();
         self
     }
@@ -228,6 +236,7 @@ impl ConnectionConfig {
     /// Sockets in a directory are never encrypted, as in libpq.
     #[must_use]
     pub fn with_tls(mut self, mode: SslMode, certificate: Option<RootCertificate>) -> Self {
+        self.directory = None;
         self.ssl_mode = Some(mode.beside(certificate.as_ref()));
         self.root_certificate = certificate.filter(|_| mode != SslMode::Disable);
         self
@@ -311,6 +320,40 @@ impl ConnectionConfig {
     /// sockets of this machine. [`Self::connect`] refuses it elsewhere, as anybody could be asking.
     pub fn admits_clear_password(&self) -> bool {
         self.is_socket() || self.ssl_mode().verifies()
+    }
+
+    /// The directory that all of it comes from, and that has the next password once there is one.
+    #[cfg(feature = "pool")]
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// Whether both log in to the same database as the same user with the same password.
+    #[cfg(feature = "pool")]
+    pub(crate) fn is_same_login(&self, other: &Self) -> bool {
+        let password = |config: &Self| config.password.as_ref().map(|password| password.expose_secret().to_owned());
+        let root = |config: &Self| config.root_certificate.as_ref().and_then(|root| root.text().ok());
+        self.differences(other).is_empty()
+            && self.user == other.user
+            && self.ssl_mode == other.ssl_mode
+            && password(self) == password(other)
+            && root(self) == root(other)
+    }
+
+    /// With what belongs to this program and not to the login: address, name, limit, settings.
+    #[cfg(feature = "pool")]
+    pub(crate) fn with_manners_of(mut self, other: &Self) -> Self {
+        self.hostaddr = other.hostaddr.or(self.hostaddr);
+        self.application_name = other.application_name.clone().or(self.application_name);
+        self.connect_timeout = other.connect_timeout.or(self.connect_timeout);
+        self.options.extend(other.options.clone());
+        self
+    }
+
+    /// Whether settings of the server are sent with the login, which a pooler would refuse.
+    #[cfg(feature = "pool")]
+    pub(crate) fn has_options(&self) -> bool {
+        !self.options.is_empty()
     }
 
     fn is_socket(&self) -> bool {

@@ -31,6 +31,13 @@ type Files = BTreeMap<&'static str, Vec<u8>>;
 
 /// The outer error: the directory cannot be read. The inner: what it holds is no connection.
 pub(super) fn read(directory: &Path) -> Result<Result<ConnectionConfig, Shortfall>> {
+    Ok(keys_of(directory)?.map(|mut config| {
+        config.directory = Some(directory.to_owned());
+        config
+    }))
+}
+
+fn keys_of(directory: &Path) -> Result<Result<ConnectionConfig, Shortfall>> {
     let files = snapshot(directory)?;
     // The path is the one that stays, so that who is told of it follows a replaced certificate.
     let certificate = files
