@@ -60,6 +60,7 @@ mod names;
 mod ordinary;
 mod pool;
 mod pool_end;
+mod pool_pooler;
 mod pool_rotation;
 mod pool_transaction;
 mod proof;

@@ -28,10 +28,7 @@ async fn pid(client: &PooledClient) -> i32 {
 
 /// Sessions of a login that run something.
 async fn active(server: &TestServer, config: &ConnectionConfig) -> String {
-    let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND state = 'active'",
-        config.user()
-    );
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND state = 'active'", config.user());
     server.value("postgres", &sql).await
 }
 
@@ -151,11 +148,18 @@ async fn what_one_leaves_in_a_session_the_next_does_not_find() {
     drop(client);
     let client = pool.get().await.unwrap();
     assert_eq!(text(&client, "SELECT count(*)::text FROM kept").await, "0", "the transaction was left open");
-    client.batch_execute("SET search_path = nowhere; CREATE TEMP TABLE t (); LISTEN x; SELECT pg_advisory_lock(1)").await.unwrap();
+    client
+        .batch_execute("SET search_path = nowhere; CREATE TEMP TABLE t (); LISTEN x; SELECT pg_advisory_lock(1)")
+        .await
+        .unwrap();
     drop(client);
     let mut client = pool.get().await.unwrap();
     assert_eq!(text(&client, "SHOW search_path").await, path);
-    assert_eq!(text(&client, "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()").await, "0");
+    assert_eq!(
+        text(&client, "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+            .await,
+        "0"
+    );
     client.raw().batch_execute("SET statement_timeout = 1").await.unwrap();
     drop(client);
     let client = pool.get().await.unwrap();
@@ -178,7 +182,8 @@ async fn prepared_statements_heal_after_a_migration() {
     assert_eq!(other.query("SELECT * FROM t", &[]).await.unwrap()[0].len(), 2);
     drop((client, other));
     // In a transaction all of it is done again.
-    let columns = || pool.transaction(|tx| async move { Ok::<_, Error>(tx.query("SELECT * FROM t", &[]).await?[0].len()) });
+    let columns =
+        || pool.transaction(|tx| async move { Ok::<_, Error>(tx.query("SELECT * FROM t", &[]).await?[0].len()) });
     assert_eq!(columns().await.unwrap(), 2);
     pool.get().await.unwrap().batch_execute("ALTER TABLE t ADD COLUMN c int").await.unwrap();
     assert_eq!(columns().await.unwrap(), 3);
@@ -243,13 +248,18 @@ fn elsewhere(config: &ConnectionConfig) -> ConnectionConfig {
 
 #[tokio::test]
 async fn a_pool_that_cannot_connect_says_so_at_once() {
-    let (_, config) = app("pool").await;
+    let (server, config) = app("pool").await;
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (config, code, words) in [
-        (config.clone().with_password("m4rker-s3cret".into()), "credentials_rejected", "password authentication failed"),
+        (
+            config.clone().with_password("m4rker-s3cret".into()),
+            "credentials_rejected",
+            "password authentication failed",
+        ),
         (config.clone().with_port(closed), "server_unreachable", "refused"),
         (elsewhere(&config), "server_unreachable", "lookup"),
-        (config.clone().with_database("nowhere"), "database_not_found", "does not exist"),
+        (config.clone().with_database("nowhere"), "login_rejected", "pg_hba.conf rejects"),
+        (server.admin().with_database("nowhere"), "database_not_found", "does not exist"),
     ] {
         let pool = Pool::new(config).unwrap();
         let started = Instant::now();

@@ -38,9 +38,11 @@ struct Load {
 
 impl Load {
     fn on(pool: &Pool, callers: usize) -> Self {
-        let (stop, failures, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (stop, failures, calls) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let tasks = (0..callers).map(|_| {
-            let (pool, stop, failures, calls) = (pool.clone(), Arc::clone(&stop), Arc::clone(&failures), Arc::clone(&calls));
+            let (pool, stop, failures, calls) =
+                (pool.clone(), Arc::clone(&stop), Arc::clone(&failures), Arc::clone(&calls));
             tokio::spawn(async move {
                 let mut longest = Duration::ZERO;
                 while !stop.load(Ordering::Relaxed) {
@@ -75,7 +77,8 @@ async fn two_logins_in_turn_fail_nobody() {
     let server = TestServer::shared().await;
     let mut slots = slots(server).await;
     let mount = Mount::of(&slots[0]);
-    let options = PoolOptions { life: Duration::from_millis(500), name: Some("shop".to_owned()), ..PoolOptions::default() };
+    let options =
+        PoolOptions { life: Duration::from_millis(500), name: Some("shop".to_owned()), ..PoolOptions::default() };
     let pool = Pool::with_options(ConnectionConfig::from_directory(mount.path()).unwrap(), options).unwrap();
     let load = Load::on(&pool, 16);
     for round in 1..=4_usize {
@@ -87,7 +90,8 @@ async fn two_logins_in_turn_fail_nobody() {
             snapshot.generation == round as u64 && snapshot.of_older_credentials == 0
         })
         .await;
-        let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", slots[(round + 1) % 2].user());
+        let sessions =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", slots[(round + 1) % 2].user());
         eventually("the old login is unused", async || server.value("postgres", &sessions).await == "0").await;
     }
     let name = "SELECT current_setting('application_name')";
@@ -109,10 +113,8 @@ async fn one_login_and_a_late_secret_fail_nobody() {
     eventually("they are at work", async || pool.snapshot().in_use > 4).await;
     let next = set_password(server, &config, "the-next-one").await;
     // Lives end all the time, so that somebody notices before the Secret comes.
-    eventually("somebody is rejected", async || {
-        matches!(pool.snapshot().state, PoolState::CredentialsRejected { .. })
-    })
-    .await;
+    eventually("somebody is rejected", async || matches!(pool.snapshot().state, PoolState::CredentialsRejected { .. }))
+        .await;
     mount.swap(&next);
     eventually("the new password is in use", async || {
         let snapshot = pool.snapshot();

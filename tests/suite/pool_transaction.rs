@@ -6,6 +6,7 @@ use std::time::Duration;
 use shareddb_core::{Access, Error, Isolation, Pool, PoolOptions, TransactionOptions};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::unique;
+use shareddb_tests::watch::eventually;
 
 /// A pool of an app with a table, and functions that fail the first times they are called.
 async fn pool() -> Pool {
@@ -18,7 +19,7 @@ async fn pool() -> Pool {
              CREATE FUNCTION in_the_way(times int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN \
                IF nextval('calls') <= times THEN RAISE 'in the way' USING ERRCODE = '40001'; END IF; RETURN 1; END $$; \
              CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-               IF NEW.n = -1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5); END IF; \
+               IF NEW.n = -1 THEN PERFORM pg_sleep(60); END IF; \
                IF NEW.n = -2 THEN PERFORM in_the_way(2); END IF; RETURN NULL; END $$; \
              CREATE CONSTRAINT TRIGGER late AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()",
         )
@@ -58,10 +59,7 @@ async fn a_transaction_in_conflict_is_done_again_whatever_its_code_makes_of_it()
     assert_eq!((done.unwrap(), tries.load(Ordering::Relaxed), rows(&pool).await), (1, 3, 2));
     // Not for ever.
     pool.get().await.unwrap().batch_execute("ALTER SEQUENCE calls RESTART").await.unwrap();
-    let error = pool
-        .transaction(|tx| async move { tx.query("SELECT in_the_way(100)", &[]).await })
-        .await
-        .unwrap_err();
+    let error = pool.transaction(|tx| async move { tx.query("SELECT in_the_way(100)", &[]).await }).await.unwrap_err();
     assert!(matches!(error, Error::Conflict(_)) && error.sqlstate() == Some("40001"), "{error:?}");
     let calls: i64 = pool.get().await.unwrap().query_one("SELECT last_value FROM calls", &[]).await.unwrap().get(0);
     assert_eq!(calls, 5);
@@ -102,16 +100,28 @@ async fn writers_that_collide_all_get_through() {
 #[tokio::test]
 async fn a_connection_lost_in_the_commit_is_told_and_not_tried_again() {
     let pool = pool().await;
+    let user: String = pool.get().await.unwrap().query_one("SELECT session_user::text", &[]).await.unwrap().get(0);
     let tries = AtomicU32::new(0);
     let count = &tries;
-    let error = pool
-        .transaction(|tx| async move {
-            count.fetch_add(1, Ordering::Relaxed);
-            tx.execute("INSERT INTO t VALUES (-1)", &[]).await
-        })
-        .await
-        .unwrap_err();
-    assert_eq!((error.code(), error.is_retryable(), tries.load(Ordering::Relaxed)), ("outcome_unknown", false, 1), "{error}");
+    let committing = pool.transaction(|tx| async move {
+        count.fetch_add(1, Ordering::Relaxed);
+        tx.execute("INSERT INTO t VALUES (-1)", &[]).await
+    });
+    let losing = async {
+        let server = TestServer::shared().await;
+        let sql = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE usename = '{user}' AND query = 'COMMIT' AND state = 'active'"
+        );
+        eventually("it commits", async || server.value("postgres", &sql).await == "1").await;
+    };
+    let (result, ()) = tokio::join!(committing, losing);
+    let error: Error = result.unwrap_err();
+    assert_eq!(
+        (error.code(), error.is_retryable(), tries.load(Ordering::Relaxed)),
+        ("outcome_unknown", false, 1),
+        "{error}"
+    );
     assert_eq!(rows(&pool).await, 0);
 }
 

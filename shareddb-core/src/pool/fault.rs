@@ -43,6 +43,10 @@ pub(super) fn unconnected(error: Error) -> Error {
 
 /// The server refused the login, with what had been read last.
 pub(super) fn rejected(error: Error, source: &str, age: Duration) -> Error {
+    if error.code() == "login_rejected" && error.hint().is_some() {
+        // The server did not so much as look at the password.
+        return error;
+    }
     let what = format!("the credentials are rejected ({source}, in use for {})", seconds(age));
     let hint = "is the pod's Secret the newest one? Variables do not change in a running pod: restart it; a mounted directory \
                 follows within about a minute";

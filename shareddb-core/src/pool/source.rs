@@ -138,7 +138,9 @@ fn stamp_of(directory: &Path) -> Option<String> {
 }
 
 fn number_in(directory: &Path) -> Option<String> {
-    let text = file::read_text(&directory.join(GENERATION_KEY)).ok()?;
+    let versions = directory.join(VERSION_LINK);
+    let base = if versions.exists() { versions } else { directory.to_owned() };
+    let text = file::read_text(&base.join(GENERATION_KEY)).ok()?;
     let number = text.trim();
     (!number.is_empty() && number.len() <= 20 && number.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| number.to_owned())
