@@ -132,6 +132,12 @@ impl ConnectionConfig {
         directory::read(directory)?.map_err(|shortfall| shortfall.into_error(&what))
     }
 
+    /// Reads the keys of a Secret as [`Self::from_directory`] does.
+    #[cfg(all(feature = "kubernetes", feature = "pool"))]
+    pub(crate) fn from_keys<'a>(what: &str, key: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self> {
+        directory::from_keys(key).map_err(|shortfall| shortfall.into_error(what))
+    }
+
     /// Reads the first source that `variable` knows of; see [`Self::from_env`].
     ///
     /// ```

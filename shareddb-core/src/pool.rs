@@ -23,6 +23,8 @@ mod meter;
 mod options;
 mod parameter;
 mod pooled_client;
+#[cfg(feature = "kubernetes")]
+mod secret;
 mod session_name;
 mod shared;
 mod snapshot;
@@ -150,7 +152,10 @@ impl Pool {
         self.have_kept();
         const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
         let object = match self.connections.timeout_get(&AT_ONCE).await {
-            Ok(object) => object,
+            Ok(object) => {
+                meter::acquired(Duration::ZERO, None);
+                object
+            }
             Err(PoolError::Timeout(TimeoutType::Wait)) => self.wait_for_one(None).await?,
             Err(PoolError::Backend(error)) => self.wait_for_one(Some(error)).await?,
             Err(other) => return Err(self.refusal(other)),

@@ -62,6 +62,7 @@ mod pool;
 mod pool_end;
 mod pool_pooler;
 mod pool_rotation;
+mod pool_secret;
 mod pool_transaction;
 mod proof;
 mod python;

@@ -43,6 +43,18 @@ fn keys_of(directory: &Path) -> Result<Result<ConnectionConfig, Shortfall>> {
     let certificate = files
         .get(CERTIFICATE_KEY)
         .map(|pem| RootCertificate::pem(pem.clone()).with_path(directory.join(CERTIFICATE_KEY)));
+    Ok(from_files(&files, certificate))
+}
+
+/// The keys of a Secret that nobody has mounted.
+#[cfg(all(feature = "kubernetes", feature = "pool"))]
+pub(super) fn from_keys<'a>(key: impl Fn(&str) -> Option<&'a [u8]>) -> Result<ConnectionConfig, Shortfall> {
+    let files: Files = known_keys().filter_map(|name| Some((name, key(name)?.to_owned()))).collect();
+    let certificate = files.get(CERTIFICATE_KEY).map(|pem| RootCertificate::pem(pem.clone()));
+    from_files(&files, certificate)
+}
+
+fn from_files(files: &Files, certificate: Option<RootCertificate>) -> Result<ConnectionConfig, Shortfall> {
     let mut draft = Draft::default();
     let text = |key: &'static str| files.get(key).map(|bytes| (key, value(bytes)));
     let has_parts = KEYS
@@ -50,7 +62,7 @@ fn keys_of(directory: &Path) -> Result<Result<ConnectionConfig, Shortfall>> {
         .filter(|(part, ..)| *part != Part::SslMode)
         .any(|(_, keys, other)| keys.iter().chain(other).any(|key| files.contains_key(key)));
     if let (false, Some((key, value))) = (has_parts, URL_KEYS.into_iter().find_map(text)) {
-        return Ok(from_url(key, value, certificate));
+        return from_url(key, value, certificate);
     }
     for (part, [first, second], other) in KEYS {
         match (text(first), text(second), other.and_then(text)) {
@@ -73,7 +85,7 @@ fn keys_of(directory: &Path) -> Result<Result<ConnectionConfig, Shortfall>> {
     if let Some(certificate) = certificate {
         draft.put_certificate(certificate);
     }
-    Ok(draft.finish())
+    draft.finish()
 }
 
 fn from_url(
@@ -136,12 +148,16 @@ fn version(directory: &Path) -> Result<Option<PathBuf>> {
 
 fn list(base: &Path) -> io::Result<Vec<&'static str>> {
     let mut keys = Vec::new();
-    let known = || KEYS.iter().flat_map(|(_, keys, other)| keys.iter().chain(other)).chain(&URL_KEYS);
     for entry in fs::read_dir(base)? {
         let name = entry?.file_name();
-        keys.extend(known().chain([&CERTIFICATE_KEY]).find(|key| name == **key).copied());
+        keys.extend(known_keys().find(|key| name == **key));
     }
     Ok(keys)
+}
+
+fn known_keys() -> impl Iterator<Item = &'static str> {
+    let parts = KEYS.iter().flat_map(|(_, keys, other)| keys.iter().chain(other));
+    parts.chain(&URL_KEYS).chain([&CERTIFICATE_KEY]).copied()
 }
 
 #[cfg(test)]
