@@ -17,7 +17,10 @@ async fn main() -> Result<(), Failure> {
         None => ConnectionConfig::from_env()?,
     };
     let pool = Pool::new(config)?;
-    pool.get().await?.execute("CREATE TABLE IF NOT EXISTS visits (page text PRIMARY KEY, count int8 NOT NULL)", &[]).await?;
+    pool.get()
+        .await?
+        .execute("CREATE TABLE IF NOT EXISTS visits (page text PRIMARY KEY, count int8 NOT NULL)", &[])
+        .await?;
 
     // Tasks share the pool by cloning it. Dropping the client gives the connection back.
     let page = "front".to_owned();

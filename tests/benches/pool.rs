@@ -60,7 +60,8 @@ impl Way {
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() {
-    let number = |name: &str, otherwise| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise);
+    let number =
+        |name: &str, otherwise| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise);
     let (rounds, calls): (usize, usize) = (number("ROUNDS", 15), number("CALLS", 800));
     let server = TestServer::in_home(temporary_home()).await;
     let config = server.app(&unique("bench")).await;
@@ -87,7 +88,10 @@ async fn main() {
                 ratios[way].push(time.as_secs_f64() / taken[0].as_secs_f64());
             }
         }
-        println!("PostgreSQL {}, {callers} callers, medians of {rounds} rounds of {calls} calls", server.endpoint().version);
+        println!(
+            "PostgreSQL {}, {callers} callers, medians of {rounds} rounds of {calls} calls",
+            server.endpoint().version
+        );
         for (way, (name, _)) in ways.iter().enumerate() {
             ratios[way].sort_by(f64::total_cmp);
             let each = median(times[way].clone()).as_secs_f64() * 1e6 / calls as f64;
@@ -115,12 +119,18 @@ async fn run(way: &Way, callers: usize, calls: usize) -> Duration {
 
 async fn ways(config: &ConnectionConfig) -> Vec<(&'static str, Way)> {
     let mut driver = tokio_postgres::Config::new();
-    driver.host(config.host()).port(config.port()).dbname(config.database()).user(config.user()).password(password(config));
+    driver
+        .host(config.host())
+        .port(config.port())
+        .dbname(config.database())
+        .user(config.user())
+        .password(password(config));
     let (client, connection) = driver.connect(NoTls).await.expect("a login");
     tokio::spawn(connection);
     let statement = client.prepare(SQL).await.expect("a statement");
     let deadpool = |recycling_method| {
-        let manager = deadpool_postgres::Manager::from_config(driver.clone(), NoTls, ManagerConfig { recycling_method });
+        let manager =
+            deadpool_postgres::Manager::from_config(driver.clone(), NoTls, ManagerConfig { recycling_method });
         Way::Deadpool(deadpool_postgres::Pool::builder(manager).max_size(SIZE).build().expect("a pool"))
     };
     let bb8 = bb8::Pool::builder().max_size(u32::try_from(SIZE).expect("it is small"));
@@ -146,7 +156,13 @@ async fn ways(config: &ConnectionConfig) -> Vec<(&'static str, Way)> {
         ),
         (
             "sqlx",
-            Way::Sqlx(sqlx::postgres::PgPoolOptions::new().max_connections(SIZE as u32).connect_with(sqlx).await.expect("a pool")),
+            Way::Sqlx(
+                sqlx::postgres::PgPoolOptions::new()
+                    .max_connections(SIZE as u32)
+                    .connect_with(sqlx)
+                    .await
+                    .expect("a pool"),
+            ),
         ),
     ]
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shareddb_core::{
-    AppName, ConnectionConfig, CredentialSource, KubernetesStore, Pool, PoolOptions, SecretData, SecretName, SecretStore as _,
+    AppName, ConnectionConfig, CredentialSource, KubernetesStore, Pool, PoolOptions, SecretData, SecretName,
+    SecretStore as _,
 };
 use shareddb_tests::access::rule;
 use shareddb_tests::server::{password, unique};
@@ -39,7 +40,8 @@ async fn a_change_of_the_secret_is_followed_at_once() {
     let pod = shareddb_core::Cluster::infer().with_kubeconfig(account);
     let pod = pod.namespace(&namespace.parse().unwrap()).await.unwrap();
     let source = CredentialSource::from_secret(&pod, &name).await.unwrap();
-    let pool = Pool::with_options(source, PoolOptions { life: Duration::from_millis(300), ..PoolOptions::default() }).unwrap();
+    let pool =
+        Pool::with_options(source, PoolOptions { life: Duration::from_millis(300), ..PoolOptions::default() }).unwrap();
     pool.get().await.unwrap().query("SELECT 1", &[]).await.unwrap();
     for round in 1..=3_u64 {
         let next = config.clone().with_password(format!("next-{round}").into());
