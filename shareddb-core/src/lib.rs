@@ -113,6 +113,6 @@ pub use secrets::{DirectoryStore, SecretData, SecretStore, SecretVersion, Stored
 pub use server::Server;
 
 /// The README's examples compile.
-#[cfg(all(doctest, feature = "local"))]
+#[cfg(all(doctest, feature = "local", feature = "pool"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -2,8 +2,7 @@
 
 /// Back to how the session began, whatever was left in it. Statements that are prepared stay.
 ///
-/// Whoever the session authorization is given back to has no role: the role that a login is set to comes back by a
-/// RESET of its own, and without it what the app makes would belong to its login.
+/// RESET ALL spares the role, and without the one that a login is set to, what the app makes would belong to its login.
 pub(crate) const RESET: &str = "ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; \
      SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
