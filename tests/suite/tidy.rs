@@ -314,3 +314,28 @@ fn there_is_one_tls_provider() {
     let has = |name: &str| output.stdout.lines().any(|line| line.starts_with(&format!("{name} v")));
     assert!(has("aws-lc-rs") && !has("ring"), "two providers make rustls panic");
 }
+
+#[test]
+fn an_app_with_a_pool_compiles_little() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = run(Command::new(cargo).current_dir(root()).args([
+        "tree",
+        "-p",
+        "shareddb-core",
+        "--no-default-features",
+        "--features",
+        "pool",
+        "--locked",
+        "--offline",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+    ]))
+    .expect_code(0);
+    let lines: std::collections::BTreeSet<&str> = output.stdout.lines().collect();
+    assert!(lines.len() <= 115, "{} lines", lines.len());
+    for heavy in ["kube", "k8s-openapi", "object_store", "toml"] {
+        assert!(!lines.iter().any(|line| line.starts_with(&format!("{heavy} v"))), "{heavy}");
+    }
+}
