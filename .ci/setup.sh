@@ -50,6 +50,7 @@ has_authorities() {
 has_package() {
   case $1 in
     python3-pip) python3 -m pip --version >/dev/null 2>&1 ;;
+    pgbouncer) [ -x /usr/sbin/pgbouncer ] || type -P pgbouncer >/dev/null ;;   # sbin is not on everybody's PATH
     *) type -P "$1" >/dev/null ;;
   esac
 }
@@ -88,14 +89,24 @@ need_packages() {
     "${as_root[@]}" mkdir -p "$dir/createcluster.d"
     echo 'create_main_cluster = false' | "${as_root[@]}" tee "$dir/createcluster.d/shareddb.conf" >/dev/null
   fi
+  # Nor shall PgBouncer on 6432. Whoever has a policy for services already keeps it.
+  local policy=
+  if [[ " ${packages[*]} " == *" pgbouncer "* && ! -e /usr/sbin/policy-rc.d ]]; then
+    policy=/usr/sbin/policy-rc.d
+    echo "    printf '#!/bin/sh\nexit 101\n' > $policy && chmod +x $policy     (until the packages are there: none starts a service)"
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod +x "$policy"
+  fi
   echo "    ${as_root[*]}${as_root:+ }apt-get update"
   echo "    ${as_root[*]}${as_root:+ }$line"
   log=$(mktemp)
   # shellcheck disable=SC2086 # the line is the command, as shown
   if ! { "${as_root[@]}" apt-get update -q && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 ${line#apt-get }; } >"$log" 2>&1; then
     tail -n 30 "$log" >&2; rm -f "$log"
+    [ -z "$policy" ] || "${as_root[@]}" rm -f "$policy"
     missing "apt-get failed."
   fi
+  [ -z "$policy" ] || "${as_root[@]}" rm -f "$policy"
   rm -f "$log"
   hash -r
   mapfile -t packages < <(lacking "$@")

@@ -4,27 +4,36 @@
 //! exact, or an error that names what the target cannot express. No `Debug`, `Display` or error
 //! shows a password.
 
+#[cfg(feature = "provision")]
 mod asyncpg;
 mod binding;
 mod dialect;
 mod directory;
+#[cfg(feature = "provision")]
 mod django;
 mod draft;
 mod environment;
 mod explanation;
+#[cfg(feature = "provision")]
 mod export;
+mod fingerprint;
 pub(crate) mod keys;
 #[cfg(feature = "backup")]
 mod libpq;
 mod options;
 mod pgpass;
 mod provenance;
+#[cfg(feature = "provision")]
 mod psql;
+#[cfg(feature = "pool")]
+mod renewal;
 #[cfg(test)]
 mod round_trips;
+#[cfg(feature = "provision")]
 mod secret;
 mod service_file;
 mod session;
+#[cfg(feature = "provision")]
 mod sqlalchemy;
 mod sqlx;
 mod tls;
@@ -40,16 +49,21 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+#[cfg(feature = "provision")]
 pub use asyncpg::AsyncpgArguments;
 pub use dialect::JdbcSettings;
+#[cfg(feature = "provision")]
 pub use django::DjangoSettings;
 pub use explanation::{ExplainedField, Explanation};
+#[cfg(feature = "provision")]
 pub use export::Export;
 #[cfg(feature = "backup")]
 pub use libpq::LibpqEnvironment;
 pub use provenance::{Rotation, Shadow};
+#[cfg(feature = "provision")]
 pub use psql::PsqlCommand;
 pub use session::Session;
+#[cfg(feature = "provision")]
 pub use sqlalchemy::SqlAlchemyDriver;
 pub use tls::{RootCertificate, SslMode, Tls};
 
@@ -154,7 +168,6 @@ impl ConnectionConfig {
         let what = format!("the directory {}", directory.display());
         directory::read(directory)?.map_err(|shortfall| shortfall.into_error(&what))
     }
-
     /// Reads the first source that `variable` knows of; see [`Self::from_env`].
     ///
     /// ```

@@ -10,12 +10,16 @@ use tokio_postgres::error::SqlState;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod login;
+#[cfg(feature = "pool")]
+mod query;
 #[cfg(feature = "backup")]
 mod store;
 
 #[cfg(feature = "kubernetes")]
 pub(crate) use kubernetes::{API_ANSWER_MAX, ApiRequest, cut_by, is_disputed, shell_word, shortened};
 pub(crate) use login::{LoginAttempt, PasswordAskedInClear};
+#[cfg(feature = "pool")]
+pub(crate) use query::Trouble;
 
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -92,6 +96,20 @@ macro_rules! variants {
         fn fault_mut(&mut self) -> &mut Fault {
             match self { $(Self::$variant(fault))|* => fault }
         }
+
+        /// The same once more, for the next one who is told of it; without what it was made from.
+        #[cfg(feature = "pool")]
+        pub(crate) fn repeated(&self) -> Self {
+            let fault = self.fault();
+            let fault = Fault {
+                code: fault.code,
+                message: fault.message.clone(),
+                hint: fault.hint.clone(),
+                sqlstate: fault.sqlstate.clone(),
+                source: None,
+            };
+            match self { $(Self::$variant(_) => Self::$variant(fault)),* }
+        }
     };
 }
 
@@ -128,6 +146,26 @@ impl Error {
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.fault_mut().source = Some(source.into());
+        self
+    }
+
+    /// The same outcome as part of a larger undertaking, with its causes in the sentence itself: for those who print no more
+    /// than that.
+    #[cfg(feature = "pool")]
+    pub(crate) fn within(mut self, what: &str) -> Self {
+        let mut message = format!("{what}: {self}");
+        for cause in self.causes() {
+            message.push_str(": ");
+            message.push_str(&cause);
+        }
+        self.fault_mut().message = message;
+        self
+    }
+
+    /// The same as another outcome.
+    #[cfg(feature = "pool")]
+    pub(crate) fn with_code(mut self, code: &'static str) -> Self {
+        self.fault_mut().code = code;
         self
     }
 

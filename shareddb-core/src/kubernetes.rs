@@ -250,6 +250,15 @@ impl Namespace {
         read_answer(self.client.send(request.map(Body::from)).await?).await
     }
 
+    /// What changes, as it changes. Ask for metadata only: the client logs what it cannot read.
+    #[cfg(feature = "pool")]
+    pub(crate) async fn events<T: Clone + serde::de::DeserializeOwned>(
+        &self,
+        request: Request<Vec<u8>>,
+    ) -> kube::Result<impl futures_util::Stream<Item = kube::Result<kube::core::WatchEvent<T>>> + use<T>> {
+        self.client.request_events(request).await
+    }
+
     /// Opens a stream to a port of a pod, for [`Self::call`] to wait for.
     pub(crate) async fn forward(&self, pod: &str, port: u16) -> kube::Result<Portforwarder> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.name.as_str());

@@ -1,34 +1,55 @@
 //! Databases for many small applications on one shared PostgreSQL server.
 
+#[cfg(feature = "provision")]
 mod adoption;
+#[cfg(feature = "provision")]
 mod app;
 #[cfg(feature = "backup")]
 mod backup;
+#[cfg(feature = "provision")]
 mod change;
+#[cfg_attr(not(feature = "provision"), allow(dead_code, reason = "an app alone needs less of it"))]
 mod connection;
+#[cfg(feature = "provision")]
 mod copy_mark;
+#[cfg(feature = "provision")]
 mod credentials;
 #[cfg(feature = "kubernetes")]
 mod deploy;
+#[cfg(feature = "provision")]
 mod environment;
+#[cfg_attr(not(feature = "provision"), allow(dead_code, reason = "an app alone needs less of it"))]
 mod error;
+#[cfg_attr(not(feature = "provision"), allow(dead_code, reason = "an app alone needs less of it"))]
 mod file;
+#[cfg(feature = "provision")]
 mod home;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 #[cfg(feature = "local")]
 mod local;
+#[cfg(feature = "provision")]
 mod mark;
+#[cfg_attr(not(feature = "provision"), allow(dead_code, reason = "an app alone needs less of it"))]
 mod names;
+#[cfg(feature = "provision")]
 mod password;
+#[cfg(feature = "pool")]
+mod pool;
+#[cfg(any(feature = "pool", feature = "provision"))]
 mod postgres;
+#[cfg(feature = "provision")]
 mod provision;
 #[cfg(all(feature = "backup", feature = "kubernetes"))]
 mod schedule;
+#[cfg(feature = "provision")]
 mod secrets;
+#[cfg(feature = "provision")]
 mod server;
 
+#[cfg(feature = "provision")]
 pub use adoption::{Adopt, Adopted, Before, Grant};
+#[cfg(feature = "provision")]
 pub use app::{App, AppSpec, Slot};
 #[cfg(feature = "backup")]
 pub use backup::{
@@ -39,12 +60,15 @@ pub use backup::{
     RowDigest, Rule, Sealing, SequenceFacts, ServerFacts, Shelf, Stage, Stored, TableFacts, Unpack, Upload, Uploaded,
     Verdict, Verification, Verified, VerifyOptions, Why, plan_prune,
 };
+#[cfg(feature = "provision")]
 pub use change::Change;
 #[cfg(feature = "backup")]
 pub use connection::LibpqEnvironment;
+#[cfg(feature = "provision")]
+pub use connection::{AsyncpgArguments, DjangoSettings, Export, PsqlCommand, SqlAlchemyDriver};
 pub use connection::{
-    AsyncpgArguments, ConnectionConfig, DjangoSettings, ExplainedField, Explanation, Export, JdbcSettings, PsqlCommand,
-    RootCertificate, Rotation, Session, Shadow, SqlAlchemyDriver, SslMode, Tls,
+    ConnectionConfig, ExplainedField, Explanation, JdbcSettings, RootCertificate, Rotation, Session, Shadow, SslMode,
+    Tls,
 };
 /// What reads archives, for those who test it against real ones; no part of the interface.
 #[cfg(feature = "backup")]
@@ -61,17 +85,25 @@ pub use deploy::{
     AccessMode, ClaimState, Cores, DeployEvent, Deployer, FieldChange, Image, ObjectChange, PodState, Ready,
     ServerPlan, ServerSpec, ServerState, ServiceState, Size,
 };
+#[cfg(feature = "provision")]
 pub use environment::{Environment, Environments};
 pub use error::{Error, Fault, Result};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{Cluster, Namespace, Tunnel};
 #[cfg(feature = "local")]
 pub use local::{Binaries, LocalEndpoint, LocalHome, LocalServer, LocalState};
+#[cfg(feature = "provision")]
 pub use mark::{Mark, Progress};
 pub use names::{
     AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, NamespaceName, RoleName, SchemaName, SecretName,
     SettingName,
 };
+#[cfg(feature = "pool")]
+pub use pool::{
+    Access, CredentialSource, Isolation, Pool, PoolOptions, PoolState, PooledClient, Snapshot, Statements, Transaction,
+    TransactionOptions,
+};
+#[cfg(feature = "provision")]
 pub use provision::{
     Adoption, AppStatus, AppSummary, Budget, Closer, Event, Gap, ObjectKind, ObjectName, Outcome, PasswordSource, Plan,
     Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall, WallState,
@@ -80,10 +112,12 @@ pub use provision::{
 pub use schedule::{Cron, Keep, Proving, Run, SchedulePlan, ScheduleSpec, ScheduleState, Scheduler};
 #[cfg(feature = "kubernetes")]
 pub use secrets::KubernetesStore;
+#[cfg(feature = "provision")]
 pub use secrets::{DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret};
+#[cfg(feature = "provision")]
 pub use server::Server;
 
 /// The README's examples compile.
-#[cfg(all(doctest, feature = "local"))]
+#[cfg(all(doctest, feature = "local", feature = "pool"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -25,8 +25,6 @@ const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 const SCHEME: &str = "SCRAM-SHA-256";
 /// PostgreSQL's own default. More rounds add nothing at 190 bits and cost time at each login.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
-/// A tenth of a second, once for each explanation.
-const FINGERPRINT_ITERATIONS: NonZeroU32 = NonZeroU32::new(200_000).unwrap();
 const SALT_LENGTH: usize = 16;
 const KEY_LENGTH: usize = digest::SHA256_OUTPUT_LEN;
 
@@ -46,16 +44,6 @@ pub(crate) fn generate() -> Result<SecretString> {
         }
     }
     Ok(SecretString::from(password))
-}
-
-/// Eight hex digits by which two processes can tell whether they have the same password. So many rounds, and so few
-/// digits, that nobody finds a password by them: about one in four billion others has the same.
-pub(crate) fn fingerprint(password: &SecretString, identity: &str) -> String {
-    let salt = format!("shareddb fingerprint\0{identity}");
-    let mut key = [0; 4];
-    let text = password.expose_secret().as_bytes();
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, FINGERPRINT_ITERATIONS, salt.as_bytes(), text, &mut key);
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {

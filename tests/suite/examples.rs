@@ -18,6 +18,8 @@ async fn each_example_runs() {
     assert!(create().stdout.contains("orders unchanged"));
     let secret = format!("{local}/secrets/orders-db-secret");
     assert!(example("connect_app", &secret).stdout.contains("working as orders_db"));
+    assert!(example("pool_app", &secret).stdout.contains("10 visits; the pool is ready"));
+    assert!(example("pool_app", &secret).stdout.contains("20 visits; the pool is ready"));
     assert!(example("plan_then_apply", &local).stdout.contains("has changed since the plan was made"));
     assert!(example("follow_events", &local).stdout.contains("invoices created"));
     assert!(example("follow_events", &local).stdout.contains("invoices unchanged"));

@@ -61,7 +61,7 @@ fn core() -> Vec<(String, String)> {
 #[test]
 fn the_decision_and_what_it_stands_on_touch_nothing() {
     /// Files and folders that act; every other one is pure.
-    const ACTING: [&str; 77] = [
+    const ACTING: [&str; 97] = [
         "lib.rs",
         "backup.rs",
         "backup/catalogue.rs",
@@ -103,6 +103,26 @@ fn the_decision_and_what_it_stands_on_touch_nothing() {
         "kubernetes/tunnel.rs",
         "kubernetes/volume.rs",
         "password.rs",
+        "pool.rs",
+        "pool/attempts.rs",
+        "pool/budget.rs",
+        "pool/canceller.rs",
+        "pool/closing.rs",
+        "pool/dialling.rs",
+        "pool/exchange.rs",
+        "pool/health.rs",
+        "pool/held.rs",
+        "pool/holders.rs",
+        "pool/keeper.rs",
+        "pool/link.rs",
+        "pool/manager.rs",
+        "pool/parameter.rs",
+        "pool/pooled_client.rs",
+        "pool/secret.rs",
+        "pool/shared.rs",
+        "pool/source.rs",
+        "pool/statement_cache.rs",
+        "pool/transaction.rs",
         "connection.rs",
         "connection/",
         "secrets.rs",
@@ -203,7 +223,7 @@ fn arrows_point_down() {
     /// Layer by layer; a file may use its own layer and those before.
     const LAYERS: [&[&str]; 4] = [
         &["error", "change", "names", "adoption", "app", "mark", "copy_mark", "password", "file", "home"],
-        &["connection", "kubernetes", "secrets", "credentials", "postgres", "local"],
+        &["connection", "kubernetes", "secrets", "credentials", "postgres", "local", "pool"],
         &["server", "environment"],
         &["provision", "deploy", "backup", "schedule"],
     ];
@@ -303,4 +323,29 @@ fn there_is_one_tls_provider() {
     .expect_code(0);
     let has = |name: &str| output.stdout.lines().any(|line| line.starts_with(&format!("{name} v")));
     assert!(has("aws-lc-rs") && !has("ring"), "two providers make rustls panic");
+}
+
+#[test]
+fn an_app_with_a_pool_compiles_little() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = run(Command::new(cargo).current_dir(root()).args([
+        "tree",
+        "-p",
+        "shareddb-core",
+        "--no-default-features",
+        "--features",
+        "pool",
+        "--locked",
+        "--offline",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+    ]))
+    .expect_code(0);
+    let lines: std::collections::BTreeSet<&str> = output.stdout.lines().collect();
+    assert!(lines.len() <= 115, "{} lines", lines.len());
+    for heavy in ["kube", "k8s-openapi", "object_store", "toml"] {
+        assert!(!lines.iter().any(|line| line.starts_with(&format!("{heavy} v"))), "{heavy}");
+    }
 }

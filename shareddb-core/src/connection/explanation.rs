@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::ConnectionConfig;
 use super::draft::Part;
+use super::fingerprint;
 use super::provenance::{Rotation, Shadow};
-use crate::password;
 
 /// What a [`ConnectionConfig`] says and why; no secret is in it.
 ///
@@ -126,7 +126,7 @@ impl ConnectionConfig {
 
     fn fingerprint(&self) -> Option<String> {
         let password = self.password.as_ref()?;
-        Some(password::fingerprint(password, &format!("{}\0{}", self.database, self.user)))
+        Some(fingerprint::fingerprint(password, &format!("{}\0{}", self.database, self.user)))
     }
 
     /// Notes that `later` says the same things and does not count.

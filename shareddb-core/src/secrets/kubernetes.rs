@@ -65,6 +65,39 @@ impl KubernetesStore {
         }
     }
 
+    /// Returns when a Secret may no longer be as it was at this version, or after a few minutes: whether it may not. Takes the
+    /// right to `watch` it.
+    #[cfg(feature = "pool")]
+    pub(crate) async fn moved(&self, name: &SecretName, version: &SecretVersion) -> Result<bool> {
+        use futures_util::TryStreamExt as _;
+        use kube::core::{PartialObjectMeta, WatchEvent};
+        let params = kube::core::params::WatchParams::default().fields(&format!("metadata.name={name}"));
+        // From now on, with what is there first: the API forgets what came after the version of an object that has not changed
+        // for long.
+        let request = self.requests().watch_metadata(&params, "0").map_err(unbuilt)?;
+        let role = Task::Secrets.role(self.namespace.name().as_str());
+        let watching = async {
+            let mut events = std::pin::pin!(self.namespace.events::<PartialObjectMeta<Secret>>(request).await?);
+            while let Some(event) = events.try_next().await? {
+                match event {
+                    WatchEvent::Bookmark(_) => {}
+                    WatchEvent::Added(now) | WatchEvent::Modified(now)
+                        if now.metadata.resource_version.as_deref() == Some(version.as_str()) => {}
+                    WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+                    WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Deleted(_) => return Ok(true),
+                }
+            }
+            Ok(false)
+        };
+        let namespace = self.namespace.name().as_str();
+        let context = self.namespace.context();
+        watching.await.map_err(|source| {
+            let request =
+                crate::error::ApiRequest { verb: "watch", resource: RESOURCE, namespace, context, role: &role };
+            Error::from_kube(request, source)
+        })
+    }
+
     async fn post(&self, name: &SecretName, secret: &Secret, dry_run: bool) -> Result<Answer<String>> {
         let request = self.requests().create(&params(dry_run), self.body(name, secret)?).map_err(unbuilt)?;
         self.call("create", name, self.namespace.send(request)).await

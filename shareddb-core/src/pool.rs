@@ -1,0 +1,227 @@
+//! A pool of connections that never hangs, leaves nothing behind, and follows its credentials.
+//!
+//! It stands on deadpool's generic pool: that counts, queues and hands out; what a connection is, when it is good, and how
+//! it comes back is decided here.
+
+mod attempts;
+mod backoff;
+mod budget;
+mod calls;
+mod canceller;
+mod census;
+mod closing;
+mod dialling;
+mod exchange;
+mod fault;
+mod health;
+mod held;
+mod holders;
+mod keeper;
+mod link;
+mod manager;
+mod meter;
+mod options;
+mod parameter;
+mod pooled_client;
+#[cfg(feature = "kubernetes")]
+mod secret;
+mod session_name;
+mod shared;
+mod snapshot;
+mod source;
+mod statement_cache;
+mod transaction;
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use deadpool::managed::{self, Object, PoolError, QueueMode, TimeoutType, Timeouts};
+use tracing::Instrument as _;
+
+pub use options::{PoolOptions, Statements};
+pub use pooled_client::PooledClient;
+pub use snapshot::{PoolState, Snapshot};
+pub use source::CredentialSource;
+pub use transaction::{Access, Isolation, Transaction, TransactionOptions};
+
+use crate::error::{Error, Result};
+use health::Health;
+use held::Held;
+use holders::Label;
+use manager::Manager;
+use shared::Shared;
+
+/// Connections to one database, opened as they are needed and given to one caller at a time. Clones are the same pool.
+///
+/// Nothing waits without end: [`PoolOptions`] has the limits. A connection that was idle for more than a second is looked
+/// at before it is given out; what a caller abandons is cancelled on the server; what it leaves behind in the session is
+/// removed. A mounted Secret is looked at every two seconds, and before each login: new credentials are proved by one
+/// connection, then the others are replaced, the new one before the old one. While they do not work the pool goes on
+/// with the connections it has.
+///
+/// ```no_run
+/// use shareddb_core::{ConnectionConfig, Error, Pool};
+///
+/// # async fn app() -> Result<(), Error> {
+/// let pool = Pool::new(ConnectionConfig::from_env()?)?;
+/// let client = pool.get().await?;
+/// let row = client.query_one("SELECT count(*) FROM orders WHERE customer = $1", &[&17]).await?;
+/// # let _: i64 = row.get(0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Pool {
+    connections: managed::Pool<Manager>,
+    shared: Arc<Shared>,
+    kept: Arc<AtomicBool>,
+}
+
+impl Pool {
+    /// A pool with the options of [`PoolOptions::default`]. Nothing is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::with_options`].
+    pub fn new(source: impl Into<CredentialSource>) -> Result<Self> {
+        Self::with_options(source, PoolOptions::default())
+    }
+
+    /// A pool. Nothing is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidInput`] when an option is out of range, when the config could connect nowhere, and when a config
+    /// with settings for the session is to go through a pooler, which takes none ([`Statements::Unnamed`]).
+    pub fn with_options(source: impl Into<CredentialSource>, options: PoolOptions) -> Result<Self> {
+        options.check()?;
+        let source = source.into();
+        let config = source.first().config;
+        config.tokio_postgres()?;
+        if options.statements == Statements::Unnamed && config.has_options() {
+            let message = "the connection settings: a pooler takes no settings with the login (`options`)";
+            return Err(Error::invalid_input("pool_options_invalid", message)
+                .with_hint("set them for the role instead: they then hold behind the pooler, too"));
+        }
+        let shared = Arc::new(Shared::new(source, options));
+        let connections = managed::Pool::builder(Manager(Arc::clone(&shared)))
+            .max_size(shared.options.size)
+            // The one that was used last is the likeliest to be alive, and the others get the chance to close.
+            .queue_mode(QueueMode::Lifo)
+            .runtime(deadpool::Runtime::Tokio1)
+            .build()
+            .map_err(|source| Error::failed("pool_failed", "cannot make the pool").with_source(source))?;
+        Ok(Self { connections, shared, kept: Arc::default() })
+    }
+
+    /// A connection, for as long as the caller keeps it. In errors about connections that are kept too long the caller is
+    /// called by its place in the source; [`Self::get_for`] gives it a name.
+    ///
+    /// # Errors
+    ///
+    /// Each says in one sentence at which stage it failed, and why. [`Error::Timeout`] with the code `pool_exhausted` when
+    /// all stayed in use for [`PoolOptions::wait`]; [`Error::PermissionDenied`] with the code `credentials_rejected`;
+    /// [`Error::Unavailable`] with `server_full` or `connection_limit_reached` when the server, the database or the role
+    /// has had no slot for as long; with `pool_closed` after [`Self::close`]; [`Error::Refused`] with `pool_too_large` when
+    /// the pool is larger than the server; and those of [`crate::ConnectionConfig::connect`].
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<PooledClient>> + Send + '_ {
+        let label = Label::Place(Location::caller());
+        async move { Ok(PooledClient { held: self.hold(label).await? }) }
+    }
+
+    /// The same for a caller that has a name.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::get`].
+    pub async fn get_for(&self, label: &'static str) -> Result<PooledClient> {
+        Ok(PooledClient { held: self.hold(Label::Word(label)).await? })
+    }
+
+    /// How the pool is. Asks nobody, so that it can be called at any moment.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.connections, &self.shared)
+    }
+
+    async fn hold(&self, label: Label) -> Result<Held> {
+        self.have_kept();
+        const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
+        let object = match self.connections.timeout_get(&AT_ONCE).await {
+            Ok(object) => {
+                meter::acquired(Duration::ZERO, None);
+                object
+            }
+            Err(PoolError::Timeout(TimeoutType::Wait)) => self.wait_for_one(None).await?,
+            Err(PoolError::Backend(error)) => self.wait_for_one(Some(error)).await?,
+            Err(other) => return Err(self.refusal(other)),
+        };
+        Ok(Held::new(object, Arc::clone(&self.shared), label))
+    }
+
+    /// Waits for a connection that comes back, or for what is in the way of a new one to pass.
+    async fn wait_for_one(&self, first: Option<Error>) -> Result<Object<Manager>> {
+        let started = Instant::now();
+        let result = self
+            .wait_until(started + self.shared.options.wait, first)
+            .instrument(tracing::debug_span!("pool.acquire"))
+            .await;
+        meter::acquired(started.elapsed(), result.as_ref().err());
+        result
+    }
+
+    async fn wait_until(&self, deadline: Instant, first: Option<Error>) -> Result<Object<Manager>> {
+        let mut last = first;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(error) = last.take() {
+                if left.is_zero() || !self.may_pass(&error) {
+                    return Err(fault::unconnected(error));
+                }
+                let pause = backoff::full_jitter(Duration::from_millis(50), left, 0);
+                tokio::time::sleep(pause).await;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeouts = Timeouts { wait: Some(left), create: None, recycle: None };
+            match self.connections.timeout_get(&timeouts).await {
+                Ok(object) => return Ok(object),
+                Err(PoolError::Backend(error)) => last = Some(error),
+                Err(other) => return Err(self.refusal(other)),
+            }
+        }
+    }
+
+    /// Whether waiting helps. Credentials that never worked are told of at once.
+    fn may_pass(&self, error: &Error) -> bool {
+        let shared = &self.shared;
+        Health::is_passing(error)
+            && (error.code() != health::REJECTED
+                || shared.health.has_connected() && (shared.source.rotates() || shared.census.total() > 0))
+    }
+
+    fn refusal(&self, error: PoolError<Error>) -> Error {
+        match error {
+            PoolError::Timeout(_) => fault::exhausted(&self.shared, self.connections.status().waiting),
+            PoolError::Closed => fault::closed(),
+            PoolError::Backend(error) => fault::unconnected(error),
+            other => Error::failed("pool_failed", format!("the pool: {other}")),
+        }
+    }
+
+    /// Has the first caller start what goes on beside all callers: that needs a runtime, which a pool is made without.
+    fn have_kept(&self) {
+        if !self.kept.load(Ordering::Relaxed) && !self.kept.swap(true, Ordering::AcqRel) {
+            tokio::spawn(keeper::keep(self.connections.weak(), Arc::downgrade(&self.shared)));
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("source", &self.shared.source).field("state", &self.snapshot()).finish()
+    }
+}

@@ -1,0 +1,107 @@
+//! One connection of a pool.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::calls::Calls;
+use super::canceller::Canceller;
+use super::census::Counted;
+use super::options::{PoolOptions, Statements};
+use super::statement_cache::StatementCache;
+use crate::connection::Session;
+use crate::postgres::pooling;
+
+/// How long an abandoned statement may take to end after it was cancelled.
+const DRAIN: Duration = Duration::from_secs(1);
+/// A connection that was used this recently is taken to be alive.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A session, with what the pool knows of it.
+pub(super) struct Link {
+    pub(super) session: Session,
+    pub(super) calls: Calls,
+    pub(super) statements: StatementCache,
+    pub(super) canceller: Arc<Canceller>,
+    /// Of the credentials that it was opened with.
+    pub(super) generation: u64,
+    pub(super) born: Instant,
+    pub(super) life: Duration,
+    /// When somebody last gave it back.
+    pub(super) rested: Instant,
+    /// The suspicion that it has been cleared of.
+    pub(super) cleared: u64,
+    pub(super) _counted: Counted,
+}
+
+impl Link {
+    /// Whether it may go on, as far as that can be told without asking the server.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.session.is_closed() && !self.calls.is_broken()
+    }
+
+    pub(super) fn is_old(&self) -> bool {
+        self.born.elapsed() > self.life
+    }
+
+    /// Whether it is given to the next one as it is.
+    pub(super) fn is_clean(&self) -> bool {
+        !self.calls.is_abandoned() && !self.calls.has_traces() && !self.calls.is_busy()
+    }
+
+    /// Asks the server whether it is there, if there is a reason to; whether it is. Has no limit of its own.
+    pub(super) async fn verify(&mut self, suspicion: u64) -> bool {
+        if self.cleared != suspicion {
+            let writable = match self.session.simple_query(pooling::READ_ONLY).await {
+                Ok(rows) => rows.iter().all(|row| match row {
+                    tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0) == Some("off"),
+                    _ => true,
+                }),
+                Err(_) => false,
+            };
+            self.cleared = suspicion;
+            return writable;
+        }
+        self.rested.elapsed() <= FRESH || self.session.check_connection().await.is_ok()
+    }
+
+    /// Ends what was abandoned. `false`: it did not end in time, and nobody must use the session.
+    pub(super) async fn drain(&self) -> bool {
+        let ended = timeout(DRAIN, async {
+            if self.canceller.cancel().await.is_err() {
+                tracing::debug!("the server takes no request to cancel");
+            }
+            // The server answers in turn: once it answers this, what was before has ended.
+            self.session.check_connection().await.is_ok()
+        });
+        let drained = ended.await.unwrap_or(false);
+        if drained {
+            self.calls.settle();
+        }
+        drained
+    }
+
+    /// Makes it as it was at the beginning. `false`: that did not come about in time, and nobody must use it again.
+    pub(super) async fn wash(&self, options: &PoolOptions) -> bool {
+        if self.calls.is_abandoned() && !self.drain().await {
+            return false;
+        }
+        if !self.reset(options).await && (!self.is_usable() || !self.drain().await || !self.reset(options).await) {
+            return false;
+        }
+        self.calls.clean();
+        self.is_usable()
+    }
+
+    async fn reset(&self, options: &PoolOptions) -> bool {
+        let statements = match options.statements {
+            Statements::Cached => pooling::RESET,
+            Statements::Unnamed => pooling::ROLLBACK,
+        };
+        let reset = timeout(options.recycle, self.session.batch_execute(statements)).await;
+        // The server remarks that there was no transaction, where there was none.
+        self.session.take_warnings();
+        matches!(reset, Ok(Ok(())))
+    }
+}

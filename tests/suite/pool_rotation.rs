@@ -1,0 +1,163 @@
+//! Credentials change under a pool and nobody notices.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use shareddb_core::{ConnectionConfig, Error, Pool, PoolOptions, PoolState};
+use shareddb_tests::TestServer;
+use shareddb_tests::mount::Mount;
+use shareddb_tests::server::unique;
+use shareddb_tests::watch::eventually;
+
+/// Both logins of an app, with passwords; the first is the one in its Secret.
+async fn slots(server: &TestServer) -> [ConnectionConfig; 2] {
+    let app = server.made("turn").await;
+    let config = server.provisioner().await.connection(&app.name).await.unwrap();
+    let other = server
+        .value(
+            "postgres",
+            &format!("SELECT rolname FROM pg_roles WHERE rolname <> '{0}' AND rolname LIKE '{0}%'", config.user()),
+        )
+        .await;
+    [config.clone(), config.with_user(other)]
+}
+
+async fn set_password(server: &TestServer, config: &ConnectionConfig, password: &str) -> ConnectionConfig {
+    server.sql("postgres", &format!("ALTER ROLE {} PASSWORD '{password}'", config.user())).await;
+    config.clone().with_password(password.into())
+}
+
+/// Callers that never rest, and how they fare.
+struct Load {
+    stop: Arc<AtomicBool>,
+    failures: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
+    tasks: Vec<tokio::task::JoinHandle<Duration>>,
+}
+
+impl Load {
+    fn on(pool: &Pool, callers: usize) -> Self {
+        let (stop, failures, calls) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let tasks = (0..callers).map(|_| {
+            let (pool, stop, failures, calls) =
+                (pool.clone(), Arc::clone(&stop), Arc::clone(&failures), Arc::clone(&calls));
+            tokio::spawn(async move {
+                let mut longest = Duration::ZERO;
+                while !stop.load(Ordering::Relaxed) {
+                    let started = Instant::now();
+                    let result = async { pool.get().await?.query("SELECT 1", &[]).await }.await;
+                    longest = longest.max(started.elapsed());
+                    calls.fetch_add(1, Ordering::Relaxed);
+                    if let Err(error) = result {
+                        eprintln!("{error}");
+                        failures.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                longest
+            })
+        });
+        Self { tasks: tasks.collect(), stop, failures, calls }
+    }
+
+    /// Failures, calls and the longest call.
+    async fn end(self) -> (usize, usize, Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut longest = Duration::ZERO;
+        for task in self.tasks {
+            longest = longest.max(task.await.unwrap());
+        }
+        (self.failures.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed), longest)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_logins_in_turn_fail_nobody() {
+    let server = TestServer::shared().await;
+    let mut slots = slots(server).await;
+    let mount = Mount::of(&slots[0]);
+    let options =
+        PoolOptions { life: Duration::from_millis(500), name: Some("shop".to_owned()), ..PoolOptions::default() };
+    let pool = Pool::with_options(ConnectionConfig::from_directory(mount.path()).unwrap(), options).unwrap();
+    let load = Load::on(&pool, 16);
+    for round in 1..=4_usize {
+        let next = set_password(server, &slots[round % 2], &format!("password-{round}")).await;
+        mount.swap(&next);
+        slots[round % 2] = next;
+        eventually("all connections are new", async || {
+            let snapshot = pool.snapshot();
+            snapshot.generation == round as u64 && snapshot.of_older_credentials == 0
+        })
+        .await;
+        let sessions =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", slots[(round + 1) % 2].user());
+        eventually("the old login is unused", async || server.value("postgres", &sessions).await == "0").await;
+    }
+    let name = "SELECT current_setting('application_name')";
+    let name: String = pool.get().await.unwrap().query_one(name, &[]).await.unwrap().get(0);
+    assert_eq!(name, "shop gen=4", "the number is the Secret's");
+    let (failures, calls, longest) = load.end().await;
+    println!("{failures} of {calls} calls failed, the longest took {longest:?}");
+    assert_eq!(failures, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_login_and_a_late_secret_fail_nobody() {
+    let server = TestServer::shared().await;
+    let [config, _] = slots(server).await;
+    let mount = Mount::of(&config);
+    let options = PoolOptions { size: 8, life: Duration::from_millis(300), ..PoolOptions::default() };
+    let pool = Pool::with_options(ConnectionConfig::from_directory(mount.path()).unwrap(), options).unwrap();
+    let load = Load::on(&pool, 16);
+    eventually("they are at work", async || pool.snapshot().in_use > 4).await;
+    let next = set_password(server, &config, "the-next-one").await;
+    // Lives end all the time, so that somebody notices before the Secret comes.
+    eventually("somebody is rejected", async || matches!(pool.snapshot().state, PoolState::CredentialsRejected { .. }))
+        .await;
+    mount.swap(&next);
+    eventually("the new password is in use", async || {
+        let snapshot = pool.snapshot();
+        snapshot.generation == 1 && snapshot.of_older_credentials == 0 && snapshot.state == PoolState::Ready
+    })
+    .await;
+    let (failures, calls, longest) = load.end().await;
+    println!("{failures} of {calls} calls failed, the longest took {longest:?}");
+    assert_eq!(failures, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_do_not_work_change_nothing() {
+    let server = TestServer::shared().await;
+    let slots = slots(server).await;
+    let mount = Mount::of(&slots[0]);
+    let pool = Pool::new(ConnectionConfig::from_directory(mount.path()).unwrap()).unwrap();
+    let load = Load::on(&pool, 4);
+    eventually("they are at work", async || pool.snapshot().in_use > 0).await;
+    mount.swap(&slots[1].clone().with_password("not-yet".into()));
+    eventually("it is noticed", async || pool.snapshot().unproved_for.is_some()).await;
+    let snapshot = pool.snapshot();
+    assert_eq!((snapshot.generation, snapshot.is_ready()), (0, true), "{snapshot}");
+    set_password(server, &slots[1], "not-yet").await;
+    eventually("it works by now", async || {
+        let snapshot = pool.snapshot();
+        snapshot.generation == 1 && snapshot.of_older_credentials == 0 && snapshot.unproved_for.is_none()
+    })
+    .await;
+    let (failures, calls, longest) = load.end().await;
+    println!("{failures} of {calls} calls failed, the longest took {longest:?}");
+    assert_eq!(failures, 0);
+}
+
+#[tokio::test]
+async fn settings_made_by_hand_do_not_follow_a_directory() {
+    let config = TestServer::shared().await.app(&unique("hand")).await;
+    let mount = Mount::of(&config);
+    let read = || ConnectionConfig::from_directory(mount.path()).unwrap();
+    let followed = format!("{:?}", Pool::new(read().with_application_name("x")).unwrap());
+    assert!(followed.contains("the directory"), "{followed}");
+    let fixed = Pool::new(read().with_password("wrong".into())).unwrap();
+    assert!(format!("{fixed:?}").contains("fixed settings"));
+    let error: Error = fixed.get().await.unwrap_err();
+    assert_eq!(error.code(), "credentials_rejected");
+}
