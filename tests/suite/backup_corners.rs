@@ -183,7 +183,7 @@ async fn a_backup_that_is_bad_is_told_from_one_that_could_not_be_looked_at() {
     // Its load is cut by the server.
     let end = format!(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity a JOIN pg_database d ON d.oid = a.datid \
-         WHERE usename = datname AND shobj_description(d.oid, 'pg_database') LIKE '%\"app\":\"{}\"%'",
+         WHERE a.usename = d.datname AND shobj_description(d.oid, 'pg_database') LIKE '%\"app\":\"{}\"%'",
         app.name
     );
     let is_cut = AtomicBool::new(false);
