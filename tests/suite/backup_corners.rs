@@ -257,3 +257,24 @@ async fn an_app_is_dropped_whose_rights_are_in_what_a_restore_has_kept() {
     let open = format!("SELECT datallowconn::text FROM pg_database WHERE datname = '{}'", report.kept);
     assert_eq!(server.value("postgres", &open).await, "false", "it is closed again");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_has_kept_goes_after_a_week_with_the_next_run() {
+    let server = TestServer::shared().await;
+    let app = heavy(server, "week", 10).await;
+    let manager = BackupManager::new(server.server().await, memory());
+    manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
+    let kept = manager.restore(&app.name, &RestoreOptions::default(), app.name.as_str()).await.unwrap().kept;
+    let there = format!("SELECT count(*) FROM pg_database WHERE datname = '{kept}'");
+    for (days, left) in [(6, "1"), (8, "0")] {
+        let age = format!(
+            "DO $$ BEGIN EXECUTE format('COMMENT ON DATABASE {kept} IS %L', regexp_replace(\
+               (SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{kept}'), \
+               '\"since\":\"[^\"]*\"', format('\"since\":\"%s\"', to_char(now() AT TIME ZONE 'UTC' - interval '{days} days', \
+               'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')))); END $$"
+        );
+        server.sql("postgres", &age).await;
+        manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
+        assert_eq!(server.value("postgres", &there).await, left, "{days}");
+    }
+}

@@ -14,7 +14,7 @@ use crate::postgres::session::AdminSession;
 use crate::postgres::sql::{escaped, identifier, identifiers, literal};
 use crate::postgres::statements as sql;
 
-/// How many sessions it needs: the one that counts, the dump's or the load's, and one that looks; one is spare.
+/// How many sessions it needs: the one that counts, the dump's, and one that compares; one is spare.
 const CONNECTIONS: i32 = 4;
 
 /// How often sessions are ended that may be about to end, and how long between.
