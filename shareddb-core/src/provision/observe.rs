@@ -6,7 +6,7 @@ use futures_util::future::{try_join, try_join4};
 use secrecy::SecretString;
 
 use crate::app::{App, AppSpec, Slot};
-use crate::credentials;
+use crate::credentials::{self, Issue};
 use crate::error::Result;
 use crate::mark::Mark;
 use crate::password;
@@ -14,7 +14,7 @@ use crate::postgres::facts::{AbroadFacts, DatabaseFacts, InsideFacts, ServerFact
 use crate::postgres::legacy::Inventory;
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
-use crate::postgres::{catalog, extensions, inventory};
+use crate::postgres::{catalog, clients, extensions, inventory};
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
 use crate::provision::{admission, adopt, proof};
 use crate::secrets::{SecretData, SecretVersion, StoredSecret};
@@ -72,6 +72,7 @@ pub(crate) async fn observe_app(
         database: None,
         inside: None,
         available: BTreeMap::new(),
+        clients: Vec::new(),
         abroad: AbroadFacts::default(),
         secret: SecretFacts::Absent,
         legacy: None,
@@ -90,13 +91,14 @@ pub(crate) async fn observe_app(
     let guests: Vec<String> = app.guests().map(ToString::to_string).collect();
     let own = app.database.as_str();
     let hosts = admission::hosts(&app, &observed);
-    let ((roles, verifiers), database, abroad, secret) = try_join4(
+    let ((roles, verifiers), database, (abroad, clients), secret) = try_join4(
         catalog::roles(session, &observed.server, &residents, own),
         catalog::database(session, own, &roles, &guests),
-        catalog::abroad(session, own, &roles, &hosts),
+        try_join(catalog::abroad(session, own, &roles, &hosts), clients::of(session, &app.logins)),
         server.secrets().load(&app.secret),
     )
     .await?;
+    observed.clients = clients;
     // What they have there goes with these databases.
     observed.abroad = abroad.without(&observed.marks.copies_of(&app.name).collect());
     observed.roles = roles;
@@ -190,6 +192,7 @@ impl Observation {
             current: !by_hand
                 && expected.is_ok_and(|expected| credentials::missing(app, &secret.data, &expected).is_empty()),
             works,
+            issue: Issue::of(&secret.data),
         });
         self.password = Some(stored.password);
         self.version = Some(secret.version);

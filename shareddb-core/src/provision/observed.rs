@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::app::{App, EXTENSION_SCHEMA, Slot};
+use crate::credentials::Issue;
 use crate::error::{Error, Result};
 use crate::mark::Mark;
 use crate::names::{AppName, EnvironmentName};
+use crate::postgres::clients::Client;
 use crate::postgres::facts::{AbroadFacts, DatabaseFacts, ExtensionFacts, InsideFacts, RoleFacts, ServerFacts};
 use crate::postgres::legacy::{Inventory, Legacy};
 use crate::postgres::marks::{Bearer, Marks};
@@ -26,6 +28,8 @@ pub(crate) struct Observed {
     pub(crate) inside: Option<InsideFacts>,
     /// The wanted extensions that are not there, and all that these need, as far as the server has them.
     pub(crate) available: BTreeMap<String, ExtensionFacts>,
+    /// Who is logged in as the app.
+    pub(crate) clients: Vec<Client>,
     /// What the app's roles have outside its database.
     pub(crate) abroad: AbroadFacts,
     pub(crate) secret: SecretFacts,
@@ -59,6 +63,8 @@ pub(crate) struct HeldSecret {
     pub(crate) current: bool,
     /// Whether its password is the one that the server stores, for each login.
     pub(crate) works: [bool; 2],
+    /// Which of the app's passwords it is.
+    pub(crate) issue: Issue,
 }
 
 impl Observed {

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::app::{App, AppSpec, Slot};
+use crate::app::{App, AppSpec};
 use crate::error::Result;
-use crate::mark::{Mark, Progress};
+use crate::mark::{Mark, Progress, RotationRecord};
 use crate::postgres::marks::Bearer;
-use crate::provision::credential::{self, Credential};
+use crate::provision::credential::{self, Credential, Turn};
 use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
@@ -34,6 +34,9 @@ pub struct Plan {
     pub notices: Vec<String>,
     /// What ought to be different and is not for the admin to change, or not without being told to.
     pub gaps: Vec<Gap>,
+    /// What the record says of a rotation until that has come to its end.
+    #[serde(skip)]
+    pub(crate) rotation: Option<RotationRecord>,
     #[serde(skip)]
     pub(crate) goal: Goal,
 }
@@ -64,15 +67,24 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     if let (None, Some(adopt), Some(legacy)) = (record, &spec.adopt, &observed.legacy) {
         return adopt::plan(spec, adopt, observed, legacy);
     }
-    let mut app = App::derive(spec, &observed.environment, record)?;
-    let credential = credential::choose(&app, observed);
-    note_issue(&mut app, &credential);
+    let app = App::derive(spec, &observed.environment, record)?;
+    let turn = Turn::keeping(&app, record, observed);
+    compose(spec, app, observed, turn, Goal::Create(spec.clone()))
+}
+
+/// Everything that makes an app what it ought to be, with its logins as `turn` says.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) fn compose(spec: &AppSpec, mut app: App, observed: &Observed, turn: Turn, goal: Goal) -> Result<Plan> {
+    let record = observed.record(&spec.name)?;
+    credential::record(&mut app, record, &turn.credential);
     admission::check(spec, &app, record, observed)?;
 
     let (mut changes, mut gaps) = walls::steps(spec, observed);
     let open = walls::left_open(observed, &changes);
     let progress = progress(record);
-    changes.extend(role_steps::roles(&app, observed, progress));
+    changes.extend(role_steps::roles(&app, turn.credential.slot, observed, progress));
     if observed.abroad.sessions || !observed.abroad.access.is_empty() {
         let own = app.roles().cloned().collect();
         changes.push(Step::EndAbroad { own, hosts: admission::hosts(&app, observed) });
@@ -84,34 +96,29 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
     let settled = left.map_or_else(|| app.mark(), |progress| app.mark().while_in(progress));
     let whole = record == Some(&settled) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
-    let password = password_steps(&app, &credential);
-    let publish = publish_step(&app, observed, &credential);
+    let password = turn.begin(&app, observed);
+    let publish = publish_step(&app, observed, &turn.credential);
     let mut steps = Vec::new();
     if !(whole && changes.is_empty() && password.is_empty() && publish.is_none()) {
-        steps.extend(begin(&app, observed, progress));
+        steps.extend(begin(&app, observed, progress, turn.rotation));
         steps.extend(changes);
         if !partial {
             steps.extend(password);
-            steps.push(Step::Prove { login: app.login(credential.slot).clone(), open, left });
+            steps.push(Step::Prove { login: app.login(turn.credential.slot).clone(), open, left });
             steps.extend(publish);
+            steps.extend(turn.end(&app, observed, left));
         }
     }
     Ok(Plan {
         notices: notices(&app, record, observed, partial).into_iter().chain(walls::losers(&steps, observed)).collect(),
         gaps,
         exists: record.is_some(),
-        goal: Goal::Create(spec.clone()),
+        rotation: turn.rotation,
+        goal,
         app,
         steps,
         partial,
     })
-}
-
-/// Of an adopted app it is recorded when its second login is issued: then it cannot be given back any more.
-pub(crate) fn note_issue(app: &mut App, credential: &Credential) {
-    if let Some(adopted) = &mut app.adopted {
-        adopted.issued |= credential.slot == Slot::Two && credential.set_password;
-    }
 }
 
 fn notices(app: &App, record: Option<&Mark>, observed: &Observed, partial: bool) -> Vec<String> {
@@ -129,17 +136,11 @@ fn progress(record: Option<&Mark>) -> Progress {
     }
 }
 
-fn begin(app: &App, observed: &Observed, progress: Progress) -> Option<Step> {
+fn begin(app: &App, observed: &Observed, progress: Progress, rotation: Option<RotationRecord>) -> Option<Step> {
     let role = app.owner.clone();
-    let begun = observed.marks.on(Bearer::Role, role.as_str()) == Some(&app.mark().while_in(progress));
-    (observed.roles.contains_key(role.as_str()) && !begun).then_some(Step::MarkOwner { role, progress })
-}
-
-pub(crate) fn password_steps(app: &App, credential: &Credential) -> Vec<Step> {
-    let login = app.login(credential.slot);
-    let set = Step::SetPassword { login: login.clone(), source: credential.source };
-    let end = Step::EndExpiry { login: login.clone() };
-    credential.set_password.then_some(set).into_iter().chain(credential.expires.then_some(end)).collect()
+    let mark = app.mark().rotating(rotation).while_in(progress);
+    let begun = observed.marks.on(Bearer::Role, role.as_str()) == Some(&mark);
+    (observed.roles.contains_key(role.as_str()) && !begun).then_some(Step::MarkOwner { role, progress, rotation })
 }
 
 /// The Secret comes last: once it exists, it works.

@@ -1,8 +1,10 @@
 //! What a run has done.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::provision::execute::Done;
 use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::plan::Plan;
@@ -26,6 +28,8 @@ pub enum Outcome {
     Adopted,
     /// It is as it was before it was adopted, and recorded no more.
     Released,
+    /// Its Secret has a new password.
+    Rotated,
 }
 
 impl Outcome {
@@ -38,6 +42,7 @@ impl Outcome {
             Self::Dropped => "dropped",
             Self::Adopted => "adopted",
             Self::Released => "released",
+            Self::Rotated => "rotated",
         }
     }
 }
@@ -55,6 +60,9 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// What the trial login found; none was needed when nothing changed.
     pub proof: Option<Proof>,
+    /// Until when the login works that the Secret named before, by the server's clock; where a rotation has given it an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_login_ends: Option<Timestamp>,
     /// What a person should know.
     pub notices: Vec<String>,
     /// What ought to be different and is not for the admin to change, or not without being told to.
@@ -62,15 +70,25 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(plan: Plan, proof: Option<Proof>) -> Self {
+    pub(crate) fn new(plan: Plan, done: Done) -> Self {
         let outcome = match plan.goal {
             Goal::Drop(_) => Outcome::Dropped,
             Goal::UndoAdopt(_) => Outcome::Released,
+            Goal::Rotate(..) => Outcome::Rotated,
             Goal::Create(_) if !plan.exists && plan.app.adopted.is_some() => Outcome::Adopted,
             Goal::Create(_) if plan.steps.is_empty() => Outcome::Unchanged,
             Goal::Create(_) if plan.exists => Outcome::Configured,
             Goal::Create(_) => Outcome::Created,
         };
-        Self { app: plan.app, outcome, steps: plan.steps, proof, notices: plan.notices, gaps: plan.gaps }
+        let Done { proof, old_login_ends } = done;
+        Self {
+            app: plan.app,
+            outcome,
+            steps: plan.steps,
+            proof,
+            old_login_ends,
+            notices: plan.notices,
+            gaps: plan.gaps,
+        }
     }
 }

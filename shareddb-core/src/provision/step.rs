@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::app::Slot;
 use crate::change::Change;
-use crate::mark::Progress;
+use crate::mark::{Progress, RotationRecord};
 use crate::names::{DatabaseName, HIDDEN, RoleName, SchemaName, SecretName, shown_value};
 use crate::postgres::facts::RoleShape;
 use crate::postgres::sql::escaped;
@@ -46,7 +46,7 @@ pub enum Step {
     /// Take a right on a database of others from one of the app's roles.
     RevokeAccess { database: String, role: String, grantor: String },
     /// Record on the owner role what the app is to be, and what has begun.
-    MarkOwner { role: RoleName, progress: Progress },
+    MarkOwner { role: RoleName, progress: Progress, rotation: Option<RotationRecord> },
     /// Drop what an interrupted DROP DATABASE left, or the database of an app that goes.
     DropDatabase { database: DatabaseName },
     /// Make the database, closed.
@@ -87,6 +87,10 @@ pub enum Step {
     SetPassword { login: RoleName, source: PasswordSource },
     /// Take the end date from a login's password.
     EndExpiry { login: RoleName },
+    /// Have a login's password end, so many seconds from when it is done.
+    SetExpiry { login: RoleName, grace: u64 },
+    /// Record that a rotation has come to its end.
+    EndRotation { role: RoleName, left: Option<Progress> },
     /// Log in as the app and try what it can and cannot do; when all could be tried, record that nothing is left to do, or
     /// nothing but what is `left` to a superuser. What PUBLIC may enter is `open`, and is not tried.
     Prove { login: RoleName, open: Vec<String>, left: Option<Progress> },
@@ -189,6 +193,8 @@ impl Step {
             | Self::ReassignStrays { .. }
             | Self::SetPassword { .. }
             | Self::EndExpiry { .. }
+            | Self::SetExpiry { .. }
+            | Self::EndRotation { .. }
             | Self::PublishSecret { replace: true, .. } => Change::Change,
         }
     }
@@ -215,6 +221,8 @@ impl Step {
             | Self::ResetForRole { database: None, .. }
             | Self::RevokeAccess { .. }
             | Self::MarkOwner { .. }
+            | Self::SetExpiry { .. }
+            | Self::EndRotation { .. }
             | Self::DropRole { .. } => Phase::Roles,
             Self::DropDatabase { .. }
             | Self::CreateDatabase { .. }
@@ -296,7 +304,10 @@ impl fmt::Display for Step {
             Self::RevokeAccess { database, role, .. } => {
                 write!(f, "rights of {role} on database/{}", escaped(database))
             }
-            Self::MarkOwner { role, progress } => write!(f, "role/{role}: recorded as {}", progress.as_str()),
+            Self::MarkOwner { role, progress, rotation: None } => {
+                write!(f, "role/{role}: recorded as {}", progress.as_str())
+            }
+            Self::MarkOwner { role, .. } => write!(f, "role/{role}: recorded as being given a new password"),
             Self::DropDatabase { database } => write!(f, "database/{database}"),
             Self::CreateDatabase { database, .. } => write!(f, "database/{database}, closed at first"),
             Self::MarkDatabase { database, dropping: true } => {
@@ -337,6 +348,11 @@ impl fmt::Display for Step {
             }
             Self::SetPassword { login, source: PasswordSource::New } => write!(f, "role/{login}: a new password"),
             Self::EndExpiry { login } => write!(f, "role/{login}: password without end date"),
+            Self::SetExpiry { login, grace: 0 } => write!(f, "role/{login}: its password ends"),
+            Self::SetExpiry { login, grace } => {
+                write!(f, "role/{login}: its password ends {} later", Span(*grace))
+            }
+            Self::EndRotation { role, .. } => write!(f, "role/{role}: the rotation is recorded as ended"),
             Self::Prove { login, open, .. } => {
                 write!(f, "{login} can log in, makes objects of the owner's, and enters no other database")?;
                 if open.is_empty() { Ok(()) } else { write!(f, " that is closed (open: {})", open.join(", ")) }
@@ -379,5 +395,17 @@ impl fmt::Display for Shape<'_> {
             write!(f, ", {} connections", self.0.connection_limit)?;
         }
         f.write_str(", no other attribute")
+    }
+}
+
+/// A number of seconds, in the largest unit that says it exactly.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 3] = [(86_400, "days"), (3_600, "hours"), (60, "minutes")];
+        let (size, unit) = UNITS.into_iter().find(|(size, _)| self.0.is_multiple_of(*size)).unwrap_or((1, "seconds"));
+        let count = self.0 / size;
+        write!(f, "{count} {}", if count == 1 { unit.trim_end_matches('s') } else { unit })
     }
 }
