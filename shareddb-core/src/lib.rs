@@ -114,7 +114,9 @@ pub use schedule::{Cron, Keep, Proving, Run, SchedulePlan, ScheduleSpec, Schedul
 #[cfg(feature = "kubernetes")]
 pub use secrets::KubernetesStore;
 #[cfg(feature = "provision")]
-pub use secrets::{DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret};
+pub use secrets::{
+    Delivery, DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret, Workload, WorkloadKind, WorkloadPod,
+};
 #[cfg(feature = "provision")]
 pub use server::Server;
 
