@@ -105,9 +105,9 @@ pub use pool::{
 };
 #[cfg(feature = "provision")]
 pub use provision::{
-    Adoption, AppStatus, AppSummary, Budget, Client, Closer, Event, Gap, ObjectKind, ObjectName, Outcome,
-    PasswordSource, Plan, Problem, Proof, Provisioner, Report, RoleShape, RotateOptions, ServerStatus, Status, Step,
-    Wall, WallState,
+    Adoption, AppStatus, AppSummary, Budget, Client, Closer, Event, Gap, LoginState, LoginStatus, ObjectKind,
+    ObjectName, Outcome, PasswordSource, Plan, Problem, Proof, Provisioner, Report, RoleShape, RotateOptions,
+    ServerStatus, Status, Step, Wall, WallState,
 };
 #[cfg(all(feature = "backup", feature = "kubernetes"))]
 pub use schedule::{Cron, Keep, Proving, Run, SchedulePlan, ScheduleSpec, ScheduleState, Scheduler};

@@ -10,6 +10,7 @@ mod event;
 mod execute;
 mod gap;
 mod goal;
+mod login_status;
 mod observe;
 mod observed;
 mod plan;
@@ -22,6 +23,7 @@ mod script;
 mod secure;
 mod status;
 mod step;
+mod takers;
 mod walls;
 
 #[cfg(test)]
@@ -38,6 +40,7 @@ pub use adopt::Adoption;
 pub use budget::Budget;
 pub use event::Event;
 pub use gap::{Closer, Gap};
+pub use login_status::{LoginState, LoginStatus};
 pub use plan::Plan;
 pub use proof::Proof;
 pub use report::{Outcome, Report};
@@ -211,7 +214,7 @@ impl Provisioner {
 
     async fn decide(&self, goal: &Goal) -> Result<Plan> {
         let session = self.server.session().await?;
-        decide(goal, &observe(&self.server, &session, &goal.spec()).await?.observed)
+        decide(goal, &observe(&self.server, &session, goal).await?.observed)
     }
 
     /// Decides under the app's lock and carries that out.
@@ -223,7 +226,7 @@ impl Provisioner {
     }
 
     async fn run_locked(&self, lock: &AppLock, goal: &Goal, expected: Option<&Plan>) -> Result<Report> {
-        let mut observation = observe(&self.server, lock.session(), &goal.spec()).await?;
+        let mut observation = observe(&self.server, lock.session(), goal).await?;
         let mut plan = decide(goal, &observation.observed)?;
         if plan.is_empty() {
             return Ok(Report::new(plan, Done::default()));
@@ -238,7 +241,7 @@ impl Provisioner {
                 .run(&plan.steps)
                 .await?;
             before = plan.steps;
-            observation = observe(&self.server, lock.session(), &goal.spec()).await?;
+            observation = observe(&self.server, lock.session(), goal).await?;
             let (exists, notices) = (plan.exists, plan.notices);
             plan = decide(goal, &observation.observed)?;
             plan.exists = exists;

@@ -95,6 +95,7 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
         steps,
         partial,
         rotation: None,
+        workloads: Vec::new(),
     })
 }
 

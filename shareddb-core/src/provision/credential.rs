@@ -6,6 +6,7 @@ use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::role_steps;
 use crate::provision::step::{PasswordSource, Step};
+use crate::secrets::Workload;
 
 /// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +42,14 @@ pub(crate) enum Fate {
 }
 
 /// What is to happen to the two logins, and what is recorded of it until it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Turn {
     pub(crate) credential: Credential,
     pub(crate) rotation: Option<RotationRecord>,
     /// Of the other login.
     pub(crate) fate: Fate,
+    /// What is to be restarted then.
+    pub(crate) restarts: Vec<Workload>,
 }
 
 impl Turn {
@@ -60,7 +63,7 @@ impl Turn {
             Some(begun) if begun.to == credential.slot => Fate::of(begun),
             Some(_) => Fate::Closes,
         };
-        Self { credential, rotation, fate }
+        Self { credential, rotation, fate, restarts: Vec::new() }
     }
 
     /// The steps about the password of the login that the Secret is to name.
@@ -100,6 +103,7 @@ impl Turn {
                 roles: std::iter::once(role).chain(before.map(|_| &app.owner)).cloned().collect(),
             });
         }
+        steps.extend(self.restarts.iter().map(|workload| Step::Restart { workload: workload.clone() }));
         steps.push(Step::EndRotation { role: app.owner.clone(), left });
         steps
     }

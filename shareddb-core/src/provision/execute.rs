@@ -24,14 +24,18 @@ use crate::provision::plan::Plan;
 use crate::provision::proof::{self, Proof};
 use crate::provision::script::Script;
 use crate::provision::step::{PasswordSource, Phase, Step};
+use crate::secrets::Workload;
 use crate::server::Server;
 
 /// What became of a run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Done {
     pub(crate) proof: Option<Proof>,
     /// Until when the login works that the Secret does not name any more.
     pub(crate) old_login_ends: Option<Timestamp>,
+    pub(crate) restarted: Vec<Workload>,
+    /// What did not come about and stopped nothing.
+    pub(crate) notices: Vec<String>,
 }
 
 /// One run of a plan, under the app's lock.
@@ -91,6 +95,7 @@ impl<'a> Execution<'a> {
             match group {
                 [Step::Prove { login, open, left }] => self.prove(login, open, *left).await?,
                 [Step::PublishSecret { slot, replace, .. }] => self.publish(*slot, *replace).await?,
+                [Step::Restart { workload }] => self.restart(workload).await,
                 [Step::DeleteSecret { secret }] => self.server.secrets().delete(secret).await?,
                 [step @ Step::TakeRights { database, .. }] => self.elsewhere(database, step).await?,
                 steps if phase == Phase::Swap => self.swap(steps).await?,
@@ -207,6 +212,17 @@ impl<'a> Execution<'a> {
         match (&self.observation.version, replace) {
             (Some(version), true) => store.replace(secret, name, &data, version).await.map(drop),
             _ => store.create(secret, name, &data).await.map(drop),
+        }
+    }
+
+    /// The password is changed by now, whether or not everybody has it.
+    async fn restart(&mut self, workload: &Workload) {
+        match self.server.secrets().restart(workload).await {
+            Ok(()) => self.done.restarted.push(workload.clone()),
+            Err(error) => {
+                let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                self.done.notices.push(format!("{workload} was not restarted: {error}{hint}"));
+            }
         }
     }
 

@@ -15,7 +15,9 @@ use crate::postgres::legacy::Inventory;
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::postgres::{catalog, clients, extensions, inventory};
+use crate::provision::goal::Goal;
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
+use crate::provision::takers::Takers;
 use crate::provision::{admission, adopt, proof};
 use crate::secrets::{SecretData, SecretVersion, StoredSecret};
 use crate::server::Server;
@@ -45,12 +47,17 @@ impl Survey {
     }
 }
 
-/// Reads the server and one app's part of it. Nothing is written.
+/// Reads the server and one app's part of it, as far as the goal takes it. Nothing is written.
 ///
 /// # Errors
 /// Whatever hinders a complete reading: half of one would make a wrong plan.
-pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppSpec) -> Result<Observation> {
-    observe_app(server, session, Survey::of(server, session).await?, spec).await
+pub(crate) async fn observe(server: &Server, session: &AdminSession, goal: &Goal) -> Result<Observation> {
+    let spec = goal.spec();
+    let mut observation = observe_app(server, session, Survey::of(server, session).await?, &spec).await?;
+    if let (Goal::Rotate(..), Some(record)) = (goal, observation.observed.record(&spec.name)?) {
+        observation.observed.takers = Takers::look(server, &App::recorded(record)?).await;
+    }
+    Ok(observation)
 }
 
 /// Reads one app's part, where the rest is known.
@@ -73,6 +80,7 @@ pub(crate) async fn observe_app(
         inside: None,
         available: BTreeMap::new(),
         clients: Vec::new(),
+        takers: Takers::default(),
         abroad: AbroadFacts::default(),
         secret: SecretFacts::Absent,
         legacy: None,

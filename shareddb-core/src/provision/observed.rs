@@ -12,6 +12,7 @@ use crate::postgres::facts::{AbroadFacts, DatabaseFacts, ExtensionFacts, InsideF
 use crate::postgres::legacy::{Inventory, Legacy};
 use crate::postgres::marks::{Bearer, Marks};
 use crate::postgres::statements;
+use crate::provision::takers::Takers;
 
 /// One reading of the server and the Secret store, as far as one app is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(crate) struct Observed {
     pub(crate) available: BTreeMap<String, ExtensionFacts>,
     /// Who is logged in as the app.
     pub(crate) clients: Vec<Client>,
+    /// Who takes its Secret, where that was asked for.
+    pub(crate) takers: Takers,
     /// What the app's roles have outside its database.
     pub(crate) abroad: AbroadFacts,
     pub(crate) secret: SecretFacts,

@@ -14,6 +14,7 @@ use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::step::{PasswordSource, Step};
 use crate::provision::{admission, adopt, database_steps, reach, role_steps, walls};
+use crate::secrets::Workload;
 
 /// What would be done for one app, in order. Empty: everything is as it should be.
 ///
@@ -30,6 +31,9 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The database is closed: what is to be done inside it is decided when these steps have opened it.
     pub partial: bool,
+    /// What takes its Secret; looked for by a rotation only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
     /// What a person should know although nothing will be done about it.
     pub notices: Vec<String>,
     /// What ought to be different and is not for the admin to change, or not without being told to.
@@ -69,14 +73,14 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     }
     let app = App::derive(spec, &observed.environment, record)?;
     let turn = Turn::keeping(&app, record, observed);
-    compose(spec, app, observed, turn, Goal::Create(spec.clone()))
+    compose(spec, app, observed, &turn, Goal::Create(spec.clone()))
 }
 
 /// Everything that makes an app what it ought to be, with its logins as `turn` says.
 ///
 /// # Errors
 /// As [`plan`].
-pub(crate) fn compose(spec: &AppSpec, mut app: App, observed: &Observed, turn: Turn, goal: Goal) -> Result<Plan> {
+pub(crate) fn compose(spec: &AppSpec, mut app: App, observed: &Observed, turn: &Turn, goal: Goal) -> Result<Plan> {
     let record = observed.record(&spec.name)?;
     credential::record(&mut app, record, &turn.credential);
     admission::check(spec, &app, record, observed)?;
@@ -112,6 +116,7 @@ pub(crate) fn compose(spec: &AppSpec, mut app: App, observed: &Observed, turn: T
     Ok(Plan {
         notices: notices(&app, record, observed, partial).into_iter().chain(walls::losers(&steps, observed)).collect(),
         gaps,
+        workloads: observed.takers.known().to_vec(),
         exists: record.is_some(),
         rotation: turn.rotation,
         goal,
@@ -124,7 +129,8 @@ pub(crate) fn compose(spec: &AppSpec, mut app: App, observed: &Observed, turn: T
 fn notices(app: &App, record: Option<&Mark>, observed: &Observed, partial: bool) -> Vec<String> {
     let closed = partial
         .then(|| format!("database {} is closed: what is to be done inside is decided when it is open", app.database));
-    admission::notices(app, record, observed).into_iter().chain(closed).collect()
+    let hidden = observed.takers.notice();
+    admission::notices(app, record, observed).into_iter().chain(closed).chain(hidden).collect()
 }
 
 /// What the record says until a proof has succeeded: a run that failed or was killed is not forgotten.

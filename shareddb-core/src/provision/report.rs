@@ -10,6 +10,7 @@ use crate::provision::goal::Goal;
 use crate::provision::plan::Plan;
 use crate::provision::proof::Proof;
 use crate::provision::step::Step;
+use crate::secrets::Workload;
 
 /// What became of an app, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -63,6 +64,12 @@ pub struct Report {
     /// Until when the login works that the Secret named before, by the server's clock; where a rotation has given it an end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old_login_ends: Option<Timestamp>,
+    /// What takes its Secret, as it was before; looked for by a rotation only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
+    /// Those of them that were restarted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restarted: Vec<Workload>,
     /// What a person should know.
     pub notices: Vec<String>,
     /// What ought to be different and is not for the admin to change, or not without being told to.
@@ -80,14 +87,17 @@ impl Report {
             Goal::Create(_) if plan.exists => Outcome::Configured,
             Goal::Create(_) => Outcome::Created,
         };
-        let Done { proof, old_login_ends } = done;
+        let Done { proof, old_login_ends, restarted, notices } = done;
+        let notices = plan.notices.into_iter().chain(notices).collect();
         Self {
             app: plan.app,
             outcome,
             steps: plan.steps,
             proof,
             old_login_ends,
-            notices: plan.notices,
+            workloads: plan.workloads,
+            restarted,
+            notices,
             gaps: plan.gaps,
         }
     }

@@ -17,6 +17,7 @@ use crate::provision::goal::Goal;
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
 use crate::provision::plan::{self, Plan};
 use crate::provision::step::PasswordSource;
+use crate::provision::takers;
 
 /// How a password is changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,11 +31,14 @@ pub struct RotateOptions {
     /// The old password has got into wrong hands: its login is closed and its sessions are ended as soon as the Secret has the
     /// new one, and the grace does not count. So is whoever still uses the one before it.
     pub now: bool,
+    /// Workloads that take the password from their variables, or from a file that does not follow the Secret, are restarted
+    /// as `kubectl rollout restart` does it, but for those that a controller restarts. Nobody waits for that.
+    pub restart: bool,
 }
 
 impl Default for RotateOptions {
     fn default() -> Self {
-        Self { grace: Duration::from_secs(7 * DAY), now: false }
+        Self { grace: Duration::from_secs(7 * DAY), now: false, restart: false }
     }
 }
 
@@ -53,11 +57,12 @@ pub(crate) fn plan_rotate(name: &AppName, options: &RotateOptions, observed: &Ob
     let spec = AppSpec::new(name.clone());
     let app = App::derive(&spec, &observed.environment, Some(record))?;
     let (current, held) = in_use(&app, record, observed)?;
+    let restarts = if options.restart { observed.takers.to_restart()? } else { Vec::new() };
     let turn = match half_done(record, current, held, options) {
         Some(turn) => turn,
         None => next(&app, record, current, options, observed)?,
     };
-    plan::compose(&spec, app, observed, turn, Goal::Rotate(name.clone(), options.clone()))
+    plan::compose(&spec, app, observed, &Turn { restarts, ..turn }, Goal::Rotate(name.clone(), options.clone()))
 }
 
 fn check_grace(options: &RotateOptions) -> Result<()> {
@@ -95,7 +100,7 @@ fn half_done(record: &Mark, current: Slot, held: &HeldSecret, options: &RotateOp
         (false, false) => RotationRecord { grace: options.grace.as_secs(), ..begun },
     };
     let credential = Credential { slot: current, source: PasswordSource::Secret, set_password: false, expires: false };
-    Some(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation) })
+    Some(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation), restarts: Vec::new() })
 }
 
 /// The other login's turn.
@@ -108,16 +113,22 @@ fn next(app: &App, record: &Mark, current: Slot, options: &RotateOptions, observ
     let rotation = RotationRecord { to, grace: options.grace.as_secs(), now: options.now };
     let expires = observed.roles.get(app.login(to).as_str()).is_some_and(|facts| facts.expiry != Expiry::Never);
     let credential = Credential { slot: to, source: PasswordSource::New, set_password: true, expires };
-    Ok(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation) })
+    Ok(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation), restarts: Vec::new() })
+}
+
+/// Whether anybody may know a password of this login. Who is no superuser sees no passwords, but an app that has had only one
+/// in its life has none for its other login.
+pub(crate) fn may_be_known(app: &App, slot: Slot, observed: &Observed) -> bool {
+    let Some(facts) = observed.roles.get(app.login(slot).as_str()) else { return false };
+    let had_one = app.adopted.is_none() && app.generation == 1 && facts.sessions == 0 && facts.expiry == Expiry::Never;
+    facts.has_password && (observed.server.superuser || !had_one)
 }
 
 /// A login whose password somebody may still need is nobody's turn.
 fn check_over(app: &App, slot: Slot, observed: &Observed) -> Result<()> {
     let login = app.login(slot);
     let Some(facts) = observed.roles.get(login.as_str()).filter(|facts| facts.admits()) else { return Ok(()) };
-    // Who is no superuser sees no passwords; an app that has had one only has none for this login.
-    let seen = observed.server.superuser || app.adopted.is_some() || app.generation > 1 || facts.sessions > 0;
-    if !seen && facts.expiry == Expiry::Never {
+    if !may_be_known(app, slot, observed) {
         return Ok(());
     }
     let users: Vec<String> =
@@ -125,6 +136,15 @@ fn check_over(app: &App, slot: Slot, observed: &Observed) -> Result<()> {
     let users = match users.as_slice() {
         [] => "nobody has a session with it at this moment, which shows little: a job may come back to it".to_owned(),
         users => format!("sessions with it: {}", users.join(", ")),
+    };
+    let since = match &observed.secret {
+        SecretFacts::Held(held) => held.issue.since,
+        SecretFacts::Absent | SecretFacts::Foreign | SecretFacts::Elsewhere(_) => None,
+    };
+    let behind: Vec<String> = takers::behind(observed.takers.known(), since).collect();
+    let users = match behind.as_slice() {
+        [] => users,
+        behind => format!("{users}; started before the change of password: {}", behind.join(", ")),
     };
     let now = format!("shareddb rotate {} -e {} --now", app.name, observed.environment);
     let (state, hint) = match facts.expiry {

@@ -16,7 +16,7 @@ use crate::provision::simulation::{APP, FINE, World};
 use crate::provision::step::Step;
 
 fn options(grace: u64) -> RotateOptions {
-    RotateOptions { grace: Duration::from_secs(grace), now: false }
+    RotateOptions { grace: Duration::from_secs(grace), now: false, restart: false }
 }
 
 fn leaked() -> RotateOptions {
@@ -209,7 +209,7 @@ fn what_cannot_be_rotated_says_what_to_do() {
     let mut dropping = FINE.clone();
     dropping.mark(Bearer::Role, "my_app_db", &APP.mark().while_in(Progress::Dropping));
     assert_eq!(code(&dropping).code(), "drop_unfinished");
-    let long = RotateOptions { grace: Duration::from_secs(400 * 86_400), now: false };
+    let long = RotateOptions { grace: Duration::from_secs(400 * 86_400), now: false, restart: false };
     assert_eq!(plan(&FINE, &long).unwrap_err().code(), "grace_invalid");
 }
 

@@ -105,7 +105,8 @@ impl<'a> Script<'a> {
             | Step::EndRotation { .. }
             | Step::Prove { .. }
             | Step::PublishSecret { .. }
-            | Step::DeleteSecret { .. } => Vec::new(),
+            | Step::DeleteSecret { .. }
+            | Step::Restart { .. } => Vec::new(),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::postgres::version::ServerVersion;
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
 use crate::provision::plan::{Plan, plan};
 use crate::provision::step::Step;
+use crate::provision::takers::Takers;
 
 pub(in crate::provision) const ADMIN: &str = "postgres";
 /// An admin who is no superuser.
@@ -94,6 +95,7 @@ impl World {
             )]
             .into(),
             clients: Vec::new(),
+            takers: Takers::default(),
             abroad: AbroadFacts::default(),
             secret: SecretFacts::Absent,
             legacy: None,
@@ -434,6 +436,7 @@ impl World {
                 self.observed.secret = SecretFacts::Absent;
                 self.passwords.secret = None;
             }
+            Step::Restart { .. } => {}
             Step::DropRole { role } => self.drop_role(role.as_str()),
             Step::Adopt(adoption) => panic!("no app of this world was made by hand: {adoption}"),
         }

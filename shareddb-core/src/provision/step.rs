@@ -11,6 +11,7 @@ use crate::names::{DatabaseName, HIDDEN, RoleName, SchemaName, SecretName, shown
 use crate::postgres::facts::RoleShape;
 use crate::postgres::sql::escaped;
 use crate::provision::adopt::Adoption;
+use crate::secrets::Workload;
 
 /// One change. Its order in a plan matters: every prefix leaves the app closed to others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -98,6 +99,8 @@ pub enum Step {
     PublishSecret { secret: SecretName, slot: Slot, replace: bool },
     /// Delete the Secret.
     DeleteSecret { secret: SecretName },
+    /// Have the pods of a workload replaced, as `kubectl rollout restart` does. What hinders that is told and stops nothing.
+    Restart { workload: Workload },
     /// Drop a role.
     DropRole { role: RoleName },
     /// A change of an adoption.
@@ -195,6 +198,7 @@ impl Step {
             | Self::EndExpiry { .. }
             | Self::SetExpiry { .. }
             | Self::EndRotation { .. }
+            | Self::Restart { .. }
             | Self::PublishSecret { replace: true, .. } => Change::Change,
         }
     }
@@ -245,9 +249,11 @@ impl Step {
             | Self::CreateExtension { .. }
             | Self::ReassignStrays { .. } => Phase::Inside,
             Self::SetPassword { .. } | Self::EndExpiry { .. } => Phase::Password,
-            Self::TakeRights { .. } | Self::Prove { .. } | Self::PublishSecret { .. } | Self::DeleteSecret { .. } => {
-                Phase::Outside
-            }
+            Self::TakeRights { .. }
+            | Self::Prove { .. }
+            | Self::PublishSecret { .. }
+            | Self::DeleteSecret { .. }
+            | Self::Restart { .. } => Phase::Outside,
             Self::Adopt(adoption) => adoption.phase(),
         }
     }
@@ -362,6 +368,7 @@ impl fmt::Display for Step {
                 write!(f, "secret/{secret}, for the {login} login")
             }
             Self::DeleteSecret { secret } => write!(f, "secret/{secret}"),
+            Self::Restart { workload } => write!(f, "{workload}: restarted"),
             Self::DropRole { role } => write!(f, "role/{role}"),
             Self::Adopt(adoption) => adoption.fmt(f),
         }
