@@ -93,7 +93,7 @@ pub use kubernetes::{Cluster, Namespace, Tunnel};
 #[cfg(feature = "local")]
 pub use local::{Binaries, LocalEndpoint, LocalHome, LocalServer, LocalState};
 #[cfg(feature = "provision")]
-pub use mark::{Mark, Progress};
+pub use mark::{Mark, Progress, RotationRecord};
 pub use names::{
     AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, NamespaceName, RoleName, SchemaName, SecretName,
     SettingName,
@@ -105,8 +105,9 @@ pub use pool::{
 };
 #[cfg(feature = "provision")]
 pub use provision::{
-    Adoption, AppStatus, AppSummary, Budget, Closer, Event, Gap, ObjectKind, ObjectName, Outcome, PasswordSource, Plan,
-    Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall, WallState,
+    Adoption, AppStatus, AppSummary, Budget, Client, Closer, Event, Gap, LoginState, LoginStatus, ObjectKind,
+    ObjectName, Outcome, PasswordSource, Plan, Problem, Proof, Provisioner, Report, RoleShape, RotateOptions,
+    ServerStatus, Status, Step, Wall, WallState,
 };
 #[cfg(all(feature = "backup", feature = "kubernetes"))]
 pub use schedule::{Cron, Keep, Proving, Run, SchedulePlan, ScheduleSpec, ScheduleState, Scheduler};
