@@ -85,3 +85,4 @@ mod tidy;
 mod traps;
 mod tunnel;
 mod web_proxy;
+mod workloads;
