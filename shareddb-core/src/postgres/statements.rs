@@ -153,7 +153,7 @@ pub(crate) fn clear_password(role: &str) -> String {
 }
 
 pub(crate) fn end_expiry(role: &str) -> String {
-    format!("ALTER ROLE {} VALID UNTIL 'infinity'", identifier(role))
+    set_expiry(role, "infinity")
 }
 
 /// `until` is a point in time with its offset.
