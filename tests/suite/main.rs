@@ -72,6 +72,8 @@ mod proof;
 mod python;
 mod race;
 mod records;
+mod rotate;
+mod rotate_workloads;
 mod rounds;
 mod schedule;
 mod schedule_access;
