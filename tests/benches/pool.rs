@@ -68,7 +68,20 @@ async fn main() {
     // Each pool alone would fill what one login may have.
     server.sql("postgres", &format!("ALTER ROLE {} CONNECTION LIMIT 80", config.user())).await;
     server.sql("postgres", &format!("ALTER DATABASE {} CONNECTION LIMIT 80", config.database())).await;
-    let ways = ways(&config).await;
+    let mut ways = ways(&config).await;
+    if let Ok(only) = std::env::var("ONLY") {
+        ways.retain(|(name, _)| name.contains(only.as_str()) || name.contains("raw"));
+    }
+    if std::env::var("SIZES").is_ok() {
+        let pool = Pool::new(config.clone()).unwrap();
+        println!("get {}", std::mem::size_of_val(&pool.get()));
+        let client = pool.get().await.unwrap();
+        println!(
+            "client {} query_one {}",
+            std::mem::size_of_val(&client),
+            std::mem::size_of_val(&client.query_one(SQL, &[]))
+        );
+    }
 
     for callers in [1, 16] {
         let mut times = vec![Vec::new(); ways.len()];

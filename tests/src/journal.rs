@@ -31,7 +31,7 @@ impl Journal {
 
     fn note(&self, metadata: &Metadata<'_>, record: impl FnOnce(&mut dyn Visit)) {
         let mut text = self.lock();
-        let _ = write!(text, "\n{} {}", metadata.level(), metadata.target());
+        let _ = write!(text, "\n{} {} {}", metadata.level(), metadata.target(), metadata.name());
         record(&mut Line(&mut text));
     }
 }
