@@ -1,4 +1,4 @@
-//! Callers of a pool that never rest, and how they fare.
+//! Callers of a pool, and how they fare.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,8 +16,22 @@ pub struct Tally {
     pub served: usize,
     /// How often a checkout failed, or a query, by code: `checkout: server_full`.
     pub failures: BTreeMap<String, usize>,
+    /// What the last one that failed was told.
+    pub last_error: Option<String>,
     /// The longest that a checkout took, whatever came of it.
     pub longest_checkout: Duration,
+}
+
+impl Tally {
+    /// As if the same callers had been told this, too.
+    pub fn add(&mut self, other: Self) {
+        self.served += other.served;
+        self.longest_checkout = self.longest_checkout.max(other.longest_checkout);
+        self.last_error = other.last_error.or(self.last_error.take());
+        for (what, count) in other.failures {
+            *self.failures.entry(what).or_default() += count;
+        }
+    }
 }
 
 /// So many of them; they end with this.
@@ -34,16 +48,15 @@ struct State {
 }
 
 impl Callers {
-    /// Of one pool.
+    /// That never rest.
     pub fn of(pool: &Pool, callers: usize) -> Self {
-        let pool = pool.clone();
-        Self::of_changing(callers, move || pool.clone())
+        Self::resting(pool, callers, Duration::ZERO)
     }
 
-    /// Of the pool that there is at each call.
-    pub fn of_changing(callers: usize, pool: impl Fn() -> Pool + Clone + Send + 'static) -> Self {
+    /// That rest after each call.
+    pub fn resting(pool: &Pool, callers: usize, rest: Duration) -> Self {
         let state = Arc::<Mutex<State>>::default();
-        let tasks = (0..callers).map(|_| tokio::spawn(call(pool.clone(), Arc::clone(&state))));
+        let tasks = (0..callers).map(|_| tokio::spawn(call(pool.clone(), rest, Arc::clone(&state))));
         Self { tasks: tasks.collect(), state }
     }
 
@@ -80,10 +93,10 @@ impl Drop for Callers {
     }
 }
 
-async fn call(pool: impl Fn() -> Pool, state: Arc<Mutex<State>>) {
+async fn call(pool: Pool, rest: Duration, state: Arc<Mutex<State>>) {
     while !lock(&state).done {
         let started = Instant::now();
-        let client = pool().get().await;
+        let client = pool.get().await;
         let took = started.elapsed();
         let result = match client {
             Ok(client) => query(&client).await.map_err(|error| ("query", error)),
@@ -97,14 +110,15 @@ async fn call(pool: impl Fn() -> Pool, state: Arc<Mutex<State>>) {
                 Ok(()) => tally.served += 1,
                 Err((what, error)) => {
                     assert!(error.hint().is_some(), "{error:?}");
-                    eprintln!("{what}: {error}");
+                    tally.last_error = Some(error.to_string());
                     *tally.failures.entry(format!("{what}: {}", error.code())).or_default() += 1;
                 }
             }
         }
-        if failed {
-            // Nobody hammers a server that is down.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        // Nobody hammers a server that is down.
+        let rest = if failed { rest.max(Duration::from_millis(5)) } else { rest };
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
         }
     }
 }

@@ -75,6 +75,7 @@ mod proof;
 mod python;
 mod race;
 mod records;
+mod rotation_load;
 mod rounds;
 mod schedule;
 mod schedule_access;
