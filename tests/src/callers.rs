@@ -65,11 +65,6 @@ impl Callers {
         std::mem::take(&mut lock(&self.state).tally)
     }
 
-    /// Whether any of them has failed since then.
-    pub fn have_failed(&self) -> bool {
-        !lock(&self.state).tally.failures.is_empty()
-    }
-
     /// Returns once so many more calls have succeeded that each caller has had its turn.
     pub async fn go_on(&self) {
         let before = lock(&self.state).tally.served;
