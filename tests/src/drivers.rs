@@ -8,8 +8,14 @@ use crate::archive::cache;
 use crate::command::run;
 
 /// Versions are pinned: what a test has shown stays shown.
-const PACKAGES: [&str; 5] =
-    ["asyncpg==0.31.0", "greenlet==3.2.4", "psycopg[binary]==3.2.13", "psycopg2-binary==2.9.11", "sqlalchemy==2.0.44"];
+const PACKAGES: [&str; 6] = [
+    "asyncpg==0.31.0",
+    "greenlet==3.2.4",
+    "psycopg[binary]==3.2.13",
+    "psycopg-pool==3.2.8",
+    "psycopg2-binary==2.9.11",
+    "sqlalchemy==2.0.44",
+];
 
 /// A folder for `PYTHONPATH`. Two test runs at once fetch them once.
 pub fn python_drivers() -> PathBuf {
