@@ -51,7 +51,9 @@ fn sessions(client: &Client, status: &AppStatus) -> Cell {
 fn is_behind(client: &Client, status: &AppStatus) -> bool {
     let Some(slot) = status.slot else { return false };
     let older = client.generation.zip(status.generation).is_some_and(|(own, newest)| own < newest);
-    client.login != status.summary.app.login(slot).as_str() || older
+    // Whoever has this password had to read it first.
+    let earlier = client.since.zip(status.password_since).is_some_and(|(since, password)| since < password);
+    client.login != status.summary.app.login(slot).as_str() || older || earlier
 }
 
 fn taken(workload: &Workload, status: &AppStatus) -> Cell {

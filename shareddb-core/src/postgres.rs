@@ -27,6 +27,8 @@ pub(crate) mod legacy;
 pub(crate) mod loader;
 #[cfg(feature = "provision")]
 pub(crate) mod lock;
+#[cfg(feature = "provision")]
+pub(crate) mod login_end;
 #[cfg(feature = "backup")]
 pub(crate) mod maintenance;
 #[cfg(feature = "provision")]

@@ -364,3 +364,59 @@ async fn the_command_says_what_has_become_of_both_logins() {
     let plans = call(&["rotate", "--all", "--dry-run"]).expect_code(0).stdout;
     assert!(plans.contains(&format!("app/{name}:\n")) && plans.contains(&format!("app/{}:\n", two.name)), "{plans}");
 }
+
+/// Somebody is in with the leaked password, and does what that allows to stay.
+#[tokio::test]
+async fn whoever_has_the_leaked_password_cannot_hinder_its_end() {
+    let server = TestServer::shared().await;
+    for (what, statements) in [
+        ("a password of one's own, not committed", "SET ROLE NONE; BEGIN; ALTER ROLE {login} PASSWORD 'evil'"),
+        ("the schema, locked", "BEGIN; DROP SCHEMA {schema} CASCADE"),
+        ("a name of ours", "SET application_name = 'shareddb proof'"),
+    ] {
+        let (provisioner, app) = (server.provisioner().await, server.made("held").await);
+        // The second time, the login whose turn comes is the one that somebody holds.
+        for turn in 0..2 {
+            let leaked_one = provisioner.connection(&app.name).await.unwrap();
+            let holder = leaked_one.connect().await.unwrap();
+            if turn == 1 {
+                provisioner
+                    .rotate(&app.name, &after(Duration::ZERO))
+                    .await
+                    .unwrap_or_else(|error| panic!("{what}: {error}"));
+            }
+            let sql = statements.replace("{login}", leaked_one.user()).replace("{schema}", app.schema.as_str());
+            holder.simple_query(&sql).await.unwrap();
+            provisioner.rotate(&app.name, &leaked()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+            eventually("the holder is out", async || !works(&holder).await).await;
+            assert_ne!(code(&leaked_one).await, "ok", "{what}");
+            assert_ne!(code(&leaked_one.with_password("evil".into())).await, "ok", "{what}");
+            assert_eq!(code(&provisioner.connection(&app.name).await.unwrap()).await, "ok", "{what}");
+            nothing_left(&provisioner, &AppSpec::new(app.name.clone())).await;
+        }
+    }
+}
+
+/// What is closed stays so, whoever has set a password meanwhile; it opens with a new one.
+#[tokio::test]
+async fn a_closed_login_opens_with_its_new_password_only() {
+    let server = TestServer::shared().await;
+    let (provisioner, app) = (server.provisioner().await, server.made("shut").await);
+    provisioner.rotate(&app.name, &leaked()).await.unwrap();
+    let evil =
+        provisioner.connection(&app.name).await.unwrap().with_user(app.logins[0].as_str()).with_password("evil".into());
+    server.sql("postgres", &format!("ALTER ROLE {} PASSWORD 'evil'", app.logins[0])).await;
+    let before = status(&provisioner, &app.name).await;
+    assert!(before.drift.iter().any(|step| matches!(step, Step::ClearPassword { .. })), "{:?}", before.drift);
+    provisioner.create(&AppSpec::new(app.name.clone())).await.unwrap();
+    assert_ne!(code(&evil).await, "ok");
+    server.sql("postgres", &format!("ALTER ROLE {} PASSWORD 'evil'", app.logins[0])).await;
+    let plan = provisioner.plan_rotate(&app.name, &after(Duration::ZERO)).await.unwrap();
+    let at = |wanted: fn(&Step) -> bool| plan.steps.iter().position(wanted).unwrap();
+    let set = at(|step| matches!(step, Step::SetPassword { .. }));
+    let open = at(|step| matches!(step, Step::AlterRole { shape, .. } if shape.login));
+    assert!(set < open, "{plan}");
+    provisioner.apply(&plan).await.unwrap();
+    assert_eq!(code(&evil).await, "password_rejected");
+    assert_eq!(provisioner.app(&app.name).await.unwrap().closed, None);
+}

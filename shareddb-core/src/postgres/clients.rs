@@ -8,7 +8,6 @@ use tokio_postgres::types::Type;
 
 use crate::error::Result;
 use crate::names::RoleName;
-use crate::postgres::catalog::PROOF;
 use crate::postgres::session::AdminSession;
 use crate::postgres::session_name;
 use crate::postgres::sql::escaped;
@@ -41,13 +40,13 @@ impl fmt::Display for Client {
     }
 }
 
-/// Everybody who is logged in as one of these, without trial logins of ours.
+/// Everybody who is logged in as one of these, whatever they call themselves.
 pub(crate) async fn of(session: &AdminSession, logins: &[RoleName]) -> Result<Vec<Client>> {
     let names: Vec<&str> = logins.iter().map(AsRef::as_ref).collect();
     let sql = "SELECT usename::text, coalesce(application_name, ''), host(client_addr), count(*)::int4, \
          extract(epoch FROM min(backend_start))::int8 \
-         FROM pg_stat_activity WHERE usename = ANY ($1) AND application_name <> $2 GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 2, 3";
-    let rows = session.read("see who is logged in", sql, &[(&names, Type::TEXT_ARRAY), (&PROOF, Type::TEXT)]).await?;
+         FROM pg_stat_activity WHERE usename = ANY ($1) GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 2, 3";
+    let rows = session.read("see who is logged in", sql, &[(&names, Type::TEXT_ARRAY)]).await?;
     let client = |row: &tokio_postgres::Row| {
         let application: String = row.get(1);
         let since = row.get::<_, Option<i64>>(4).and_then(|second| Timestamp::from_second(second).ok());

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::password::Verifier;
 use crate::postgres::facts::ServerFacts;
+use crate::postgres::login_end;
 use crate::postgres::session::AdminSession;
 use crate::postgres::sql::{identifier, literal};
 use crate::postgres::statements::{self as sql, MAINTENANCE_GROUP};
@@ -63,7 +64,7 @@ pub(crate) async fn close(session: &AdminSession, server: &ServerFacts, name: &s
     if !exists(session, name).await? {
         return Ok(());
     }
-    let close = [format!("ALTER ROLE {} NOLOGIN", identifier(name)), sql::clear_password(name)];
+    let close = [format!("ALTER ROLE {} NOLOGIN", identifier(name)), login_end::clear_password(name)];
     let end: Vec<String> = rights(server, name).into_iter().chain([sql::end_sessions([name])]).collect();
     for _ in 0..ENDINGS {
         session.run_transaction(what, &end).await?;

@@ -10,6 +10,7 @@ use crate::connection::Session;
 use crate::error::{Error, Result};
 use crate::password::Verifier;
 use crate::postgres::facts::{RoleShape, ServerFacts};
+use crate::postgres::login_end;
 use crate::postgres::session::AdminSession;
 use crate::postgres::sql::{escaped, identifier, identifiers, literal};
 use crate::postgres::statements as sql;
@@ -75,7 +76,8 @@ pub(crate) async fn close(session: &AdminSession, server: &ServerFacts, app: &Ap
     let what = "close the maintenance login";
     let role = app.maintenance.as_str();
     let shape = RoleShape { connection_limit: CONNECTIONS, ..RoleShape::CLOSED };
-    let statements = [altered(role, &shape, server), sql::clear_password(role), sql::set_expiry(role, "infinity")];
+    let statements =
+        [altered(role, &shape, server), login_end::clear_password(role), login_end::set_expiry(role, "infinity")];
     session.run_transaction(what, &statements).await?;
     end_sessions(session, server, app, what, [role]).await
 }

@@ -148,15 +148,6 @@ fn attributes(shape: &RoleShape) -> String {
     shape.words().join(" ")
 }
 
-pub(crate) fn clear_password(role: &str) -> String {
-    format!("ALTER ROLE {} PASSWORD NULL", identifier(role))
-}
-
-/// `until` is a point in time with its offset, or `infinity`.
-pub(crate) fn set_expiry(role: &str, until: &str) -> String {
-    format!("ALTER ROLE {} VALID UNTIL {}", identifier(role), literal(until))
-}
-
 pub(crate) fn set_password(role: &str, verifier: &Verifier) -> String {
     format!("ALTER ROLE {} PASSWORD {}", identifier(role), literal(verifier.as_str()))
 }

@@ -33,6 +33,9 @@ impl Credential {
     }
 }
 
+/// Seconds: a password that is to last longer is none that was changed.
+pub(crate) const LONGEST_GRACE: u64 = 366 * 86_400;
+
 /// What becomes of the login that the Secret does not name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -74,22 +77,35 @@ impl Turn {
         Self { credential, rotation, fate, restarts: Vec::new() }
     }
 
-    /// The login that is to let nobody in by now. One whose turn it is to be closed later is left as it is found.
-    pub(crate) fn closed(&self, app: &App, observed: &Observed) -> Option<Slot> {
-        let other = self.credential.slot.other();
-        let shut = observed.roles.get(app.login(other).as_str()).is_some_and(|facts| !facts.shape.login);
+    /// The login that is to let nobody in by now: one that is recorded as closed, or whose turn comes and that is found closed,
+    /// since it opens with its new password only. One that is to be closed later is left as it is found.
+    pub(crate) fn closed(&self, app: &App, observed: &Observed) -> Vec<Slot> {
+        let shut = |slot: &Slot| observed.roles.get(app.login(*slot).as_str()).is_some_and(|facts| !facts.shape.login);
         let closes = matches!(self.fate, Fate::Closes | Fate::Cuts);
-        (if closes { shut } else { app.closed == Some(other) }).then_some(other)
+        let (own, other) = (self.credential.slot, self.credential.slot.other());
+        let own = Some(own).filter(|_| self.turns()).filter(shut);
+        let other = Some(other).filter(|other| if closes { shut(other) } else { app.closed == Some(*other) });
+        own.into_iter().chain(other).collect()
+    }
+
+    /// Whether it is the turn of the login that the Secret is to name.
+    fn turns(&self) -> bool {
+        self.rotation.is_some() && self.credential.source == PasswordSource::New
     }
 
     /// The steps about the password of the login that the Secret is to name.
     pub(crate) fn begin(&self, app: &App, observed: &Observed) -> Vec<Step> {
-        let mut steps = self.credential.steps(app);
-        // Whoever logged in with the password that it had before.
-        let login = app.login(self.credential.slot);
-        let before = observed.roles.get(login.as_str()).is_some_and(|facts| facts.admits() || facts.sessions > 0);
-        if self.fate == Fate::Cuts && self.credential.set_password && before {
-            steps.push(Step::EndSessions { roles: vec![login.clone()] });
+        let role = app.login(self.credential.slot);
+        let facts = observed.roles.get(role.as_str());
+        let evicts = self.turns() && self.fate == Fate::Cuts && facts.is_some_and(|facts| facts.shape.login);
+        let mut steps = Vec::new();
+        if evicts {
+            // Whoever has the password that it had before.
+            steps.push(Step::Evict { login: role.clone(), beside: Vec::new() });
+        }
+        steps.extend(self.credential.steps(app));
+        if evicts || self.turns() && facts.is_some_and(|facts| !facts.shape.login) {
+            steps.push(Step::AlterRole { role: role.clone(), shape: role_steps::shape(app, role) });
         }
         steps
     }
@@ -110,19 +126,17 @@ impl Turn {
             steps.push(Step::SetExpiry { login: role.clone(), grace });
         }
         let closes = matches!(self.fate, Fate::Closes | Fate::Cuts);
-        if closes && facts.is_some_and(|facts| facts.has_password) {
-            steps.push(Step::ClearPassword { role: role.clone() });
-        }
-        if closes && facts.is_none_or(|facts| facts.shape.login) {
-            let shape = RoleShape { login: false, ..role_steps::shape(app, role) };
-            steps.push(Step::AlterRole { role: role.clone(), shape });
-        }
         if self.fate == Fate::Cuts {
             // Sessions from before an adoption bear the owner role's name.
-            let before = observed.roles.get(app.owner.as_str()).filter(|facts| facts.sessions > 0);
-            steps.push(Step::EndSessions {
-                roles: std::iter::once(role).chain(before.map(|_| &app.owner)).cloned().collect(),
-            });
+            let beside = app.adopted.iter().map(|_| app.owner.clone()).collect();
+            steps.push(Step::Evict { login: role.clone(), beside });
+        }
+        if self.fate == Fate::Closes && facts.is_some_and(|facts| facts.has_password) {
+            steps.push(Step::ClearPassword { role: role.clone() });
+        }
+        if self.fate == Fate::Closes && facts.is_none_or(|facts| facts.shape.login) {
+            let shape = RoleShape { login: false, ..role_steps::shape(app, role) };
+            steps.push(Step::AlterRole { role: role.clone(), shape });
         }
         steps.extend(self.restarts.iter().map(|workload| Step::Restart { workload: workload.clone() }));
         let closed = closes.then_some(self.credential.slot.other());
@@ -134,7 +148,7 @@ impl Turn {
 impl Fate {
     /// What a rotation has said of the login that it leaves.
     pub(crate) fn of(rotation: RotationRecord) -> Self {
-        if rotation.now { Self::Cuts } else { Self::Ends { grace: rotation.grace } }
+        if rotation.now { Self::Cuts } else { Self::Ends { grace: rotation.grace.min(LONGEST_GRACE) } }
     }
 }
 

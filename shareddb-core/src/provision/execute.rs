@@ -14,6 +14,7 @@ use crate::names::RoleName;
 use crate::password::{self, Verifier};
 use crate::postgres::catalog::PROOF;
 use crate::postgres::lock::AppLock;
+use crate::postgres::login_end;
 use crate::postgres::marks::Bearer;
 use crate::postgres::session::AdminSession;
 use crate::postgres::statements as sql;
@@ -37,6 +38,9 @@ pub(crate) struct Done {
     /// What did not come about and stopped nothing.
     pub(crate) notices: Vec<String>,
 }
+
+/// As often is somebody who comes back at once put out before that counts as a failure.
+const EVICTIONS: u32 = 20;
 
 /// Longer than a server takes from letting somebody in to listing the session.
 const LATECOMERS: Duration = Duration::from_millis(300);
@@ -98,7 +102,7 @@ impl<'a> Execution<'a> {
             match group {
                 [Step::Prove { login, open, left }] => self.prove(login, open, *left).await?,
                 [Step::PublishSecret { slot, replace, .. }] => self.publish(*slot, *replace).await?,
-                [step @ Step::EndSessions { .. }] if self.rotation.is_some() => self.end_sessions(step).await?,
+                [step @ Step::Evict { login, beside }] => self.evict(login, beside, &format!("do: {step}")).await?,
                 [Step::Restart { workload }] => self.restart(workload).await,
                 [Step::DeleteSecret { secret }] => self.server.secrets().delete(secret).await?,
                 [step @ Step::TakeRights { database, .. }] => self.elsewhere(database, step).await?,
@@ -172,13 +176,18 @@ impl<'a> Execution<'a> {
     async fn prove(&mut self, login: &RoleName, open: &[String], left: Option<Progress>) -> Result<()> {
         // A session of ours inside would count against nobody, but has no use any more.
         self.inside = None;
+        let leaked = self.rotation.is_some_and(|rotation| rotation.now);
         let config = self
             .app_config(login, self.password()?)
             .with_application_name(PROOF)
             // What is proven is who may do what, not how fast; only locks are not waited for.
             .with_option("statement_timeout", "0")
-            .with_option("lock_timeout", "10s");
-        let proof = proof::prove(&config, self.app, &self.forbidden(open)).await?;
+            .with_option("lock_timeout", if leaked { "1s" } else { "10s" });
+        let proof = match proof::prove(&config, self.app, &self.forbidden(open)).await {
+            // Whoever has the leaked password can lock what is tried.
+            Err(error) if leaked && error.sqlstate() == Some("55P03") => Proof::Incomplete,
+            proof => proof?,
+        };
         self.done.proof = Some(proof);
         let record = self.record(self.rotation, self.app.closed, left);
         self.lock.session().run("record what was proven", &record).await
@@ -219,11 +228,33 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// After a leak. A login that had passed the server's look at the role just before that was closed is not listed at once.
-    async fn end_sessions(&mut self, step: &Step) -> Result<()> {
-        self.statements(Phase::Alone, std::slice::from_ref(step)).await?;
+    /// Whoever is in as this login may hold its row, take its locks and set its password, over and over.
+    async fn evict(&self, login: &RoleName, beside: &[RoleName], what: &str) -> Result<()> {
+        let roles = std::iter::once(login).chain(beside).cloned().collect();
+        let script = Script::of_admin(self.app, &self.observation.observed.server);
+        let ended = script.statements(&Step::EndSessions { roles });
+        let session = self.lock.session();
+        let end = async || {
+            for statement in &ended {
+                session.run(what, statement).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let change = async |statement: String| {
+            let mut attempt = 1;
+            loop {
+                end().await?;
+                match session.run_transaction(what, &[login_end::BRIEF_LOCKS.to_owned(), statement.clone()]).await {
+                    Err(error) if attempt < EVICTIONS && is_contended(&error) => attempt += 1,
+                    done => return done,
+                }
+            }
+        };
+        change(login_end::close_login(login.as_str())).await?;
+        end().await?;
+        // One that had passed the server's look at the role just before is not listed at once.
         tokio::time::sleep(LATECOMERS).await;
-        self.statements(Phase::Alone, std::slice::from_ref(step)).await
+        change(login_end::clear_password(login.as_str())).await
     }
 
     /// The password is changed by now, whether or not everybody has it.
@@ -277,12 +308,17 @@ impl<'a> Execution<'a> {
                 let end = self.time.checked_add(Duration::from_secs(*grace));
                 let end = end.map_err(|_| Error::invalid_input("grace_invalid", "there is no such point in time"))?;
                 self.done.old_login_ends = Some(end);
-                Ok(vec![sql::set_expiry(login.as_str(), &end.to_string())])
+                Ok(vec![login_end::set_expiry(login.as_str(), &end.to_string())])
             }
             Step::EndRotation { closed, left, .. } => Ok(vec![self.record(None, *closed, *left)]),
             step => Ok(Script::of_admin(self.app, &self.observation.observed.server).statements(step)),
         }
     }
+}
+
+/// Whether somebody else holds what was to be changed, or has just changed it.
+fn is_contended(error: &Error) -> bool {
+    ["55P03", "XX000", "40001", "40P01"].map(Some).contains(&error.sqlstate())
 }
 
 /// What an error says could not be done.

@@ -66,7 +66,12 @@ pub(crate) fn of(app: &App, in_use: Option<Slot>, observed: &Observed) -> [Login
         let known = credential::may_be_known(app, slot, observed);
         LoginStatus {
             state: if in_use == Some(slot) { LoginState::InUse } else { state(facts, known) },
-            sessions: facts.map_or(0, |facts| facts.sessions),
+            sessions: observed
+                .clients
+                .iter()
+                .filter(|client| client.login == role.as_str())
+                .map(|client| client.sessions)
+                .sum(),
             role,
             ends,
         }

@@ -8,7 +8,7 @@ use crate::app::{App, AppSpec, Slot};
 use crate::error::Result;
 use crate::mark::{Mark, Progress, RotationRecord};
 use crate::postgres::marks::Bearer;
-use crate::provision::credential::{self, Credential, Turn};
+use crate::provision::credential::{self, Credential, Fate, Turn};
 use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
@@ -75,7 +75,14 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     }
     let app = App::derive(spec, &observed.environment, record)?;
     let turn = Turn::keeping(&app, record, observed);
-    compose(spec, app, observed, &turn, Goal::Create(spec.clone()))
+    let mut plan = compose(spec, app, observed, &turn, Goal::Create(spec.clone()))?;
+    if turn.rotation.is_some_and(|begun| begun.now) && turn.fate == Fate::Closes {
+        plan.notices.push(format!(
+            "a rotation because of a leak was cut short before the Secret had a new password: run it again, shareddb rotate {} -e {} --now",
+            spec.name, observed.environment
+        ));
+    }
+    Ok(plan)
 }
 
 /// Everything that makes an app what it ought to be, with its logins as `turn` says.
@@ -93,7 +100,7 @@ pub(crate) fn compose(spec: &AppSpec, mut app: App, observed: &Observed, turn: &
     let (mut changes, mut gaps) = walls::steps(spec, observed);
     let open = walls::left_open(observed, &changes);
     let progress = progress(record);
-    changes.extend(role_steps::roles(&app, turn.closed(&app, observed), observed, progress));
+    changes.extend(role_steps::roles(&app, &turn.closed(&app, observed), observed, progress));
     if observed.abroad.sessions || !observed.abroad.access.is_empty() {
         let own = app.roles().cloned().collect();
         changes.push(Step::EndAbroad { own, hosts: admission::hosts(&app, observed) });

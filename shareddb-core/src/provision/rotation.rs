@@ -9,8 +9,8 @@ use crate::mark::{Mark, RotationRecord};
 use crate::names::AppName;
 use crate::postgres::clients::Client;
 use crate::postgres::facts::Expiry;
-use crate::postgres::statements;
-use crate::provision::credential::{self, Credential, Fate, Turn};
+use crate::postgres::login_end;
+use crate::provision::credential::{self, Credential, Fate, LONGEST_GRACE, Turn};
 use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::plan::{self, Plan};
@@ -26,7 +26,9 @@ pub struct RotateOptions {
     /// else is said.
     pub grace: Duration,
     /// The old password has got into wrong hands: its login is closed and its sessions are ended as soon as the Secret has the
-    /// new one, and the grace does not count. The password before it ends, too, with the sessions that use it.
+    /// new one, and the grace does not count. The password before it ends, too, with the sessions that use it. A login with that
+    /// one which has begun and is not through can still end well, for as long as the server's `authentication_timeout`: such
+    /// a session is older than the new password, and the status of the app shows it.
     pub now: bool,
     /// Workloads that take the password from their variables, or from a file that does not follow the Secret, are restarted
     /// as `kubectl rollout restart` does it, but for those that a controller restarts. Nobody waits for that.
@@ -40,8 +42,6 @@ impl Default for RotateOptions {
 }
 
 const DAY: u64 = 86_400;
-/// A password that is to last longer is none that was changed.
-const LONGEST_GRACE: Duration = Duration::from_secs(366 * DAY);
 
 /// Decides the steps: the new password, with everything about the app that is not as it ought to be put right on the way.
 ///
@@ -64,6 +64,15 @@ pub(crate) fn plan_rotate(name: &AppName, options: &RotateOptions, observed: &Ob
     };
     let goal = Goal::Rotate(name.clone(), options.clone());
     let mut plan = plan::compose(&spec, app, observed, &Turn { restarts, ..turn }, goal)?;
+    let before = observed
+        .clients
+        .iter()
+        .filter(|client| !finishes && !options.now && client.login == plan.app.login(current.other()).as_str());
+    let before: Vec<String> = before.map(Client::to_string).collect();
+    if !before.is_empty() {
+        let login = plan.app.login(current.other());
+        plan.notices.push(format!("sessions from the last turn of {login} go on: {}", before.join(", ")));
+    }
     if finishes {
         let login = plan.app.login(current);
         plan.notices.push(format!(
@@ -74,7 +83,7 @@ pub(crate) fn plan_rotate(name: &AppName, options: &RotateOptions, observed: &Ob
 }
 
 fn check_grace(options: &RotateOptions) -> Result<()> {
-    if options.grace <= LONGEST_GRACE {
+    if options.grace.as_secs() <= LONGEST_GRACE {
         return Ok(());
     }
     Err(Error::invalid_input("grace_invalid", "an old password goes on working for a year at most"))
@@ -94,7 +103,15 @@ fn in_use(app: &App, record: &Mark, observed: &Observed) -> Result<Slot> {
     .ok_or_else(|| {
         let message =
             format!("Secret {} of app {} is not in order, so it cannot be said whose turn it is", app.secret, app.name);
-        Error::refused("secret_unsound", message).with_hint(format!("put it right first: {create}"))
+        let message = match record.environment == observed.environment {
+            true => message,
+            false => format!(
+                "{message}; the app was made in environment {}, and this is {}",
+                record.environment, observed.environment
+            ),
+        };
+        Error::refused("secret_unsound", message)
+            .with_hint(format!("put it right first, then run this again: {create}"))
     })
 }
 
@@ -154,8 +171,8 @@ fn check_over(app: &App, slot: Slot, observed: &Observed) -> Result<()> {
         Expiry::Never | Expiry::Past(_) => (
             "still works, and has no end".to_owned(),
             format!(
-                "give it one, and rotate again after that: {}; after a leak, end both logins' passwords and all their sessions at once: {now}",
-                statements::set_expiry(login.as_str(), "a day, such as 2030-01-31")
+                "give it one with `shareddb psql --admin`, and rotate again after that: {}; after a leak, end both logins' passwords and all their sessions at once: {now}",
+                login_end::set_expiry(login.as_str(), "a day, such as 2030-01-31")
             ),
         ),
     };

@@ -265,7 +265,7 @@ fn what_cannot_be_rotated_says_what_to_do() {
     let mut lost = FINE.clone();
     lost.observed.secret = SecretFacts::Absent;
     assert_eq!(code(&lost).code(), "secret_unsound");
-    assert_eq!(code(&lost).hint(), Some("put it right first: shareddb create my-app -e local"));
+    assert_eq!(code(&lost).hint(), Some("put it right first, then run this again: shareddb create my-app -e local"));
     let mut dropping = FINE.clone();
     dropping.mark(Bearer::Role, "my_app_db", &APP.mark().while_in(Progress::Dropping));
     assert_eq!(code(&dropping).code(), "drop_unfinished");

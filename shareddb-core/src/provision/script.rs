@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::mark::{Progress, RotationRecord};
 use crate::names::RoleName;
 use crate::postgres::facts::{RoleShape, ServerFacts};
+use crate::postgres::login_end;
 use crate::postgres::statements as sql;
 use crate::provision::step::Step;
 
@@ -47,7 +48,7 @@ impl<'a> Script<'a> {
             }
             Step::CreateLogin { role, shape } => vec![sql::create_role(role.as_str(), shape)],
             Step::AlterRole { role, shape } => vec![self.alter_role(role, shape)],
-            Step::ClearPassword { role } => vec![sql::clear_password(role.as_str())],
+            Step::ClearPassword { role } => vec![login_end::clear_password(role.as_str())],
             Step::RevokeMembership { group, member, grantor } => {
                 vec![sql::revoke_membership(group, member, grantor.as_deref())]
             }
@@ -90,7 +91,7 @@ impl<'a> Script<'a> {
                 sql::create_extension_schema(schema, owner.as_str()).into()
             }
             Step::CreateExtension { extension, schema } => vec![sql::create_extension(extension, schema)],
-            Step::EndExpiry { login } => vec![sql::set_expiry(login.as_str(), "infinity")],
+            Step::EndExpiry { login } => vec![login_end::set_expiry(login.as_str(), "infinity")],
             Step::TakeRights { roles, .. } => vec![sql::drop_owned(roles.iter().map(AsRef::as_ref))],
             Step::EndSessions { .. }
             | Step::EndStrangers { .. }
@@ -101,6 +102,7 @@ impl<'a> Script<'a> {
             Step::Adopt(adoption) => self.adoption(adoption),
             // What they say depends on when they are done, or is no statement.
             Step::SetPassword { .. }
+            | Step::Evict { .. }
             | Step::SetExpiry { .. }
             | Step::EndRotation { .. }
             | Step::Prove { .. }

@@ -386,6 +386,11 @@ impl World {
                     self.role(role.as_str()).sessions = 0;
                 }
             }
+            Step::Evict { login, beside } => {
+                self.effect(&Step::EndSessions { roles: [std::slice::from_ref(login), beside].concat() });
+                self.effect(&Step::ClearPassword { role: login.clone() });
+                self.role(login.as_str()).shape.login = false;
+            }
             Step::OpenDatabase { .. } => self.database().allows_connections = true,
             Step::CloseDatabase { .. } => self.database().allows_connections = false,
             Step::OwnPublicSchema { owner } => {

@@ -62,8 +62,11 @@ pub enum Step {
     LimitDatabase { database: DatabaseName, connections: u16 },
     /// Reset a setting of the database itself.
     ResetForDatabase { database: DatabaseName, name: String },
-    /// End the sessions of roles that go, or whose password got into wrong hands.
+    /// End the sessions of roles that go.
     EndSessions { roles: Vec<RoleName> },
+    /// Let nobody in as this login, end its sessions and those of the roles beside it, and take its password: somebody who has that
+    /// is at work.
+    Evict { login: RoleName, beside: Vec<RoleName> },
     /// End the sessions of roles that have no business in the database.
     EndStrangers { database: DatabaseName },
     /// End the sessions of the app's roles in databases that are neither its own nor those of `hosts`, which have let it in.
@@ -174,6 +177,7 @@ impl Step {
             | Self::DropDatabase { .. }
             | Self::RevokeAccess { .. }
             | Self::EndSessions { .. }
+            | Self::Evict { .. }
             | Self::EndStrangers { .. }
             | Self::EndAbroad { .. }
             | Self::TakeRights { .. }
@@ -231,6 +235,7 @@ impl Step {
             Self::DropDatabase { .. }
             | Self::CreateDatabase { .. }
             | Self::EndSessions { .. }
+            | Self::Evict { .. }
             | Self::EndStrangers { .. }
             | Self::EndAbroad { .. }
             | Self::OpenDatabase { .. }
@@ -335,6 +340,10 @@ impl fmt::Display for Step {
                 write!(f, "database/{database}: setting {}", escaped(name))
             }
             Self::EndSessions { roles } => write!(f, "sessions of {}", joined(roles)),
+            Self::Evict { login, beside } => {
+                let all: Vec<RoleName> = std::iter::once(login).chain(beside).cloned().collect();
+                write!(f, "role/{login}: closed, without password; sessions of {}", joined(&all))
+            }
             Self::EndStrangers { database } => write!(f, "sessions of others in database/{database}"),
             Self::EndAbroad { own, .. } => write!(f, "sessions of {} in other databases", joined(own)),
             Self::TakeRights { database, roles } => {
