@@ -51,7 +51,7 @@ async fn everything_that_happens_is_counted() {
     let server = TestServer::shared().await;
     let config = server.app(&unique("meter")).await;
     let mount = Mount::of(&config);
-    let (wait, idle) = (Duration::from_millis(200), Duration::from_millis(400));
+    let (wait, idle) = (Duration::from_secs(1), Duration::from_millis(400));
     let options = PoolOptions { size: 2, wait, idle, ..PoolOptions::default() };
     let pool = Pool::with_options(ConnectionConfig::from_directory(mount.path()).unwrap(), options).unwrap();
 
@@ -114,7 +114,7 @@ async fn no_record_has_a_password() {
     let (journal, _guard) = Journal::begin();
     let first = set_password(server, &config, &format!("first-{MARKER}")).await;
     let mount = Mount::of(&first);
-    let options = PoolOptions { size: 1, wait: Duration::from_millis(100), ..PoolOptions::default() };
+    let options = PoolOptions { size: 1, wait: Duration::from_secs(1), ..PoolOptions::default() };
     let pool = Pool::with_options(ConnectionConfig::from_directory(mount.path()).unwrap(), options).unwrap();
     let client = pool.get().await.unwrap();
     client.query("SELECT 1 / $1::int4", &[&0]).await.unwrap_err();
