@@ -5,6 +5,7 @@ use pyo3::types::{PyIterator, PyList};
 use shareddb_core::{Plan as Core, Proof, Report as CoreReport, Step};
 
 use crate::app::App;
+use crate::listing::html;
 
 /// What would be done for one app, in order: iterates over lines of text. Falsy when there is nothing to do.
 ///
@@ -72,6 +73,10 @@ impl Plan {
         self.0.to_string().trim_end_matches('\n').to_owned()
     }
 
+    fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+        html(slf.as_any())
+    }
+
     fn __repr__(&self) -> String {
         format!("<Plan for {}, {} steps>", self.0.app.name, self.0.steps.len())
     }
@@ -129,11 +134,19 @@ impl Report {
         format!("{} {}", self.0.app.name, self.0.outcome.as_str())
     }
 
+    fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+        html(slf.as_any())
+    }
+
     fn __repr__(&self) -> String {
         format!("<Report {self}>", self = self.__str__())
     }
 }
 
-fn lines(steps: &[Step]) -> Vec<String> {
-    steps.iter().map(|step| format!("{} {step}", step.change().symbol())).collect()
+pub(crate) fn lines(steps: &[Step]) -> Vec<String> {
+    steps.iter().map(line).collect()
+}
+
+pub(crate) fn line(step: &Step) -> String {
+    format!("{} {step}", step.change().symbol())
 }
