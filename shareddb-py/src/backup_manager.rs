@@ -62,7 +62,7 @@ impl BackupManager {
             let teller = follower.clone();
             core = core.on_event(move |app, event| {
                 let Some(event) = BackupEvent::of(app.as_str(), event) else { return };
-                Python::attach(|py| teller.tell(py, &callable, (event,)));
+                Python::try_attach(|py| teller.tell(py, &callable, (event,)));
             });
         }
         Ok(Run { core, follower, interrupt })
@@ -169,7 +169,8 @@ impl BackupManager {
     }
 
     /// `backup` for a coroutine. Cancelled, it leaves nothing behind.
-    #[pyo3(signature = (app, *, reason="manual".to_owned(), encrypt_to=None, yield_after=None, keep_until=None))]
+    #[pyo3(signature = (app, *, reason="manual".to_owned(), encrypt_to=None, yield_after=None, keep_until=None),
+           text_signature = "($self, app, *, reason=\"manual\", encrypt_to=None, yield_after=None, keep_until=None)")]
     async fn backup_async(
         &self,
         app: String,

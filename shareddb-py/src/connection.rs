@@ -194,6 +194,13 @@ impl ConnectionConfig {
         self.0.source_directory().map(Into::into)
     }
 
+    /// The same connection with the login that is by now in the folder that it was read from; `None` when that is the login it
+    /// has, and where it came from no folder.
+    fn renewed(&self, py: Python<'_>) -> PyResult<Option<Self>> {
+        let renewed = py.detach(|| self.0.renewed());
+        Ok(known(py, renewed)?.map(Self))
+    }
+
     /// Where each setting came from, what it shadows, and whether it can change while this process runs.
     fn explain(&self, py: Python<'_>) -> Explanation {
         Explanation::new(py.detach(|| self.0.explain()))

@@ -14,6 +14,7 @@ mod explanation;
 mod follower;
 mod listing;
 mod local;
+mod log;
 mod moments;
 mod names;
 mod plan;
@@ -64,6 +65,7 @@ mod _shareddb {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::log::begin();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

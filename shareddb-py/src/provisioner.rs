@@ -47,7 +47,7 @@ impl Provisioner {
                 Event::Done(step) => ("done", step),
                 _ => return,
             };
-            Python::attach(|py| teller.tell(py, &callable, (word, line(step))));
+            Python::try_attach(|py| teller.tell(py, &callable, (word, line(step))));
         });
         Ok((told, follower))
     }

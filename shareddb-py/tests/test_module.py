@@ -224,8 +224,8 @@ class Connections(unittest.TestCase):
             with self.assertRaises(TypeError):
                 keep(config)
         self.assertEqual(config.environ()["PGPASSWORD"], "s3cret")
-        self.assertEqual(config.url(), "postgresql://me:s3cret@db.example:5432/my_app_db")
-        self.assertIn("password='s3cret'", config.libpq())
+        self.assertEqual(config.url, "postgresql://me:s3cret@db.example:5432/my_app_db")
+        self.assertIn("password='s3cret'", config.conninfo)
 
     def test_the_stored_password_is_in_no_repr(self):
         report = provisioner.create("hidden")
@@ -252,7 +252,7 @@ class Connections(unittest.TestCase):
                 if name.startswith(("DB_", "DATABASE_", "PG", "SERVICE_BINDING", "SHAREDDB_")):
                     del os.environ[name]
             os.environ.update(config.environ())
-            self.assertEqual(shareddb.ConnectionConfig.from_env().url(), config.url())
+            self.assertEqual(shareddb.ConnectionConfig.from_env().url, config.url)
         finally:
             os.environ.clear()
             os.environ.update(old)

@@ -25,6 +25,7 @@ from ._errors import (
     ToolFailedError,
     UnavailableError,
 )
+from . import rotation
 from ._shareddb import (
     Adopt,
     App,

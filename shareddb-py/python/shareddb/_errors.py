@@ -52,7 +52,10 @@ class FailedError(Error):
     """Everything else."""
 
 
-for _class in (Error, *Error.__subclasses__()):
-    # Where they are imported from, as tracebacks show it.
-    _class.__module__ = "shareddb"
-del _class
+def _show_as_imported() -> None:
+    """Has tracebacks name the place that they are imported from."""
+    for each in (Error, *Error.__subclasses__()):
+        each.__module__ = "shareddb"
+
+
+_show_as_imported()

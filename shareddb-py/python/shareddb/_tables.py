@@ -141,8 +141,8 @@ def html(thing: Any) -> str:
         rows = ((each.id, each.taken_at, Bytes(each.bytes), each.reasons or "goes") for each in thing)
         return table(("ID", "TAKEN", "SIZE", "KEPT BY"), rows)
     if kind == "Explanation":
-        rows = ((each.name, each.value, each.source, each.rotation, each.shadows) for each in thing)
-        return table(("SETTING", "VALUE", "SOURCE", "ROTATES", "SHADOWS"), rows)
+        fields = ((each.name, each.value, each.source, each.rotation, each.shadows) for each in thing)
+        return table(("SETTING", "VALUE", "SOURCE", "ROTATES", "SHADOWS"), fields)
     server = thing.server
     caption = f"env {thing.environment}: PostgreSQL {server.version} at {server.endpoint}"
     walls = table(("WALL", "STATE", "DETAIL"), ((wall.name, wall.state, wall.detail) for wall in server.walls), caption)
