@@ -122,7 +122,7 @@ def examples():
             yield from (test for test in finder.find(thing, module=module) if test.examples)
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda each: each.name)
+@pytest.mark.parametrize("example", list(examples()), ids=lambda each: each.name)
 def test_an_example_does_what_it_says(example):
     example.globs = {"shareddb": shareddb}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)

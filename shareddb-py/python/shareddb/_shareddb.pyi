@@ -12,6 +12,35 @@ from psycopg_pool import ConnectionPool
 
 from ._tables import AppList, AppStatusList, BackupList
 
+__all__ = [
+    "Adopt",
+    "App",
+    "AppStatus",
+    "AppSummary",
+    "Backup",
+    "BackupEvent",
+    "BackupManager",
+    "ConnectionConfig",
+    "Environment",
+    "ExplainedField",
+    "Explanation",
+    "Judged",
+    "LocalEndpoint",
+    "Plan",
+    "Provisioner",
+    "PrunePlan",
+    "Pruned",
+    "Report",
+    "RestoreReport",
+    "RetentionPolicy",
+    "Server",
+    "ServerStatus",
+    "Status",
+    "Verification",
+    "Wall",
+    "__version__",
+]
+
 __version__: str
 
 _Paths = str | PathLike[str] | Iterable[str | PathLike[str]]

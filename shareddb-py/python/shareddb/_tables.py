@@ -125,7 +125,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]], caption: str
         "<tr>" + "".join(f'<td style="text-align: left">{escape(text(cell))}</td>' for cell in row) + "</tr>"
         for row in rows
     )
-    title = f'<caption style="text-align: left">{escape(caption)}</caption>' if caption else ""
+    title = f'<caption style="text-align: left">{escape(text(caption))}</caption>' if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
