@@ -61,7 +61,8 @@ def test_pruning(manager, filled, eventually):
     kept = manager.backup(filled, keep_until=datetime(2100, 1, 1, tzinfo=timezone.utc))
     taken = [kept]
     for _ in range(2):
-        eventually("the clock has moved on", lambda: datetime.now(timezone.utc) - taken[-1].taken_at > timedelta(seconds=1))
+        second = taken[-1].taken_at + timedelta(seconds=1)
+        eventually("the clock has moved on", lambda: datetime.now(timezone.utc) > second)
         taken.append(manager.backup(filled))
     policy = shareddb.RetentionPolicy(last=1)
     plan = manager.plan_prune(filled, policy)
@@ -94,7 +95,7 @@ def test_another_store_and_keys(server, filled, tmp_path):
     assert backup.encrypted
     with pytest.raises(shareddb.Error) as closed:
         manager.verify(backup)
-    assert "identity" in str(closed.value) + str(closed.value.hint)
+    assert "private key" in str(closed.value)
     assert manager.verify(backup, identity=key).passed
     assert manager.verify(backup, identity=[key]).passed
     assert filled not in {each.app for each in shareddb.BackupManager(server).list()}
@@ -108,7 +109,8 @@ def test_progress_is_told(server, filled):
     events = []
     shareddb.BackupManager(server, on_event=events.append).backup(filled)
     assert {event.app for event in events} == {filled}
-    assert [event.stage for event in events if event.stage and event.bytes is None][:3] == ["waiting", "counting", "dumping"]
+    begun = [event.stage for event in events if event.stage and event.bytes is None]
+    assert list(dict.fromkeys(begun)) == ["waiting", "counting", "dumping"]
     moved = [event for event in events if event.bytes is not None]
     assert moved and all(event.stage == "dumping" for event in moved)
 

@@ -66,7 +66,7 @@ def test_ctrl_c_leaves_no_backup_half_open(server, endpoint, provisioner, app, p
         eventually("the table is locked", lambda: psql(config, f"{locks} AND relation = 'big'::regclass") == "1")
         assert min(interrupted(alarm, lambda: manager.backup(app)) for _ in range(3)) < 0.2
     finally:
-        holder.kill()
+        psql(admin, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{config.user}'")
         holder.wait()
     maintenance = provisioner.app(app).maintenance
     closed = f"SELECT NOT rolcanlogin FROM pg_roles WHERE rolname = '{maintenance}'"
@@ -151,13 +151,9 @@ def test_a_coroutine_leaves_the_loop_to_others(provisioner):
 
 
 def test_a_coroutine_raises_what_the_call_raises(provisioner):
-    async def wrong():
-        await provisioner.create_async("My_App")
-
-    with pytest.raises(shareddb.InvalidInputError):
-        asyncio.run(wrong())
-    with pytest.raises(TypeError):
-        provisioner.create_async(7)
+    for name, error in [("My_App", shareddb.InvalidInputError), (7, TypeError)]:
+        with pytest.raises(error):
+            asyncio.run(provisioner.create_async(name))
 
 
 def test_a_cancelled_coroutine_has_cleaned_up(server, provisioner, app, psql, admin):

@@ -120,8 +120,8 @@ def test_a_login_is_looked_for_at_intervals(mount, logins):
 def test_a_secret_that_cannot_be_read_leaves_the_login(mount, caplog):
     config = read(mount)
     login = shareddb.rotation.Login(config, interval=0)
-    (mount.folder / "DB_USER").unlink()
-    (mount.folder / "DATABASE_URL").write_text("postgresql://me:s3@cret@h/d")
+    (mount.folder / "..data" / "DB_USER").unlink()
+    (mount.folder / "..data" / "DATABASE_URL").write_text("postgresql://me:s3@cret@h/d")
     assert not login.look() and login.config.url == config.url
     assert "stays as it is" in caplog.text and "cret" not in caplog.text
 
