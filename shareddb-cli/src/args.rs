@@ -1,6 +1,7 @@
 //! What was typed. The comments are the help.
 
 mod backup;
+mod rotate;
 mod schedule;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 use shareddb_core::{Cores, Image, Size};
 
 pub(crate) use backup::{Backup, Backups, Keys, ProgressForm, Prune, Restore, Telling, Verify};
+pub(crate) use rotate::Rotate;
 pub(crate) use schedule::Schedule;
 
 use crate::units;
@@ -107,6 +109,9 @@ pub(crate) enum Command {
     /// Open psql in an app's database, as the app
     #[command(after_help = "Example: shareddb psql myapp -- -c 'select current_user'")]
     Psql(Psql),
+    /// Give apps new passwords, while they work
+    #[command(after_help = "Example: shareddb rotate myapp -e production --grace 2d --restart")]
+    Rotate(Rotate),
     /// Back up apps, one after the other, while they work
     #[command(after_help = "Example: shareddb backup --all -e production")]
     Backup(Backup),
@@ -466,6 +471,10 @@ mod tests {
             "shareddb prune --keep-last 1",
             "shareddb prune a --keep-last some",
             "shareddb drop a --no-backup --to x",
+            "shareddb rotate",
+            "shareddb rotate a --all",
+            "shareddb rotate a --now --grace 1h",
+            "shareddb rotate a --grace soon",
             "shareddb schedule",
             "shareddb schedule a --all",
             "shareddb schedule --all --off --keep 7d",

@@ -14,6 +14,7 @@ pub(crate) mod list;
 pub(crate) mod prune;
 pub(crate) mod psql;
 pub(crate) mod restore;
+pub(crate) mod rotate;
 pub(crate) mod schedule;
 mod several;
 pub(crate) mod status;

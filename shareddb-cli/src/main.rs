@@ -11,6 +11,7 @@ mod failure;
 mod freshness;
 mod guard;
 mod health;
+mod logins;
 mod meter;
 mod moments;
 mod output;
@@ -28,8 +29,8 @@ use shareddb_core::Result;
 
 use args::{Args, Command};
 use commands::{
-    backup, backups, completion, create, deploy, drop, env, explain, list, prune, psql, restore, schedule, status,
-    verify,
+    backup, backups, completion, create, deploy, drop, env, explain, list, prune, psql, restore, rotate, schedule,
+    status, verify,
 };
 use context::Context;
 
@@ -54,6 +55,7 @@ async fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
         Command::Env(args) => env::run(args, context).await,
         Command::Explain(args) => explain::run(args, context).await,
         Command::Psql(args) => psql::run(args, context).await,
+        Command::Rotate(args) => rotate::run(args, context).await,
         Command::Backup(args) => backup::run(args, context).await,
         Command::Backups(args) => backups::run(args, context).await,
         Command::Verify(args) => verify::run(args, context).await,

@@ -64,12 +64,22 @@ impl Preview {
         Self { notices, gaps, ..Self::new(self.name, first.into_iter().chain(changes)) }
     }
 
-    /// Prints it, and says how to exit.
-    pub(crate) fn show(&self, context: &Context, options: DryRun) -> Result<ExitCode> {
+    /// Tells what a person should know about it.
+    pub(crate) fn notes(&self, context: &Context) {
         self.notices.iter().for_each(|notice| context.console.note(notice));
         self.gaps.iter().for_each(|gap| context.console.note(&gap.to_string()));
+    }
+
+    /// Whether there is something to do.
+    pub(crate) fn differs(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// Prints it, and says how to exit.
+    pub(crate) fn show(&self, context: &Context, options: DryRun) -> Result<ExitCode> {
+        self.notes(context);
         context.output.show(self)?;
-        let differs = options.exit_code && !self.changes.is_empty();
+        let differs = options.exit_code && self.differs();
         Ok(if differs { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
     }
 }

@@ -53,6 +53,11 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     if total == 0 { Err(FORM.to_owned()) } else { Ok(Duration::from_secs(total)) }
 }
 
+/// Reads a duration that may be none: `0s`.
+pub(crate) fn parse_grace(text: &str) -> Result<Duration, String> {
+    if text == "0s" { Ok(Duration::ZERO) } else { parse_duration(text) }
+}
+
 /// Writes what [`parse_duration`] reads.
 pub(crate) fn duration(duration: Duration) -> String {
     let mut rest = duration.as_secs();

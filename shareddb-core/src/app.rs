@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::adoption::{Adopt, Adopted};
 use crate::error::{Error, Result};
@@ -72,7 +72,7 @@ impl AppSpec {
 }
 
 /// Which of an app's two logins. Rotation uses them in turn, so that one always works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Slot {
     /// The login that bears the user name itself.
@@ -127,6 +127,8 @@ pub struct App {
     /// Server settings of the app's sessions. Serialized without the values of those with names of two parts.
     #[serde(serialize_with = "shown_settings")]
     pub settings: BTreeMap<SettingName, String>,
+    /// The number of the newest password that was made for it; the first one's is 1.
+    pub generation: u32,
     /// What is recorded of its adoption, if it was made by hand and taken over.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_adoption")]
     pub adopted: Option<Adopted>,
@@ -189,6 +191,7 @@ impl App {
                 (None, None) => vec![schema.clone(), "public".parse()?],
             },
             extensions: inherited(spec.extensions.as_ref(), record.map(|mark| &mark.extensions)),
+            generation: record.map_or(mark::FIRST_GENERATION, |mark| mark.generation),
             settings: inherited(spec.settings.as_ref(), record.map(|mark| &mark.settings)),
             database,
             user,
@@ -276,7 +279,7 @@ impl App {
         path
     }
 
-    /// The record of this app, as it stands on its owner role and its database.
+    /// The record of this app, as it stands on its owner role while nothing has begun.
     pub fn mark(&self) -> Mark {
         Mark {
             version: if self.adopted.is_some() { mark::ADOPTED_VERSION } else { mark::VERSION },
@@ -289,6 +292,8 @@ impl App {
             search_path: self.search_path.clone(),
             extensions: self.extensions.clone(),
             settings: self.settings.clone(),
+            generation: self.generation,
+            rotation: None,
             progress: None,
             adopted: self.adopted.clone(),
         }

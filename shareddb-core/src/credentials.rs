@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::app::App;
@@ -46,6 +47,39 @@ pub(crate) fn write(app: &App, config: &ConnectionConfig) -> Result<SecretData> 
     }
     let own = |key: &str| app.adopted.as_ref().is_some_and(|adopted| adopted.kept_keys.contains(key));
     Ok(entries.into_iter().filter(|(key, _)| !own(key)).map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// Which of an app's passwords a Secret holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Issue {
+    /// Its number, where the Secret says so.
+    pub(crate) generation: Option<u32>,
+    /// Since when it is the one.
+    pub(crate) since: Option<Timestamp>,
+}
+
+const GENERATION: &str = "generation";
+const SINCE: &str = "rotated_at";
+
+impl Issue {
+    /// What a Secret says of itself.
+    pub(crate) fn of(data: &SecretData) -> Self {
+        let value = |key: &str| data.get(key).map(|value| value.expose_secret());
+        Self {
+            generation: value(GENERATION).and_then(|number| number.parse().ok()),
+            since: value(SINCE).and_then(|time| time.parse().ok()),
+        }
+    }
+
+    /// Says it in a Secret, unless keys of these names are its app's own.
+    pub(crate) fn write(generation: u32, since: Timestamp, app: &App, data: &mut SecretData) {
+        let own = |key: &str| app.adopted.as_ref().is_some_and(|adopted| adopted.kept_keys.contains(key));
+        for (key, value) in [(GENERATION, generation.to_string()), (SINCE, since.to_string())] {
+            if !own(key) {
+                data.insert(key.to_owned(), SecretString::from(value));
+            }
+        }
+    }
 }
 
 /// The same certificate, where an app's pod finds it when its Secret is mounted at the documented path.
@@ -207,9 +241,10 @@ pub(crate) fn copies(data: &SecretData, password: &SecretString) -> BTreeSet<Str
 
 /// Keys with names of ours in a Secret that somebody else wrote, which say something else than the login in it.
 pub(crate) fn foreign_keys(data: &SecretData, expected: &SecretData) -> BTreeSet<String> {
-    // Where the app makes its tables is its own affair.
+    // Where the app makes its tables is its own affair, and which password it is nobody else counts as we do.
     let differs = |key: &&String| {
-        *key == "DB_SCHEMA" || expected.get(*key).is_some_and(|value| !agrees(true, key, &data[*key], value))
+        ["DB_SCHEMA", GENERATION, SINCE].contains(&key.as_str())
+            || expected.get(*key).is_some_and(|value| !agrees(true, key, &data[*key], value))
     };
     data.keys().filter(differs).cloned().collect()
 }

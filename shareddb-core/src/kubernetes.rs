@@ -25,9 +25,14 @@ use crate::names::NamespaceName;
 pub(crate) mod apply;
 mod backend;
 pub(crate) mod field_path;
+mod inhabitants;
+mod mention;
 pub(crate) mod object;
 pub(crate) mod quantity;
+mod reloader;
+pub(crate) mod restart;
 mod role;
+pub(crate) mod takers;
 mod tunnel;
 #[cfg(feature = "backup")]
 mod volume;

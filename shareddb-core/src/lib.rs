@@ -93,7 +93,7 @@ pub use kubernetes::{Cluster, Namespace, Tunnel};
 #[cfg(feature = "local")]
 pub use local::{Binaries, LocalEndpoint, LocalHome, LocalServer, LocalState};
 #[cfg(feature = "provision")]
-pub use mark::{Mark, Progress};
+pub use mark::{Mark, Progress, RotationRecord};
 pub use names::{
     AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, NamespaceName, RoleName, SchemaName, SecretName,
     SettingName,
@@ -105,15 +105,18 @@ pub use pool::{
 };
 #[cfg(feature = "provision")]
 pub use provision::{
-    Adoption, AppStatus, AppSummary, Budget, Closer, Event, Gap, ObjectKind, ObjectName, Outcome, PasswordSource, Plan,
-    Problem, Proof, Provisioner, Report, RoleShape, ServerStatus, Status, Step, Wall, WallState,
+    Adoption, AppStatus, AppSummary, Budget, Client, Closer, Event, Gap, LoginState, LoginStatus, ObjectKind,
+    ObjectName, Outcome, PasswordSource, Plan, Problem, Proof, Provisioner, Report, RoleShape, RotateOptions,
+    ServerStatus, Status, Step, Wall, WallState,
 };
 #[cfg(all(feature = "backup", feature = "kubernetes"))]
 pub use schedule::{Cron, Keep, Proving, Run, SchedulePlan, ScheduleSpec, ScheduleState, Scheduler};
 #[cfg(feature = "kubernetes")]
 pub use secrets::KubernetesStore;
 #[cfg(feature = "provision")]
-pub use secrets::{DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret};
+pub use secrets::{
+    Delivery, DirectoryStore, SecretData, SecretStore, SecretVersion, StoredSecret, Workload, WorkloadKind, WorkloadPod,
+};
 #[cfg(feature = "provision")]
 pub use server::Server;
 

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::adoption::Adopted;
+use crate::app::Slot;
 use crate::error::{Error, Result};
 use crate::names::{
     AppName, DatabaseName, EnvironmentName, ExtensionName, LoginName, RoleName, SchemaName, SettingName,
@@ -47,6 +48,12 @@ pub struct Mark {
     /// Settings of its sessions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<SettingName, String>,
+    /// The number of the newest password that was made for the app; on the owner role only.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub generation: u32,
+    /// A rotation that has not come to its end; on the owner role only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationRecord>,
     /// What has begun and has not come to its end; on the owner role only, but for a drop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -83,6 +90,31 @@ impl Progress {
             Self::Waiting => "waiting for what only a superuser hands over",
         }
     }
+}
+
+/// The number of an app's first password.
+pub(crate) const FIRST_GENERATION: u32 = 1;
+
+fn first() -> u32 {
+    FIRST_GENERATION
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_first(generation: &u32) -> bool {
+    *generation == FIRST_GENERATION
+}
+
+/// A change of password that has begun: where the Secret goes, and what becomes of the login that it named before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RotationRecord {
+    /// The login that gets the new password. The Secret names it as soon as that works.
+    pub to: Slot,
+    /// Seconds for which the password of the other one goes on working.
+    pub grace: u64,
+    /// The other login is closed and its sessions are ended, since its password has got into wrong hands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub now: bool,
 }
 
 #[derive(Deserialize)]
@@ -125,6 +157,16 @@ impl Mark {
     /// Whether an adoption has not ended: not everything is the app's own yet.
     pub(crate) fn is_adopting(&self) -> bool {
         matches!(self.progress, Some(Progress::Adopting | Progress::Waiting))
+    }
+
+    /// The same, as it stands on the database: without what changes with each password.
+    pub(crate) fn of_database(self) -> Self {
+        Self { generation: FIRST_GENERATION, rotation: None, ..self }
+    }
+
+    /// The same, with a rotation that has begun, or without.
+    pub(crate) fn rotating(self, rotation: Option<RotationRecord>) -> Self {
+        Self { rotation, ..self }
     }
 
     /// The same, with something begun.

@@ -25,7 +25,6 @@ mod parameter;
 mod pooled_client;
 #[cfg(feature = "kubernetes")]
 mod secret;
-mod session_name;
 mod shared;
 mod snapshot;
 mod source;

@@ -11,6 +11,8 @@ pub(crate) mod blockers;
 pub(crate) mod catalog;
 #[cfg(feature = "backup")]
 pub(crate) mod census;
+#[cfg(feature = "provision")]
+pub(crate) mod clients;
 #[cfg(feature = "backup")]
 pub(crate) mod copies;
 #[cfg(feature = "provision")]
@@ -39,6 +41,8 @@ pub(crate) mod renaming;
 pub(crate) mod requirements;
 #[cfg(feature = "provision")]
 pub(crate) mod session;
+#[cfg(any(feature = "pool", feature = "provision"))]
+pub(crate) mod session_name;
 #[cfg(feature = "provision")]
 pub(crate) mod sql;
 #[cfg(feature = "provision")]

@@ -10,6 +10,7 @@ mod event;
 mod execute;
 mod gap;
 mod goal;
+mod login_status;
 mod observe;
 mod observed;
 mod plan;
@@ -17,26 +18,33 @@ mod proof;
 mod reach;
 mod report;
 mod role_steps;
+mod rotation;
 mod script;
 mod secure;
 mod status;
 mod step;
+mod takers;
 mod walls;
 
 #[cfg(test)]
 mod crash_points;
 #[cfg(test)]
+mod rotation_crashes;
+#[cfg(test)]
 mod simulation;
 
+pub use crate::postgres::clients::Client;
 pub use crate::postgres::facts::RoleShape;
 pub use crate::postgres::legacy::{ObjectKind, ObjectName};
 pub use adopt::Adoption;
 pub use budget::Budget;
 pub use event::Event;
 pub use gap::{Closer, Gap};
+pub use login_status::{LoginState, LoginStatus};
 pub use plan::Plan;
 pub use proof::Proof;
 pub use report::{Outcome, Report};
+pub use rotation::RotateOptions;
 pub use status::{AppStatus, AppSummary, Problem, ServerStatus, Status};
 pub use step::{PasswordSource, Step};
 pub use walls::{Wall, WallState};
@@ -52,10 +60,11 @@ use crate::server::Server;
 use adopt::plan_undo;
 use drop_plan::plan_drop;
 use event::Listener;
-use execute::Execution;
+use execute::{Done, Execution};
 use goal::Goal;
 use observe::observe;
 use observed::Observed;
+use rotation::plan_rotate;
 
 /// How long a run waits for another one, unless told otherwise.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -164,6 +173,26 @@ impl Provisioner {
         self.run(&Goal::UndoAdopt(app.clone()), None).await
     }
 
+    /// Decides what [`rotate`](Self::rotate) would do, and does nothing.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate).
+    pub async fn plan_rotate(&self, app: &AppName, options: &RotateOptions) -> Result<Plan> {
+        self.decide(&Goal::Rotate(app.clone(), options.clone())).await
+    }
+
+    /// Gives an app a new password without a failed query: its other login gets one, that is proven, the Secret comes to name
+    /// it in one write, and the login before it goes on working until the grace is over. What else is not as recorded is put
+    /// right on the way. A rotation that was killed is finished by the next one, or ended by [`create`](Self::create).
+    ///
+    /// # Errors
+    /// `Refused` when the other login still works (`login_in_use`, with who uses it) unless that is to end
+    /// [now](RotateOptions::now), when the Secret is not in order, or the app is being dropped; `NotFound` when there is none;
+    /// `Conflict` when somebody else changed the Secret meanwhile, and then it is theirs; else as [`create`](Self::create).
+    pub async fn rotate(&self, app: &AppName, options: &RotateOptions) -> Result<Report> {
+        self.run(&Goal::Rotate(app.clone(), options.clone()), None).await
+    }
+
     /// How an app logs in, over the route in use from here, as its Secret says. Where that is a tunnel, it works for as long as
     /// this provisioner, its server or a clone of one of them exists; what stays true is
     /// [`Environment::stored_connection`](crate::Environment::stored_connection).
@@ -185,7 +214,7 @@ impl Provisioner {
 
     async fn decide(&self, goal: &Goal) -> Result<Plan> {
         let session = self.server.session().await?;
-        decide(goal, &observe(&self.server, &session, &goal.spec()).await?.observed)
+        decide(goal, &observe(&self.server, &session, goal).await?.observed)
     }
 
     /// Decides under the app's lock and carries that out.
@@ -197,10 +226,10 @@ impl Provisioner {
     }
 
     async fn run_locked(&self, lock: &AppLock, goal: &Goal, expected: Option<&Plan>) -> Result<Report> {
-        let mut observation = observe(&self.server, lock.session(), &goal.spec()).await?;
+        let mut observation = observe(&self.server, lock.session(), goal).await?;
         let mut plan = decide(goal, &observation.observed)?;
         if plan.is_empty() {
-            return Ok(Report::new(plan, None));
+            return Ok(Report::new(plan, Done::default()));
         }
         if expected.is_some_and(|expected| (&expected.app, &expected.steps) != (&plan.app, &plan.steps)) {
             let message = format!("app {} has changed since the plan was made", plan.app.name);
@@ -212,7 +241,7 @@ impl Provisioner {
                 .run(&plan.steps)
                 .await?;
             before = plan.steps;
-            observation = observe(&self.server, lock.session(), &goal.spec()).await?;
+            observation = observe(&self.server, lock.session(), goal).await?;
             let (exists, notices) = (plan.exists, plan.notices);
             plan = decide(goal, &observation.observed)?;
             plan.exists = exists;
@@ -226,9 +255,9 @@ impl Provisioner {
             self.server.secrets().check(&plan.app.secret).await?;
         }
         let execution = Execution::new(&self.server, lock, &self.listener, &plan, observation, self.lock_patience);
-        let proof = execution.run(&plan.steps).await.map_err(|error| goal.explain(error, self.server.environment()))?;
+        let done = execution.run(&plan.steps).await.map_err(|error| goal.explain(error, self.server.environment()))?;
         plan.steps.splice(0..0, before);
-        Ok(Report::new(plan, proof))
+        Ok(Report::new(plan, done))
     }
 }
 
@@ -237,5 +266,6 @@ fn decide(goal: &Goal, observed: &Observed) -> Result<Plan> {
         Goal::Create(spec) => plan::plan(spec, observed),
         Goal::Drop(name) => plan_drop(name, observed),
         Goal::UndoAdopt(name) => plan_undo(name, observed),
+        Goal::Rotate(name, options) => plan_rotate(name, options, observed),
     }
 }

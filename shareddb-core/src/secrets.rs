@@ -9,7 +9,7 @@ use std::fmt;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::names::{AppName, SecretName};
 
 mod access;
@@ -18,11 +18,13 @@ mod disk;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod layout;
+mod workload;
 mod writer;
 
 pub use directory::DirectoryStore;
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::KubernetesStore;
+pub use workload::{Delivery, Workload, WorkloadKind, WorkloadPod};
 
 /// The keys and values of a Secret. Values never show in `Debug`.
 pub type SecretData = BTreeMap<String, SecretString>;
@@ -103,6 +105,26 @@ pub trait SecretStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// What kept it from being deleted; it is whole then, or gone, but never in parts.
     async fn delete(&self, name: &SecretName) -> Result<()>;
+
+    /// Who takes the Secret, whether it exists or not: what runs with its values, or will. In the order of kinds and names.
+    /// `None`: that cannot be told of this place, as of a folder, which anybody may read.
+    ///
+    /// # Errors
+    /// `PermissionDenied` with the missing right, or `Unavailable`. That nobody takes it is not an error.
+    async fn workloads(&self, name: &SecretName) -> Result<Option<Vec<Workload>>> {
+        let _ = name;
+        Ok(None)
+    }
+
+    /// Has all pods of a workload replaced, in the way in which it replaces them; does not wait for that.
+    ///
+    /// # Errors
+    /// `InvalidInput` (`restart_unsupported`) where there are no restarts, or not of this kind; `NotFound` when it has gone;
+    /// `Conflict` when nothing would come of it: it is paused (`workload_paused`), or waits for its pods to be deleted
+    /// (`workload_on_delete`). Then nothing was changed. `Unavailable` and `Timeout` leave open whether it was.
+    async fn restart(&self, workload: &Workload) -> Result<()> {
+        Err(Error::invalid_input("restart_unsupported", format!("{workload} cannot be restarted from here")))
+    }
 
     /// Where the Secret is, for people: `secret/myapp-db-secret in …`.
     fn describe(&self, name: &SecretName) -> String;

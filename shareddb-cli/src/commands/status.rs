@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shareddb_core::{
-    AppName, AppStatus, Error, Kept, Result, ScheduleState, ServerState, ServerStatus, Slot, Status as Found, WallState,
+    AppName, AppStatus, Error, Kept, Result, ScheduleState, ServerState, ServerStatus, Status as Found, WallState,
 };
 use tokio::time::timeout;
 
@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::deployment;
 use crate::freshness::{self, Freshness};
 use crate::health;
+use crate::logins;
 use crate::moments::short;
 use crate::output::{Text, View};
 use crate::quoting::printable;
@@ -198,7 +199,6 @@ fn table(apps: &[AppStatus], backups: Option<&Freshness>) -> Table {
 fn details<'a>(status: &AppStatus, secret: &str, backups: Option<&Freshness>) -> Vec<(&'a str, Cell)> {
     let app = &status.summary.app;
     let list = |items: Vec<String>| Cell::from(items.join(", "));
-    let sessions = Slot::ALL.map(|slot| format!("{} {}", app.login(slot), status.login_sessions[slot as usize]));
     let mut details = vec![
         ("Name", app.name.as_str().into()),
         ("Status", health::state(status)),
@@ -206,8 +206,6 @@ fn details<'a>(status: &AppStatus, secret: &str, backups: Option<&Freshness>) ->
         ("Size", size(&status.summary)),
         ("Owner", app.owner.as_str().into()),
         ("User", app.user.as_str().into()),
-        ("Login in use", login(status).into()),
-        ("Sessions", list(sessions.to_vec())),
         ("Limit", format!("{} sessions per login", app.connections).into()),
         ("Schema", app.schema.as_str().into()),
         ("Search path", list(app.effective_search_path())),
@@ -215,6 +213,7 @@ fn details<'a>(status: &AppStatus, secret: &str, backups: Option<&Freshness>) ->
         ("Settings", list(app.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect())),
         ("Secret", secret.into()),
     ];
+    details.extend(logins::details(status));
     if let Some([backup, verified]) = backups.map(|backups| backups.cells(&app.name)) {
         details.extend([("Newest backup", backup), ("Verified", verified)]);
     }

@@ -2,11 +2,13 @@
 
 use futures_util::TryFutureExt as _;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{NamespaceResourceScope, Resource};
 use kube::core::Request;
 #[cfg(feature = "backup")]
 use kube::core::params::{DeleteParams, Preconditions, PropagationPolicy};
 use kube::core::params::{GetParams, ListParams, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::core::subresource::LogParams;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::field_path::{self, may_hold_a_password};
@@ -20,6 +22,8 @@ pub(crate) const MANAGER: &str = "shareddb";
 /// Of a pod's last words, what fits on a screen.
 const LOG_LINES: i64 = 15;
 const LOG_BYTES: i64 = 8 << 10;
+/// So many objects are asked for at once.
+const PAGE: u32 = 100;
 
 /// Whether a request changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,19 +84,36 @@ impl Objects {
         self.listed(events, &ListParams::default().fields(&selector)).await
     }
 
+    /// Reads all of a kind, as its type has them.
+    pub(crate) async fn all<K>(&self) -> Result<Vec<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        let kind = Kind::of::<K>();
+        let found = self.list(kind, "").await?;
+        found.into_iter().map(|one| serde_json::from_value(one).map_err(|_| unexpected(kind, "list"))).collect()
+    }
+
+    /// Page by page: what is read of one answer has an end.
     async fn listed(&self, kind: Kind, params: &ListParams) -> Result<Vec<Value>> {
-        let request = self.requests(kind).list(params).map_err(unbuilt)?;
-        match self.call("list", (kind.plural, ""), request).await? {
-            Answer::Done(text) => {
-                let mut list: Value = serde_json::from_str(&text).map_err(|_| unexpected(kind, "list"))?;
-                match list.get_mut("items").map(Value::take) {
-                    Some(Value::Array(items)) => Ok(items),
-                    // As Go writes an empty list.
-                    Some(Value::Null) => Ok(Vec::new()),
-                    _ => Err(unexpected(kind, "list")),
-                }
+        let mut params = params.clone().limit(PAGE);
+        let mut found = Vec::new();
+        loop {
+            let request = self.requests(kind).list(&params).map_err(unbuilt)?;
+            let Answer::Done(text) = self.call("list", (kind.plural, ""), request).await? else {
+                return Err(unexpected(kind, "list"));
+            };
+            let mut list: Value = serde_json::from_str(&text).map_err(|_| unexpected(kind, "list"))?;
+            match list.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => found.extend(items),
+                // As Go writes an empty list.
+                Some(Value::Null) => {}
+                _ => return Err(unexpected(kind, "list")),
             }
-            _ => Err(unexpected(kind, "list")),
+            match list["metadata"]["continue"].as_str() {
+                Some(token) if !token.is_empty() => params = params.continue_token(token),
+                _ => return Ok(found),
+            }
         }
     }
 
@@ -132,7 +153,7 @@ impl Objects {
         self.changed(object, "update", request).await
     }
 
-    /// Changes what a patch names of an object that is still at the version which the patch names.
+    /// Changes what a patch names of an object, which is still at the version that the patch names, if it names one.
     pub(crate) async fn merge(&self, kind: Kind, name: &str, patch: &Value, mode: Mode) -> Result<Value> {
         let params = PatchParams {
             dry_run: mode != Mode::Real,

@@ -13,6 +13,8 @@ pub(crate) enum Task {
     Look,
     /// Deploying a server and waiting for it, with what a look at it takes.
     Deploy,
+    /// Finding who takes a Secret, and restarting them.
+    Workloads,
     /// Having backups taken regularly.
     #[cfg(feature = "backup")]
     Schedule,
@@ -49,6 +51,12 @@ const DEPLOY: &[Rule] = &[
     Rule { group: "", resources: &["pods/log"], verbs: &["get"] },
 ];
 
+const WORKLOADS: &[Rule] = &[
+    Rule { group: "apps", resources: &["deployments", "statefulsets", "daemonsets"], verbs: &["get", "list", "patch"] },
+    Rule { group: "batch", resources: &["cronjobs", "jobs"], verbs: &["list"] },
+    Rule { group: "", resources: &["pods"], verbs: &["list"] },
+];
+
 /// Nobody gives an account what he does not have: whoever schedules may read the admin's Secret himself.
 #[cfg(feature = "backup")]
 const SCHEDULE: &[Rule] = &[
@@ -77,6 +85,7 @@ impl Task {
             ],
             Self::Look => LOOK,
             Self::Deploy => DEPLOY,
+            Self::Workloads => WORKLOADS,
             #[cfg(feature = "backup")]
             Self::Schedule => SCHEDULE,
         }
@@ -100,6 +109,7 @@ impl Task {
             Self::Tunnel => "shareddb-tunnel",
             Self::Look => "shareddb-look",
             Self::Deploy => "shareddb-deploy",
+            Self::Workloads => "shareddb-workloads",
             #[cfg(feature = "backup")]
             Self::Schedule => "shareddb-schedule",
         }
@@ -115,6 +125,7 @@ mod tests {
         Task::Tunnel,
         Task::Look,
         Task::Deploy,
+        Task::Workloads,
         #[cfg(feature = "backup")]
         Task::Schedule,
     ];

@@ -14,11 +14,11 @@ use super::fault;
 use super::link::Link;
 use super::meter;
 use super::options::Statements;
-use super::session_name::session_name;
 use super::shared::{Shared, Turning};
 use super::source::{Credentials, Reading};
 use super::statement_cache::StatementCache;
 use crate::error::{Error, Result};
+use crate::postgres::session_name::session_name;
 
 /// Between two tries of credentials that were rejected.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

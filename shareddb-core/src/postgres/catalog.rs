@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::app::App;
@@ -70,6 +71,7 @@ pub(crate) async fn roles(
     let roles_sql = format!(
         "SELECT rolname::text, rolcanlogin, rolinherit, rolsuper, rolcreatedb, rolcreaterole, rolreplication, \
          rolbypassrls, rolconnlimit, {password}::text, coalesce(rolvaliduntil, 'infinity') = 'infinity', rolvaliduntil <= now(), \
+         CASE WHEN isfinite(rolvaliduntil) THEN extract(epoch FROM rolvaliduntil)::int8 END, \
          (SELECT count(*)::int4 FROM pg_stat_activity a WHERE a.usesysid = r.oid AND a.application_name <> $2), \
          {administered}, {settable} \
          FROM {table} r WHERE rolname = ANY ($1) ORDER BY 1"
@@ -106,19 +108,22 @@ pub(crate) async fn roles(
                 bypassrls: row.get(7),
                 connection_limit: row.get(8),
             },
-            expiry: match (row.get(10), row.get::<_, Option<bool>>(11)) {
-                (true, _) => Expiry::Never,
-                (false, Some(true)) => Expiry::Past,
-                (false, _) => Expiry::Future,
+            expiry: {
+                let end = row.get::<_, Option<i64>>(12).and_then(|second| Timestamp::from_second(second).ok());
+                match (row.get(10), row.get::<_, Option<bool>>(11)) {
+                    (true, _) => Expiry::Never,
+                    (false, Some(true)) => Expiry::Past(end.unwrap_or(Timestamp::MIN)),
+                    (false, _) => Expiry::Future(end.unwrap_or(Timestamp::MAX)),
+                }
             },
             has_password: if server.superuser { verifier.is_some() } else { row.get(1) },
-            administered: row.get(13),
-            settable: row.get(14),
+            administered: row.get(14),
+            settable: row.get(15),
             groups: BTreeMap::new(),
             members: BTreeMap::new(),
             settings: BTreeMap::new(),
             database_settings: BTreeMap::new(),
-            sessions: row.get::<_, i32>(12).unsigned_abs(),
+            sessions: row.get::<_, i32>(13).unsigned_abs(),
         };
         verifiers.extend(verifier.map(|verifier| (name.clone(), verifier)));
         facts.insert(name, role);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::names::ExtensionName;
@@ -91,6 +92,18 @@ pub(crate) struct RoleFacts {
     pub(crate) sessions: u32,
 }
 
+impl RoleFacts {
+    /// Whether somebody who has its password may log in with that, as far as can be seen.
+    pub(crate) fn admits(&self) -> bool {
+        self.shape.login && self.has_password && !matches!(self.expiry, Expiry::Past(_))
+    }
+
+    /// Whether it has been closed on purpose. What a drop has closed has no room for a session either.
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.shape.login && !self.has_password && self.shape.connection_limit > 0
+    }
+}
+
 /// What a role may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -142,12 +155,12 @@ impl RoleShape {
     }
 }
 
-/// When a role's password stops working.
+/// When a role's password stops working, by the server's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiry {
     Never,
-    Past,
-    Future,
+    Past(Timestamp),
+    Future(Timestamp),
 }
 
 /// How one role is a member of another, by who granted it. Before 16 there is one grant at most, and who granted it counts

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::session::AdminSession;
@@ -55,9 +57,10 @@ impl AppLock {
     }
 
     /// Proves that the lock is still held, before the step that makes everything count.
-    pub(crate) async fn assert_held(&self) -> Result<()> {
-        match self.session.value("see whether the lock is still held", "SELECT 1").await {
-            Ok(_) => Ok(()),
+    /// Returns the server's time.
+    pub(crate) async fn assert_held(&self) -> Result<Timestamp> {
+        match self.session.time().await {
+            Ok(time) => Ok(time),
             Err(error) => Err(Error::unavailable("lock_lost", "the session that holds the app's lock has ended")
                 .with_hint("run it again: it goes on where it stopped")
                 .with_source(error)),

@@ -1,5 +1,6 @@
 //! The admin's sessions, which no tenant can lead astray.
 
+use jiff::Timestamp;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
@@ -141,6 +142,16 @@ impl AdminSession {
     /// switched off by a message of its own, `silence`: the log gets a whole message before any of it is run.
     pub(crate) async fn run_silently(&self, what: &str, silence: &str, statements: &[String]) -> Result<()> {
         self.in_transaction(what, silence, statements).await
+    }
+
+    /// What time it is by the server's clock, to the second.
+    pub(crate) async fn time(&self) -> Result<Timestamp> {
+        let second =
+            self.value("read the server's clock", "SELECT extract(epoch FROM clock_timestamp())::int8").await?;
+        let second = second.and_then(|second| second.parse().ok());
+        second
+            .and_then(|second| Timestamp::from_second(second).ok())
+            .ok_or_else(|| Error::failed("server_answer", "the server says a time that there is not"))
     }
 
     /// Runs one statement and returns the first column of its first row.

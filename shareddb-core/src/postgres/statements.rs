@@ -156,6 +156,11 @@ pub(crate) fn end_expiry(role: &str) -> String {
     format!("ALTER ROLE {} VALID UNTIL 'infinity'", identifier(role))
 }
 
+/// `until` is a point in time with its offset.
+pub(crate) fn set_expiry(role: &str, until: &str) -> String {
+    format!("ALTER ROLE {} VALID UNTIL {}", identifier(role), literal(until))
+}
+
 pub(crate) fn set_password(role: &str, verifier: &Verifier) -> String {
     format!("ALTER ROLE {} PASSWORD {}", identifier(role), literal(verifier.as_str()))
 }

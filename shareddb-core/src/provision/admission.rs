@@ -299,7 +299,7 @@ fn made_by_hand(kind: &str, name: &str) -> Error {
 fn lost_mark(bearer: Bearer, app: &App) -> Error {
     let statement = match bearer {
         Bearer::Role => statements::mark_role(app.owner.as_str(), &app.mark()),
-        Bearer::Database => statements::mark_database(app.database.as_str(), &app.mark()),
+        Bearer::Database => statements::mark_database(app.database.as_str(), &app.mark().of_database()),
     };
     let (kind, mark) = (bearer.as_str(), app.mark());
     Error::conflict(

@@ -32,11 +32,11 @@ use crate::names::SettingName;
 use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
 use crate::postgres::legacy::{FoundSecret, Legacy};
 use crate::postgres::sql::{escaped, parse_identifier_list};
-use crate::provision::credential::Credential;
+use crate::provision::credential::{self, Credential};
 use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::observed::Observed;
-use crate::provision::plan::{self, Plan};
+use crate::provision::plan::Plan;
 use crate::provision::reach::{Parted, part};
 use crate::provision::step::{PasswordSource, Step};
 use crate::provision::walls;
@@ -68,8 +68,8 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
     let case = Case { spec, adopt, observed, legacy, login, inventory };
     let mut app = record::recorded(&case, record::with_own_ways(&case, app));
 
-    let credential = credential(login, &legacy.secret);
-    plan::note_issue(&mut app, &credential);
+    let credential = kept(login, &legacy.secret);
+    credential::record(&mut app, None, &credential);
     let (walls, mut gaps, open) = walls(spec, &app, observed);
     // While the lock over what all apps share is still held.
     let mut changes = walls;
@@ -81,7 +81,7 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
     // Where they go is decided by a second look, from within.
     let partial = !app.extensions.is_empty();
     if !partial {
-        steps.extend(plan::password_steps(&app, &credential));
+        steps.extend(credential.steps(&app));
         steps.push(Step::Prove { login: app.login(credential.slot).clone(), open, left });
         let replace = legacy.secret != FoundSecret::Absent;
         steps.push(Step::PublishSecret { secret: app.secret.clone(), slot: credential.slot, replace });
@@ -94,6 +94,8 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
         app,
         steps,
         partial,
+        rotation: None,
+        workloads: Vec::new(),
     })
 }
 
@@ -151,7 +153,7 @@ fn connections(login: &RoleFacts) -> u16 {
 }
 
 /// The old password goes on where the Secret has it; else the second login is issued, and programs with the old one go on.
-fn credential(login: &RoleFacts, secret: &FoundSecret) -> Credential {
+fn kept(login: &RoleFacts, secret: &FoundSecret) -> Credential {
     match secret {
         FoundSecret::Found { works: true, .. } => Credential {
             slot: Slot::One,

@@ -5,7 +5,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use jiff::Timestamp;
+
 use crate::app::{AppSpec, Slot};
+use crate::credentials::Issue;
 use crate::mark::Progress;
 use crate::postgres::facts::{Access, DatabaseFacts, Expiry, InsideFacts, Membership, RoleFacts, RoleShape};
 use crate::postgres::marks::Bearer;
@@ -208,7 +211,13 @@ fn secrets(fine: Disturb) -> Vec<Disturb> {
         },
         |world| {
             held(world, |secret| {
-                *secret = HeldSecret { slot: None, complete: true, current: false, works: [false, true] };
+                *secret = HeldSecret {
+                    slot: None,
+                    complete: true,
+                    current: false,
+                    works: [false, true],
+                    issue: Issue::default(),
+                };
             });
         },
     ]
@@ -219,7 +228,7 @@ fn uses(fine: Disturb) -> Vec<Disturb> {
         for (name, count) in ["my_app_user", "my_app_user_2"].into_iter().zip(counts) {
             if let Some(login) = world.observed.roles.get_mut(name) {
                 login.sessions = count;
-                login.expiry = if count == 0 { Expiry::Past } else { login.expiry };
+                login.expiry = if count == 0 { Expiry::Past(Timestamp::UNIX_EPOCH) } else { login.expiry };
             }
         }
     }

@@ -1,9 +1,12 @@
 //! Which login and which password the Secret is to name.
 
 use crate::app::{App, Slot};
-use crate::postgres::facts::{Expiry, RoleFacts};
+use crate::mark::{Mark, Progress, RotationRecord};
+use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
 use crate::provision::observed::{Observed, SecretFacts};
-use crate::provision::step::PasswordSource;
+use crate::provision::role_steps;
+use crate::provision::step::{PasswordSource, Step};
+use crate::secrets::Workload;
 
 /// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +18,119 @@ pub(crate) struct Credential {
     pub(crate) expires: bool,
 }
 
+impl Credential {
+    /// The steps about the password.
+    pub(crate) fn steps(&self, app: &App) -> Vec<Step> {
+        let login = app.login(self.slot);
+        let set = Step::SetPassword { login: login.clone(), source: self.source };
+        let end = Step::EndExpiry { login: login.clone() };
+        self.set_password.then_some(set).into_iter().chain(self.expires.then_some(end)).collect()
+    }
+}
+
+/// What becomes of the login that the Secret does not name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is as it is.
+    Stays,
+    /// Its password works for so many seconds more.
+    Ends { grace: u64 },
+    /// It lets nobody in, since its password is nobody's any more.
+    Closes,
+    /// The same, and whoever is in has to go.
+    Cuts,
+}
+
+/// What is to happen to the two logins, and what is recorded of it until it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) credential: Credential,
+    pub(crate) rotation: Option<RotationRecord>,
+    /// Of the other login.
+    pub(crate) fate: Fate,
+    /// What is to be restarted then.
+    pub(crate) restarts: Vec<Workload>,
+}
+
+impl Turn {
+    /// That of a create, which keeps what works. A rotation that was cut short is ended: where the Secret was published, the other
+    /// login comes to its end as was said; else nobody knows the password that was made, and the login that has it is closed.
+    pub(crate) fn keeping(app: &App, record: Option<&Mark>, observed: &Observed) -> Self {
+        let credential = choose(app, observed);
+        let rotation = record.and_then(|mark| mark.rotation);
+        let fate = match rotation {
+            None => Fate::Stays,
+            Some(begun) if begun.to == credential.slot => Fate::of(begun),
+            Some(_) => Fate::Closes,
+        };
+        Self { credential, rotation, fate, restarts: Vec::new() }
+    }
+
+    /// The steps about the password of the login that the Secret is to name.
+    pub(crate) fn begin(&self, app: &App, observed: &Observed) -> Vec<Step> {
+        let mut steps = self.credential.steps(app);
+        // Whoever logged in with the password that it had before.
+        let login = app.login(self.credential.slot);
+        let before = observed.roles.get(login.as_str()).is_some_and(|facts| facts.admits() || facts.sessions > 0);
+        if self.fate == Fate::Cuts && self.credential.set_password && before {
+            steps.push(Step::EndSessions { roles: vec![login.clone()] });
+        }
+        steps
+    }
+
+    /// The steps after the Secret is published.
+    pub(crate) fn end(&self, app: &App, observed: &Observed, left: Option<Progress>) -> Vec<Step> {
+        if self.rotation.is_none() {
+            return Vec::new();
+        }
+        let role = app.login(self.credential.slot.other());
+        let facts = observed.roles.get(role.as_str());
+        let mut steps = Vec::new();
+        if let Fate::Ends { grace } = self.fate {
+            steps.push(Step::SetExpiry { login: role.clone(), grace });
+        }
+        if matches!(self.fate, Fate::Closes | Fate::Cuts) && !facts.is_some_and(RoleFacts::is_closed) {
+            if facts.is_some_and(|facts| facts.has_password) {
+                steps.push(Step::ClearPassword { role: role.clone() });
+            }
+            let shape = RoleShape { login: false, ..role_steps::shape(app, role) };
+            steps.push(Step::AlterRole { role: role.clone(), shape });
+        }
+        if self.fate == Fate::Cuts {
+            // Sessions from before an adoption bear the owner role's name.
+            let before = observed.roles.get(app.owner.as_str()).filter(|facts| facts.sessions > 0);
+            steps.push(Step::EndSessions {
+                roles: std::iter::once(role).chain(before.map(|_| &app.owner)).cloned().collect(),
+            });
+        }
+        steps.extend(self.restarts.iter().map(|workload| Step::Restart { workload: workload.clone() }));
+        steps.push(Step::EndRotation { role: app.owner.clone(), left });
+        steps
+    }
+}
+
+impl Fate {
+    /// What a rotation has said of the login that it leaves.
+    pub(crate) fn of(rotation: RotationRecord) -> Self {
+        if rotation.now { Self::Cuts } else { Self::Ends { grace: rotation.grace } }
+    }
+}
+
+/// Of an adopted app it is recorded when its second login is issued: then it cannot be given back any more. Passwords are
+/// counted once the app has been whole.
+pub(crate) fn record(app: &mut App, record: Option<&Mark>, credential: &Credential) {
+    if let Some(adopted) = &mut app.adopted {
+        adopted.issued |= credential.slot == Slot::Two && credential.set_password;
+    }
+    let whole = record.is_some_and(|mark| mark.progress != Some(Progress::Creating));
+    if whole && credential.source == PasswordSource::New {
+        app.generation = app.generation.saturating_add(1);
+    }
+}
+
 /// Keeps what works: a complete Secret is right even when the server says otherwise; of a damaged one, a password that
 /// the server accepts is kept; else a login that nobody is using gets a new one.
-pub(crate) fn choose(app: &App, observed: &Observed) -> Credential {
+fn choose(app: &App, observed: &Observed) -> Credential {
     let role = |slot| observed.roles.get(app.login(slot).as_str());
     let credential = |slot, source, set_password| Credential {
         slot,

@@ -26,7 +26,7 @@ pub(crate) fn database(app: &App, observed: &Observed) -> Vec<Step> {
     let facts = existing.unwrap_or(&fresh);
     // The mark of one that is dropped goes with it, as settings in it do.
     let recorded = existing.and_then(|_| observed.marks.on(Bearer::Database, app.database.as_str()));
-    if recorded != Some(&app.mark()) {
+    if recorded != Some(&app.mark().of_database()) {
         steps.push(Step::MarkDatabase { database: app.database.clone(), dropping: false });
     }
     steps.extend(outside(app, observed, facts));

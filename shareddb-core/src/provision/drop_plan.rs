@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::mark::Progress;
+use crate::mark::{Progress, RotationRecord};
 use crate::names::{AppName, DatabaseName, RoleName};
 use crate::postgres::facts::RoleShape;
 use crate::postgres::marks::Bearer;
@@ -28,7 +28,7 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
     check_elsewhere(&app, observed)?;
     check_prepared(&app, observed)?;
     let database = observed.database.as_ref().filter(|_| observed.owns_database(&app));
-    let mut steps = mark(&app, observed);
+    let mut steps = mark(&app, record.rotation, observed);
     steps.extend(close(&app, observed));
     if database.is_some_and(|facts| facts.allows_connections && !facts.invalid) {
         steps.push(Step::CloseDatabase { database: app.database.clone() });
@@ -62,7 +62,9 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
         _ => None,
     };
     let notices = databases.chain(secret).collect();
-    Ok(Plan { app, exists: true, steps, partial: false, notices, gaps: Vec::new(), goal: Goal::Drop(name.clone()) })
+    let (rotation, goal) = (record.rotation, Goal::Drop(name.clone()));
+    let (workloads, gaps) = (Vec::new(), Vec::new());
+    Ok(Plan { app, exists: true, steps, partial: false, workloads, notices, gaps, rotation, goal })
 }
 
 /// Roles with objects in another database cannot be dropped: that is found out before the data are.
@@ -104,17 +106,18 @@ fn check_prepared(app: &App, observed: &Observed) -> Result<()> {
     )))
 }
 
-fn mark(app: &App, observed: &Observed) -> Vec<Step> {
-    let mark = app.mark().while_in(Progress::Dropping);
+fn mark(app: &App, rotation: Option<RotationRecord>, observed: &Observed) -> Vec<Step> {
+    let mark = app.mark().rotating(rotation).while_in(Progress::Dropping);
+    let of_database = mark.clone().of_database();
     let mut steps = Vec::new();
     if observed.roles.contains_key(app.owner.as_str())
         && observed.marks.on(Bearer::Role, app.owner.as_str()) != Some(&mark)
     {
-        steps.push(Step::MarkOwner { role: app.owner.clone(), progress: Progress::Dropping });
+        steps.push(Step::MarkOwner { role: app.owner.clone(), progress: Progress::Dropping, rotation });
     }
     let valid = observed.database.as_ref().is_some_and(|facts| !facts.invalid);
-    if valid && observed.owns_database(app) && observed.marks.on(Bearer::Database, app.database.as_str()) != Some(&mark)
-    {
+    let marked = observed.marks.on(Bearer::Database, app.database.as_str()) == Some(&of_database);
+    if valid && observed.owns_database(app) && !marked {
         steps.push(Step::MarkDatabase { database: app.database.clone(), dropping: true });
     }
     steps

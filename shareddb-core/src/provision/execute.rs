@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::app::{App, Slot};
 use crate::connection::ConnectionConfig;
-use crate::credentials;
+use crate::credentials::{self, Issue};
 use crate::error::{Error, Result};
-use crate::mark::Progress;
+use crate::mark::{Progress, RotationRecord};
 use crate::names::RoleName;
 use crate::password::{self, Verifier};
 use crate::postgres::catalog::PROOF;
@@ -23,7 +24,19 @@ use crate::provision::plan::Plan;
 use crate::provision::proof::{self, Proof};
 use crate::provision::script::Script;
 use crate::provision::step::{PasswordSource, Phase, Step};
+use crate::secrets::Workload;
 use crate::server::Server;
+
+/// What became of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) proof: Option<Proof>,
+    /// Until when the login works that the Secret does not name any more.
+    pub(crate) old_login_ends: Option<Timestamp>,
+    pub(crate) restarted: Vec<Workload>,
+    /// What did not come about and stopped nothing.
+    pub(crate) notices: Vec<String>,
+}
 
 /// One run of a plan, under the app's lock.
 pub(crate) struct Execution<'a> {
@@ -34,7 +47,12 @@ pub(crate) struct Execution<'a> {
     pub(in crate::provision) observation: Observation,
     /// The session inside the app's database, once there is one.
     inside: Option<AdminSession>,
-    proof: Option<Proof>,
+    rotation: Option<RotationRecord>,
+    done: Done,
+    /// The password at hand was made by this run.
+    issued: bool,
+    /// What time it was by the server's clock when that was asked last.
+    time: Timestamp,
     /// How long objects in use are waited for, and when that ends.
     pub(in crate::provision) patience: Duration,
     pub(in crate::provision) deadline: Option<Instant>,
@@ -50,12 +68,24 @@ impl<'a> Execution<'a> {
         observation: Observation,
         patience: Duration,
     ) -> Self {
-        let app = &plan.app;
-        Self { server, lock, listener, app, observation, inside: None, proof: None, patience, deadline: None }
+        Self {
+            server,
+            lock,
+            listener,
+            app: &plan.app,
+            observation,
+            inside: None,
+            rotation: plan.rotation,
+            done: Done::default(),
+            issued: false,
+            time: Timestamp::UNIX_EPOCH,
+            patience,
+            deadline: None,
+        }
     }
 
     /// Does every step in order, and stops at the first that fails: what is done stays done, and the same run again goes on.
-    pub(crate) async fn run(mut self, steps: &[Step]) -> Result<Option<Proof>> {
+    pub(crate) async fn run(mut self, steps: &[Step]) -> Result<Done> {
         for group in groups(steps) {
             let phase = group[0].phase();
             if phase > Phase::Roles {
@@ -65,6 +95,7 @@ impl<'a> Execution<'a> {
             match group {
                 [Step::Prove { login, open, left }] => self.prove(login, open, *left).await?,
                 [Step::PublishSecret { slot, replace, .. }] => self.publish(*slot, *replace).await?,
+                [Step::Restart { workload }] => self.restart(workload).await,
                 [Step::DeleteSecret { secret }] => self.server.secrets().delete(secret).await?,
                 [step @ Step::TakeRights { database, .. }] => self.elsewhere(database, step).await?,
                 steps if phase == Phase::Swap => self.swap(steps).await?,
@@ -73,10 +104,13 @@ impl<'a> Execution<'a> {
             }
             group.iter().for_each(|step| self.listener.tell(Event::Done(step)));
         }
-        Ok(self.proof)
+        Ok(self.done)
     }
 
     async fn statements(&mut self, phase: Phase, steps: &[Step]) -> Result<()> {
+        if steps.iter().any(|step| matches!(step, Step::SetExpiry { .. })) {
+            self.time = self.lock.session().time().await?;
+        }
         let mut statements = Vec::new();
         for step in steps {
             statements.extend(self.sql(step)?);
@@ -141,16 +175,21 @@ impl<'a> Execution<'a> {
             .with_option("statement_timeout", "0")
             .with_option("lock_timeout", "10s");
         let proof = proof::prove(&config, self.app, &self.forbidden(open)).await?;
-        let progress = match proof {
-            Proof::Complete => left,
+        self.done.proof = Some(proof);
+        let record = self.record(self.rotation, left);
+        self.lock.session().run("record what was proven", &record).await
+    }
+
+    /// Records what is left to do after the proof.
+    fn record(&self, rotation: Option<RotationRecord>, left: Option<Progress>) -> String {
+        let progress = match self.done.proof {
             // It goes into service all the same: from here on it has something to lose.
-            Proof::Incomplete => Some(left.map_or(Progress::Changing, |_| Progress::Adopting)),
+            Some(Proof::Incomplete) => Some(left.map_or(Progress::Changing, |_| Progress::Adopting)),
+            Some(Proof::Complete) | None => left,
         };
-        let mark = progress.map_or_else(|| self.app.mark(), |progress| self.app.mark().while_in(progress));
-        let record = sql::mark_role(self.app.owner.as_str(), &mark);
-        self.lock.session().run("record what was proven", &record).await?;
-        self.proof = Some(proof);
-        Ok(())
+        let mark = self.app.mark().rotating(rotation);
+        let mark = progress.map_or_else(|| mark.clone(), |progress| mark.clone().while_in(progress));
+        sql::mark_role(self.app.owner.as_str(), &mark)
     }
 
     /// How a login of the app's logs in.
@@ -160,9 +199,12 @@ impl<'a> Execution<'a> {
 
     /// The commit of a create: everything before it is of no use to anybody, everything after it works.
     async fn publish(&mut self, slot: Slot, replace: bool) -> Result<()> {
-        self.lock.assert_held().await?;
+        self.time = self.lock.assert_held().await?;
         let config = self.server.secret_config(self.app, self.app.login(slot), self.password()?);
         let mut data = credentials::write(self.app, &config)?;
+        if self.issued {
+            Issue::write(self.app.generation, self.time, self.app, &mut data);
+        }
         if let Some(stored) = &self.observation.stored {
             data = credentials::missing(self.app, stored, &data);
         }
@@ -170,6 +212,17 @@ impl<'a> Execution<'a> {
         match (&self.observation.version, replace) {
             (Some(version), true) => store.replace(secret, name, &data, version).await.map(drop),
             _ => store.create(secret, name, &data).await.map(drop),
+        }
+    }
+
+    /// The password is changed by now, whether or not everybody has it.
+    async fn restart(&mut self, workload: &Workload) {
+        match self.server.secrets().restart(workload).await {
+            Ok(()) => self.done.restarted.push(workload.clone()),
+            Err(error) => {
+                let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                self.done.notices.push(format!("{workload} was not restarted: {error}{hint}"));
+            }
         }
     }
 
@@ -199,6 +252,7 @@ impl<'a> Execution<'a> {
     fn verifier(&mut self, source: PasswordSource) -> Result<Verifier> {
         if source == PasswordSource::New {
             self.observation.password = Some(password::generate()?);
+            self.issued = true;
         }
         Verifier::of(&self.password()?)
     }
@@ -208,6 +262,13 @@ impl<'a> Execution<'a> {
             Step::SetPassword { login, source } => {
                 Ok(vec![sql::set_password(login.as_str(), &self.verifier(*source)?)])
             }
+            Step::SetExpiry { login, grace } => {
+                let end = self.time.checked_add(Duration::from_secs(*grace));
+                let end = end.map_err(|_| Error::invalid_input("grace_invalid", "there is no such point in time"))?;
+                self.done.old_login_ends = Some(end);
+                Ok(vec![sql::set_expiry(login.as_str(), &end.to_string())])
+            }
+            Step::EndRotation { left, .. } => Ok(vec![self.record(None, *left)]),
             step => Ok(Script::of_admin(self.app, &self.observation.observed.server).statements(step)),
         }
     }

@@ -3,6 +3,7 @@
 use crate::app::AppSpec;
 use crate::error::Error;
 use crate::names::{AppName, EnvironmentName};
+use crate::provision::rotation::RotateOptions;
 
 /// What is to become of an app; a fresh plan is made from it before anything is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,7 @@ pub(crate) enum Goal {
     Create(AppSpec),
     Drop(AppName),
     UndoAdopt(AppName),
+    Rotate(AppName, RotateOptions),
 }
 
 impl Goal {
@@ -17,7 +19,7 @@ impl Goal {
     pub(crate) fn spec(&self) -> AppSpec {
         match self {
             Self::Create(spec) => spec.clone(),
-            Self::Drop(name) | Self::UndoAdopt(name) => AppSpec::new(name.clone()),
+            Self::Drop(name) | Self::UndoAdopt(name) | Self::Rotate(name, _) => AppSpec::new(name.clone()),
         }
     }
 

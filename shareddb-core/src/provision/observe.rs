@@ -6,7 +6,7 @@ use futures_util::future::{try_join, try_join4};
 use secrecy::SecretString;
 
 use crate::app::{App, AppSpec, Slot};
-use crate::credentials;
+use crate::credentials::{self, Issue};
 use crate::error::Result;
 use crate::mark::Mark;
 use crate::password;
@@ -14,8 +14,10 @@ use crate::postgres::facts::{AbroadFacts, DatabaseFacts, InsideFacts, ServerFact
 use crate::postgres::legacy::Inventory;
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
-use crate::postgres::{catalog, extensions, inventory};
+use crate::postgres::{catalog, clients, extensions, inventory};
+use crate::provision::goal::Goal;
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
+use crate::provision::takers::Takers;
 use crate::provision::{admission, adopt, proof};
 use crate::secrets::{SecretData, SecretVersion, StoredSecret};
 use crate::server::Server;
@@ -45,12 +47,17 @@ impl Survey {
     }
 }
 
-/// Reads the server and one app's part of it. Nothing is written.
+/// Reads the server and one app's part of it, as far as the goal takes it. Nothing is written.
 ///
 /// # Errors
 /// Whatever hinders a complete reading: half of one would make a wrong plan.
-pub(crate) async fn observe(server: &Server, session: &AdminSession, spec: &AppSpec) -> Result<Observation> {
-    observe_app(server, session, Survey::of(server, session).await?, spec).await
+pub(crate) async fn observe(server: &Server, session: &AdminSession, goal: &Goal) -> Result<Observation> {
+    let spec = goal.spec();
+    let mut observation = observe_app(server, session, Survey::of(server, session).await?, &spec).await?;
+    if let (Goal::Rotate(..), Some(record)) = (goal, observation.observed.record(&spec.name)?) {
+        observation.observed.takers = Takers::look(server, &App::recorded(record)?).await;
+    }
+    Ok(observation)
 }
 
 /// Reads one app's part, where the rest is known.
@@ -72,6 +79,8 @@ pub(crate) async fn observe_app(
         database: None,
         inside: None,
         available: BTreeMap::new(),
+        clients: Vec::new(),
+        takers: Takers::default(),
         abroad: AbroadFacts::default(),
         secret: SecretFacts::Absent,
         legacy: None,
@@ -90,13 +99,14 @@ pub(crate) async fn observe_app(
     let guests: Vec<String> = app.guests().map(ToString::to_string).collect();
     let own = app.database.as_str();
     let hosts = admission::hosts(&app, &observed);
-    let ((roles, verifiers), database, abroad, secret) = try_join4(
+    let ((roles, verifiers), database, (abroad, clients), secret) = try_join4(
         catalog::roles(session, &observed.server, &residents, own),
         catalog::database(session, own, &roles, &guests),
-        catalog::abroad(session, own, &roles, &hosts),
+        try_join(catalog::abroad(session, own, &roles, &hosts), clients::of(session, &app.logins)),
         server.secrets().load(&app.secret),
     )
     .await?;
+    observed.clients = clients;
     // What they have there goes with these databases.
     observed.abroad = abroad.without(&observed.marks.copies_of(&app.name).collect());
     observed.roles = roles;
@@ -190,6 +200,7 @@ impl Observation {
             current: !by_hand
                 && expected.is_ok_and(|expected| credentials::missing(app, &secret.data, &expected).is_empty()),
             works,
+            issue: Issue::of(&secret.data),
         });
         self.password = Some(stored.password);
         self.version = Some(secret.version);

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::app::{App, EXTENSION_SCHEMA, Slot};
+use crate::credentials::Issue;
 use crate::error::{Error, Result};
 use crate::mark::Mark;
 use crate::names::{AppName, EnvironmentName};
+use crate::postgres::clients::Client;
 use crate::postgres::facts::{AbroadFacts, DatabaseFacts, ExtensionFacts, InsideFacts, RoleFacts, ServerFacts};
 use crate::postgres::legacy::{Inventory, Legacy};
 use crate::postgres::marks::{Bearer, Marks};
 use crate::postgres::statements;
+use crate::provision::takers::Takers;
 
 /// One reading of the server and the Secret store, as far as one app is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,10 @@ pub(crate) struct Observed {
     pub(crate) inside: Option<InsideFacts>,
     /// The wanted extensions that are not there, and all that these need, as far as the server has them.
     pub(crate) available: BTreeMap<String, ExtensionFacts>,
+    /// Who is logged in as the app.
+    pub(crate) clients: Vec<Client>,
+    /// Who takes its Secret, where that was asked for.
+    pub(crate) takers: Takers,
     /// What the app's roles have outside its database.
     pub(crate) abroad: AbroadFacts,
     pub(crate) secret: SecretFacts,
@@ -59,6 +66,8 @@ pub(crate) struct HeldSecret {
     pub(crate) current: bool,
     /// Whether its password is the one that the server stores, for each login.
     pub(crate) works: [bool; 2],
+    /// Which of the app's passwords it is.
+    pub(crate) issue: Issue,
 }
 
 impl Observed {

@@ -4,16 +4,17 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::app::{App, AppSpec, Slot};
+use crate::app::{App, AppSpec};
 use crate::error::Result;
-use crate::mark::{Mark, Progress};
+use crate::mark::{Mark, Progress, RotationRecord};
 use crate::postgres::marks::Bearer;
-use crate::provision::credential::{self, Credential};
+use crate::provision::credential::{self, Credential, Turn};
 use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::step::{PasswordSource, Step};
 use crate::provision::{admission, adopt, database_steps, reach, role_steps, walls};
+use crate::secrets::Workload;
 
 /// What would be done for one app, in order. Empty: everything is as it should be.
 ///
@@ -30,10 +31,16 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The database is closed: what is to be done inside it is decided when these steps have opened it.
     pub partial: bool,
+    /// What takes its Secret; looked for by a rotation only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
     /// What a person should know although nothing will be done about it.
     pub notices: Vec<String>,
     /// What ought to be different and is not for the admin to change, or not without being told to.
     pub gaps: Vec<Gap>,
+    /// What the record says of a rotation until that has come to its end.
+    #[serde(skip)]
+    pub(crate) rotation: Option<RotationRecord>,
     #[serde(skip)]
     pub(crate) goal: Goal,
 }
@@ -64,15 +71,24 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     if let (None, Some(adopt), Some(legacy)) = (record, &spec.adopt, &observed.legacy) {
         return adopt::plan(spec, adopt, observed, legacy);
     }
-    let mut app = App::derive(spec, &observed.environment, record)?;
-    let credential = credential::choose(&app, observed);
-    note_issue(&mut app, &credential);
+    let app = App::derive(spec, &observed.environment, record)?;
+    let turn = Turn::keeping(&app, record, observed);
+    compose(spec, app, observed, &turn, Goal::Create(spec.clone()))
+}
+
+/// Everything that makes an app what it ought to be, with its logins as `turn` says.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) fn compose(spec: &AppSpec, mut app: App, observed: &Observed, turn: &Turn, goal: Goal) -> Result<Plan> {
+    let record = observed.record(&spec.name)?;
+    credential::record(&mut app, record, &turn.credential);
     admission::check(spec, &app, record, observed)?;
 
     let (mut changes, mut gaps) = walls::steps(spec, observed);
     let open = walls::left_open(observed, &changes);
     let progress = progress(record);
-    changes.extend(role_steps::roles(&app, observed, progress));
+    changes.extend(role_steps::roles(&app, turn.credential.slot, observed, progress));
     if observed.abroad.sessions || !observed.abroad.access.is_empty() {
         let own = app.roles().cloned().collect();
         changes.push(Step::EndAbroad { own, hosts: admission::hosts(&app, observed) });
@@ -84,40 +100,37 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
     let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
     let settled = left.map_or_else(|| app.mark(), |progress| app.mark().while_in(progress));
     let whole = record == Some(&settled) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
-    let password = password_steps(&app, &credential);
-    let publish = publish_step(&app, observed, &credential);
+    let password = turn.begin(&app, observed);
+    let publish = publish_step(&app, observed, &turn.credential);
     let mut steps = Vec::new();
     if !(whole && changes.is_empty() && password.is_empty() && publish.is_none()) {
-        steps.extend(begin(&app, observed, progress));
+        steps.extend(begin(&app, observed, progress, turn.rotation));
         steps.extend(changes);
         if !partial {
             steps.extend(password);
-            steps.push(Step::Prove { login: app.login(credential.slot).clone(), open, left });
+            steps.push(Step::Prove { login: app.login(turn.credential.slot).clone(), open, left });
             steps.extend(publish);
+            steps.extend(turn.end(&app, observed, left));
         }
     }
     Ok(Plan {
         notices: notices(&app, record, observed, partial).into_iter().chain(walls::losers(&steps, observed)).collect(),
         gaps,
+        workloads: observed.takers.known().to_vec(),
         exists: record.is_some(),
-        goal: Goal::Create(spec.clone()),
+        rotation: turn.rotation,
+        goal,
         app,
         steps,
         partial,
     })
 }
 
-/// Of an adopted app it is recorded when its second login is issued: then it cannot be given back any more.
-pub(crate) fn note_issue(app: &mut App, credential: &Credential) {
-    if let Some(adopted) = &mut app.adopted {
-        adopted.issued |= credential.slot == Slot::Two && credential.set_password;
-    }
-}
-
 fn notices(app: &App, record: Option<&Mark>, observed: &Observed, partial: bool) -> Vec<String> {
     let closed = partial
         .then(|| format!("database {} is closed: what is to be done inside is decided when it is open", app.database));
-    admission::notices(app, record, observed).into_iter().chain(closed).collect()
+    let hidden = observed.takers.notice();
+    admission::notices(app, record, observed).into_iter().chain(closed).chain(hidden).collect()
 }
 
 /// What the record says until a proof has succeeded: a run that failed or was killed is not forgotten.
@@ -129,17 +142,11 @@ fn progress(record: Option<&Mark>) -> Progress {
     }
 }
 
-fn begin(app: &App, observed: &Observed, progress: Progress) -> Option<Step> {
+fn begin(app: &App, observed: &Observed, progress: Progress, rotation: Option<RotationRecord>) -> Option<Step> {
     let role = app.owner.clone();
-    let begun = observed.marks.on(Bearer::Role, role.as_str()) == Some(&app.mark().while_in(progress));
-    (observed.roles.contains_key(role.as_str()) && !begun).then_some(Step::MarkOwner { role, progress })
-}
-
-pub(crate) fn password_steps(app: &App, credential: &Credential) -> Vec<Step> {
-    let login = app.login(credential.slot);
-    let set = Step::SetPassword { login: login.clone(), source: credential.source };
-    let end = Step::EndExpiry { login: login.clone() };
-    credential.set_password.then_some(set).into_iter().chain(credential.expires.then_some(end)).collect()
+    let mark = app.mark().rotating(rotation).while_in(progress);
+    let begun = observed.marks.on(Bearer::Role, role.as_str()) == Some(&mark);
+    (observed.roles.contains_key(role.as_str()) && !begun).then_some(Step::MarkOwner { role, progress, rotation })
 }
 
 /// The Secret comes last: once it exists, it works.

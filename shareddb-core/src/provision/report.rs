@@ -1,13 +1,16 @@
 //! What a run has done.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::provision::execute::Done;
 use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
 use crate::provision::plan::Plan;
 use crate::provision::proof::Proof;
 use crate::provision::step::Step;
+use crate::secrets::Workload;
 
 /// What became of an app, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +29,8 @@ pub enum Outcome {
     Adopted,
     /// It is as it was before it was adopted, and recorded no more.
     Released,
+    /// Its Secret has a new password.
+    Rotated,
 }
 
 impl Outcome {
@@ -38,6 +43,7 @@ impl Outcome {
             Self::Dropped => "dropped",
             Self::Adopted => "adopted",
             Self::Released => "released",
+            Self::Rotated => "rotated",
         }
     }
 }
@@ -55,6 +61,15 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// What the trial login found; none was needed when nothing changed.
     pub proof: Option<Proof>,
+    /// Until when the login works that the Secret named before, by the server's clock; where a rotation has given it an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_login_ends: Option<Timestamp>,
+    /// What takes its Secret, as it was before; looked for by a rotation only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
+    /// Those of them that were restarted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restarted: Vec<Workload>,
     /// What a person should know.
     pub notices: Vec<String>,
     /// What ought to be different and is not for the admin to change, or not without being told to.
@@ -62,15 +77,28 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(plan: Plan, proof: Option<Proof>) -> Self {
+    pub(crate) fn new(plan: Plan, done: Done) -> Self {
         let outcome = match plan.goal {
             Goal::Drop(_) => Outcome::Dropped,
             Goal::UndoAdopt(_) => Outcome::Released,
+            Goal::Rotate(..) => Outcome::Rotated,
             Goal::Create(_) if !plan.exists && plan.app.adopted.is_some() => Outcome::Adopted,
             Goal::Create(_) if plan.steps.is_empty() => Outcome::Unchanged,
             Goal::Create(_) if plan.exists => Outcome::Configured,
             Goal::Create(_) => Outcome::Created,
         };
-        Self { app: plan.app, outcome, steps: plan.steps, proof, notices: plan.notices, gaps: plan.gaps }
+        let Done { proof, old_login_ends, restarted, notices } = done;
+        let notices = plan.notices.into_iter().chain(notices).collect();
+        Self {
+            app: plan.app,
+            outcome,
+            steps: plan.steps,
+            proof,
+            old_login_ends,
+            workloads: plan.workloads,
+            restarted,
+            notices,
+            gaps: plan.gaps,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The SQL of each step, for the admin who is to run it.
 
 use crate::app::App;
-use crate::mark::Progress;
+use crate::mark::{Progress, RotationRecord};
 use crate::names::RoleName;
 use crate::postgres::facts::{RoleShape, ServerFacts};
 use crate::postgres::statements as sql;
@@ -43,7 +43,7 @@ impl<'a> Script<'a> {
         match step {
             Step::CreateMaintenanceGroup | Step::CloseToPublic { .. } => shared(step, self.server),
             Step::CreateOwner { role, shape, progress } => {
-                vec![sql::create_role(role.as_str(), shape), self.mark_owner(role, *progress)]
+                vec![sql::create_role(role.as_str(), shape), self.mark_owner(role, *progress, None)]
             }
             Step::CreateLogin { role, shape } => vec![sql::create_role(role.as_str(), shape)],
             Step::AlterRole { role, shape } => vec![self.alter_role(role, shape)],
@@ -65,12 +65,12 @@ impl<'a> Script<'a> {
                 vec![sql::reset_for_role(role.as_str(), database.as_ref().map(AsRef::as_ref), name)]
             }
             Step::RevokeAccess { database, role, grantor } => sql::revoke_access(database, role, grantor).into(),
-            Step::MarkOwner { role, progress } => vec![self.mark_owner(role, *progress)],
+            Step::MarkOwner { role, progress, rotation } => vec![self.mark_owner(role, *progress, *rotation)],
             Step::CreateDatabase { database, connections } => {
                 vec![sql::create_database(database.as_str(), *connections)]
             }
             Step::MarkDatabase { database, dropping } => {
-                let mark = self.app.mark();
+                let mark = self.app.mark().of_database();
                 let mark = if *dropping { mark.while_in(Progress::Dropping) } else { mark };
                 vec![sql::mark_database(database.as_str(), &mark)]
             }
@@ -99,9 +99,14 @@ impl<'a> Script<'a> {
             | Step::DropDatabase { .. }
             | Step::DropRole { .. } => self.of_others(step),
             Step::Adopt(adoption) => self.adoption(adoption),
-            Step::SetPassword { .. } | Step::Prove { .. } | Step::PublishSecret { .. } | Step::DeleteSecret { .. } => {
-                Vec::new()
-            }
+            // What they say depends on when they are done, or is no statement.
+            Step::SetPassword { .. }
+            | Step::SetExpiry { .. }
+            | Step::EndRotation { .. }
+            | Step::Prove { .. }
+            | Step::PublishSecret { .. }
+            | Step::DeleteSecret { .. }
+            | Step::Restart { .. } => Vec::new(),
         }
     }
 
@@ -155,7 +160,7 @@ impl<'a> Script<'a> {
         self.superuser || self.server.powers.may_name(attribute)
     }
 
-    fn mark_owner(&self, role: &RoleName, progress: Progress) -> String {
-        sql::mark_role(role.as_str(), &self.app.mark().while_in(progress))
+    fn mark_owner(&self, role: &RoleName, progress: Progress, rotation: Option<RotationRecord>) -> String {
+        sql::mark_role(role.as_str(), &self.app.mark().rotating(rotation).while_in(progress))
     }
 }

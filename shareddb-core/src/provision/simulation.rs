@@ -1,11 +1,14 @@
 //! A world in which plans are carried out without any server.
 //!
-//! [`World::effect`] is what a step does to what would be observed next.
+//! [`World::effect`] is what a step does to what would be observed next. Passwords are told apart, and not counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use jiff::Timestamp;
+
 use crate::app::{App, AppSpec, Slot};
+use crate::credentials::Issue;
 use crate::mark::{Mark, Progress};
 use crate::postgres::facts::{
     AbroadFacts, DatabaseFacts, Expiry, ExtensionFacts, Grants, InsideFacts, Installed, Membership, OWNER_ACCESS,
@@ -17,6 +20,7 @@ use crate::postgres::version::ServerVersion;
 use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
 use crate::provision::plan::{Plan, plan};
 use crate::provision::step::Step;
+use crate::provision::takers::Takers;
 
 pub(in crate::provision) const ADMIN: &str = "postgres";
 /// An admin who is no superuser.
@@ -90,6 +94,8 @@ impl World {
                 ExtensionFacts { schema: None, requires: Vec::new(), superuser_only: false },
             )]
             .into(),
+            clients: Vec::new(),
+            takers: Takers::default(),
             abroad: AbroadFacts::default(),
             secret: SecretFacts::Absent,
             legacy: None,
@@ -205,6 +211,25 @@ impl World {
         self.observed.marks.readable.sort_by_key(|fact| (fact.bearer as u8, fact.name.clone()));
     }
 
+    /// The app's record.
+    pub(super) fn recorded(&self) -> Option<&Mark> {
+        self.observed.marks.on(Bearer::Role, APP.owner.as_str())
+    }
+
+    /// The number of the password that the Secret has.
+    pub(super) fn secret_password(&self) -> Option<u32> {
+        self.passwords.secret
+    }
+
+    /// The logins that let in who has this password.
+    pub(super) fn admits(&self, password: u32) -> Vec<Slot> {
+        let admits = |slot: &Slot| {
+            let login = self.observed.roles.get(APP.login(*slot).as_str());
+            self.passwords.stored[*slot as usize] == Some(password) && login.is_some_and(RoleFacts::admits)
+        };
+        Slot::ALL.into_iter().filter(admits).collect()
+    }
+
     pub(super) fn forget_mark(&mut self, bearer: Bearer, name: &str) {
         self.observed.marks.readable.retain(|fact| (fact.bearer, fact.name.as_str()) != (bearer, name));
     }
@@ -253,6 +278,11 @@ impl World {
                 assert!(self.observed.roles.insert(role.to_string(), made).is_none());
                 self.mark(Bearer::Role, role.as_str(), &app.mark().while_in(*progress));
             }
+            Step::EndRotation { role, left } => {
+                assert_eq!(*left, None, "no app here waits for a superuser");
+                let mark = app.mark();
+                self.mark(Bearer::Role, role.as_str(), &mark);
+            }
             Step::CreateLogin { role, shape } => {
                 let made = self.new_role(*shape);
                 assert!(self.observed.roles.insert(role.to_string(), made).is_none());
@@ -266,7 +296,12 @@ impl World {
                     (present.replication, present.bypassrls) = (replication, bypassrls);
                 }
             }
-            Step::ClearPassword { role } => self.role(role.as_str()).has_password = false,
+            Step::ClearPassword { role } => {
+                self.role(role.as_str()).has_password = false;
+                if let Some(slot) = app.slot_of(role.as_str()) {
+                    self.passwords.stored[slot as usize] = None;
+                }
+            }
             Step::RevokeMembership { group, member, grantor } => {
                 let grantor = grantor.as_deref().unwrap_or_default();
                 if let Some(role) = self.observed.roles.get_mut(member) {
@@ -306,8 +341,9 @@ impl World {
             Step::TakeRights { database, .. } => {
                 self.observed.abroad.rights.remove(database);
             }
-            Step::MarkOwner { role, progress } => {
-                self.mark(Bearer::Role, role.as_str(), &app.mark().while_in(*progress));
+            Step::MarkOwner { role, progress, rotation } => {
+                let mark = app.mark().rotating(*rotation).while_in(*progress);
+                self.mark(Bearer::Role, role.as_str(), &mark);
             }
             Step::DropDatabase { database } => self.drop_database(database.as_str()),
             Step::CreateDatabase { connections, .. } => {
@@ -378,22 +414,29 @@ impl World {
                 self.passwords.stored[slot as usize] = Some(self.passwords.at_hand());
             }
             Step::EndExpiry { login } => self.role(login.as_str()).expiry = Expiry::Never,
+            Step::SetExpiry { login, grace } => {
+                let end = if *grace == 0 { Expiry::Past } else { Expiry::Future };
+                self.role(login.as_str()).expiry = end(Timestamp::UNIX_EPOCH);
+            }
             Step::Prove { login, open, left } => {
                 assert_eq!(*open, self.observed.server.open_to_public.iter().cloned().collect::<Vec<_>>());
                 assert!(self.can_work(app.slot_of(login.as_str()).unwrap()), "{self:#?}");
                 assert_eq!(*left, None, "no app here waits for a superuser");
-                self.mark(Bearer::Role, app.owner.as_str(), &app.mark());
+                let mark = app.mark().rotating(self.recorded().and_then(|mark| mark.rotation));
+                self.mark(Bearer::Role, app.owner.as_str(), &mark);
             }
             Step::PublishSecret { slot, replace, .. } => {
                 assert_eq!(*replace, self.observed.secret != SecretFacts::Absent);
                 self.passwords.secret = Some(self.passwords.at_hand());
-                let held = HeldSecret { slot: Some(*slot), complete: true, current: true, works: [false; 2] };
+                let issue = Issue::default();
+                let held = HeldSecret { slot: Some(*slot), complete: true, current: true, works: [false; 2], issue };
                 self.observed.secret = SecretFacts::Held(held);
             }
             Step::DeleteSecret { .. } => {
                 self.observed.secret = SecretFacts::Absent;
                 self.passwords.secret = None;
             }
+            Step::Restart { .. } => {}
             Step::DropRole { role } => self.drop_role(role.as_str()),
             Step::Adopt(adoption) => panic!("no app of this world was made by hand: {adoption}"),
         }
@@ -426,7 +469,7 @@ impl World {
         let database = self.observed.database.as_ref();
         login.is_some_and(|login| {
             login.shape.login
-                && login.expiry != Expiry::Past
+                && !matches!(login.expiry, Expiry::Past(_))
                 && login.has_password
                 && login.groups.get(app.owner.as_str()).is_some_and(|grants| grants.values().any(|grant| grant.usable))
                 && login.settings.get("role").map(String::as_str) == Some(app.owner.as_str())

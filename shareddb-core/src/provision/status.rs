@@ -1,21 +1,27 @@
 //! What is there: a line per app, and what ought to be different.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::app::{App, AppSpec, Slot};
+use crate::credentials::Issue;
 use crate::error::{Error, Result};
 use crate::names::AppName;
 use crate::postgres::catalog;
+use crate::postgres::clients::Client;
 use crate::postgres::marks::Marks;
 use crate::postgres::session::AdminSession;
 use crate::provision::budget::Budget;
 use crate::provision::gap::Gap;
+use crate::provision::login_status::{self, LoginStatus};
 use crate::provision::observe::{Survey, observe_app};
 use crate::provision::observed::SecretFacts;
 use crate::provision::step::Step;
+use crate::provision::takers::Takers;
 use crate::provision::walls::{self, Wall};
 use crate::provision::{Provisioner, plan};
+use crate::secrets::Workload;
 
 /// One app in a list.
 #[derive(Clone, Debug, Serialize)]
@@ -42,8 +48,18 @@ pub struct AppStatus {
     pub summary: AppSummary,
     /// The login that the Secret names, if it is in order.
     pub slot: Option<Slot>,
-    /// Sessions of each login.
-    pub login_sessions: [u32; 2],
+    /// The number of the password in the Secret, where that says so: how many the app has had.
+    pub generation: Option<u32>,
+    /// Since when the Secret has this password, where it says so. One that was never changed has it from the create.
+    pub password_since: Option<Timestamp>,
+    /// Its two logins; empty where they cannot be read.
+    pub logins: Vec<LoginStatus>,
+    /// Who is logged in as the app, by what each calls itself.
+    pub clients: Vec<Client>,
+    /// What takes the Secret; looked for where one app is asked about, and `None` where it cannot be told.
+    pub workloads: Option<Vec<Workload>>,
+    /// What hinders looking for that.
+    pub workloads_hidden: Option<Problem>,
     /// What [`Provisioner::create`] would do: empty when all is as recorded.
     pub drift: Vec<Step>,
     /// Why `create` would stop, if it would.
@@ -59,7 +75,12 @@ impl AppStatus {
         Self {
             summary,
             slot: None,
-            login_sessions: [0; 2],
+            generation: None,
+            password_since: None,
+            logins: Vec::new(),
+            clients: Vec::new(),
+            workloads: None,
+            workloads_hidden: None,
             drift: Vec::new(),
             problem: Some(error.into()),
             notices: Vec::new(),
@@ -69,7 +90,7 @@ impl AppStatus {
 }
 
 /// Why an app cannot be made what its record says.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Problem {
@@ -146,7 +167,11 @@ impl Provisioner {
         let all: Vec<App> = summaries.iter().map(|summary| summary.app.clone()).collect();
         let server = self.server_status(&session, &survey, &all).await?;
         let wanted = summaries.into_iter().filter(|summary| app.is_none_or(|app| summary.app.name == *app));
-        let compared = wanted.map(|summary| self.app_status(&session, &survey, summary));
+        let takers = match all.iter().find(|one| app.is_some_and(|app| one.name == *app)) {
+            Some(one) => Takers::look(&self.server, one).await,
+            None => Takers::Unknown,
+        };
+        let compared = wanted.map(|summary| self.app_status(&session, &survey, summary, takers.clone()));
         let apps: Vec<AppStatus> = stream::iter(compared).buffered(AT_ONCE).try_collect().await?;
         if let (Some(app), true) = (app, apps.is_empty()) {
             return Err(survey.marks.no_such_app(app, self.server.environment()));
@@ -193,7 +218,13 @@ impl Provisioner {
             .collect()
     }
 
-    async fn app_status(&self, session: &AdminSession, survey: &Survey, summary: AppSummary) -> Result<AppStatus> {
+    async fn app_status(
+        &self,
+        session: &AdminSession,
+        survey: &Survey,
+        summary: AppSummary,
+        takers: Takers,
+    ) -> Result<AppStatus> {
         let spec = AppSpec::new(summary.app.name.clone());
         let observed = match observe_app(&self.server, session, survey.clone(), &spec).await {
             Ok(observation) => observation.observed,
@@ -201,7 +232,15 @@ impl Provisioner {
             Err(error) if error.is_retryable() => return Err(error),
             Err(error) => return Ok(AppStatus::unreadable(summary, error)),
         };
-        let sessions = |slot| observed.roles.get(summary.app.login(slot).as_str()).map_or(0, |facts| facts.sessions);
+        let (workloads, workloads_hidden) = match takers {
+            Takers::Known(workloads) => (Some(workloads), None),
+            Takers::Hidden(problem) => (None, Some(problem)),
+            Takers::Unknown => (None, None),
+        };
+        let (slot, issue) = match &observed.secret {
+            SecretFacts::Held(held) if held.complete => (held.slot, held.issue),
+            _ => (None, Issue::default()),
+        };
         let (drift, notices, mut gaps, problem) = match plan::plan(&spec, &observed) {
             Ok(plan) => (plan.steps, plan.notices, plan.gaps, None),
             Err(error) => (Vec::new(), Vec::new(), Vec::new(), Some(Problem::from(error))),
@@ -209,11 +248,13 @@ impl Provisioner {
         // Those of the server are told once, with its walls.
         gaps.retain(|gap| !gap.server);
         Ok(AppStatus {
-            slot: match &observed.secret {
-                SecretFacts::Held(held) if held.complete => held.slot,
-                _ => None,
-            },
-            login_sessions: Slot::ALL.map(sessions),
+            slot,
+            generation: issue.generation,
+            password_since: issue.since,
+            logins: login_status::of(&summary.app, slot, &observed).into(),
+            clients: observed.clients,
+            workloads,
+            workloads_hidden,
             drift,
             problem,
             notices,

@@ -6,11 +6,12 @@ use serde::{Serialize, Serializer};
 
 use crate::app::Slot;
 use crate::change::Change;
-use crate::mark::Progress;
+use crate::mark::{Progress, RotationRecord};
 use crate::names::{DatabaseName, HIDDEN, RoleName, SchemaName, SecretName, shown_value};
 use crate::postgres::facts::RoleShape;
 use crate::postgres::sql::escaped;
 use crate::provision::adopt::Adoption;
+use crate::secrets::Workload;
 
 /// One change. Its order in a plan matters: every prefix leaves the app closed to others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,7 +47,7 @@ pub enum Step {
     /// Take a right on a database of others from one of the app's roles.
     RevokeAccess { database: String, role: String, grantor: String },
     /// Record on the owner role what the app is to be, and what has begun.
-    MarkOwner { role: RoleName, progress: Progress },
+    MarkOwner { role: RoleName, progress: Progress, rotation: Option<RotationRecord> },
     /// Drop what an interrupted DROP DATABASE left, or the database of an app that goes.
     DropDatabase { database: DatabaseName },
     /// Make the database, closed.
@@ -87,6 +88,10 @@ pub enum Step {
     SetPassword { login: RoleName, source: PasswordSource },
     /// Take the end date from a login's password.
     EndExpiry { login: RoleName },
+    /// Have a login's password end, so many seconds from when it is done.
+    SetExpiry { login: RoleName, grace: u64 },
+    /// Record that a rotation has come to its end.
+    EndRotation { role: RoleName, left: Option<Progress> },
     /// Log in as the app and try what it can and cannot do; when all could be tried, record that nothing is left to do, or
     /// nothing but what is `left` to a superuser. What PUBLIC may enter is `open`, and is not tried.
     Prove { login: RoleName, open: Vec<String>, left: Option<Progress> },
@@ -94,6 +99,8 @@ pub enum Step {
     PublishSecret { secret: SecretName, slot: Slot, replace: bool },
     /// Delete the Secret.
     DeleteSecret { secret: SecretName },
+    /// Have the pods of a workload replaced, as `kubectl rollout restart` does. What hinders that is told and stops nothing.
+    Restart { workload: Workload },
     /// Drop a role.
     DropRole { role: RoleName },
     /// A change of an adoption.
@@ -189,6 +196,9 @@ impl Step {
             | Self::ReassignStrays { .. }
             | Self::SetPassword { .. }
             | Self::EndExpiry { .. }
+            | Self::SetExpiry { .. }
+            | Self::EndRotation { .. }
+            | Self::Restart { .. }
             | Self::PublishSecret { replace: true, .. } => Change::Change,
         }
     }
@@ -215,6 +225,8 @@ impl Step {
             | Self::ResetForRole { database: None, .. }
             | Self::RevokeAccess { .. }
             | Self::MarkOwner { .. }
+            | Self::SetExpiry { .. }
+            | Self::EndRotation { .. }
             | Self::DropRole { .. } => Phase::Roles,
             Self::DropDatabase { .. }
             | Self::CreateDatabase { .. }
@@ -237,9 +249,11 @@ impl Step {
             | Self::CreateExtension { .. }
             | Self::ReassignStrays { .. } => Phase::Inside,
             Self::SetPassword { .. } | Self::EndExpiry { .. } => Phase::Password,
-            Self::TakeRights { .. } | Self::Prove { .. } | Self::PublishSecret { .. } | Self::DeleteSecret { .. } => {
-                Phase::Outside
-            }
+            Self::TakeRights { .. }
+            | Self::Prove { .. }
+            | Self::PublishSecret { .. }
+            | Self::DeleteSecret { .. }
+            | Self::Restart { .. } => Phase::Outside,
             Self::Adopt(adoption) => adoption.phase(),
         }
     }
@@ -296,7 +310,10 @@ impl fmt::Display for Step {
             Self::RevokeAccess { database, role, .. } => {
                 write!(f, "rights of {role} on database/{}", escaped(database))
             }
-            Self::MarkOwner { role, progress } => write!(f, "role/{role}: recorded as {}", progress.as_str()),
+            Self::MarkOwner { role, progress, rotation: None } => {
+                write!(f, "role/{role}: recorded as {}", progress.as_str())
+            }
+            Self::MarkOwner { role, .. } => write!(f, "role/{role}: recorded as being given a new password"),
             Self::DropDatabase { database } => write!(f, "database/{database}"),
             Self::CreateDatabase { database, .. } => write!(f, "database/{database}, closed at first"),
             Self::MarkDatabase { database, dropping: true } => {
@@ -337,6 +354,11 @@ impl fmt::Display for Step {
             }
             Self::SetPassword { login, source: PasswordSource::New } => write!(f, "role/{login}: a new password"),
             Self::EndExpiry { login } => write!(f, "role/{login}: password without end date"),
+            Self::SetExpiry { login, grace: 0 } => write!(f, "role/{login}: its password ends"),
+            Self::SetExpiry { login, grace } => {
+                write!(f, "role/{login}: its password ends {} later", Span(*grace))
+            }
+            Self::EndRotation { role, .. } => write!(f, "role/{role}: the rotation is recorded as ended"),
             Self::Prove { login, open, .. } => {
                 write!(f, "{login} can log in, makes objects of the owner's, and enters no other database")?;
                 if open.is_empty() { Ok(()) } else { write!(f, " that is closed (open: {})", open.join(", ")) }
@@ -346,6 +368,7 @@ impl fmt::Display for Step {
                 write!(f, "secret/{secret}, for the {login} login")
             }
             Self::DeleteSecret { secret } => write!(f, "secret/{secret}"),
+            Self::Restart { workload } => write!(f, "{workload}: restarted"),
             Self::DropRole { role } => write!(f, "role/{role}"),
             Self::Adopt(adoption) => adoption.fmt(f),
         }
@@ -379,5 +402,17 @@ impl fmt::Display for Shape<'_> {
             write!(f, ", {} connections", self.0.connection_limit)?;
         }
         f.write_str(", no other attribute")
+    }
+}
+
+/// A number of seconds, in the largest unit that says it exactly.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 3] = [(86_400, "days"), (3_600, "hours"), (60, "minutes")];
+        let (size, unit) = UNITS.into_iter().find(|(size, _)| self.0.is_multiple_of(*size)).unwrap_or((1, "seconds"));
+        let count = self.0 / size;
+        write!(f, "{count} {}", if count == 1 { unit.trim_end_matches('s') } else { unit })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use async_trait::async_trait;
+use futures_util::future::try_join;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
@@ -12,9 +13,11 @@ use kube::core::Request;
 use kube::core::params::{DeleteParams, GetParams, PostParams};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{SecretData, SecretStore, SecretVersion, StoredSecret, writer};
+use super::{SecretData, SecretStore, SecretVersion, StoredSecret, Workload, writer};
 use crate::error::{Error, Result};
-use crate::kubernetes::{Answer, Namespace, Task};
+use crate::kubernetes::apply::Objects;
+use crate::kubernetes::takers::{Inhabitants, Taken, takers};
+use crate::kubernetes::{Answer, Namespace, Task, restart};
 use crate::names::{AppName, SecretName};
 
 /// Says whose a Secret is. Labels can be other people's; nobody else has a reason to write this one.
@@ -243,6 +246,17 @@ impl SecretStore for KubernetesStore {
             },
             Err(error) => Err(error),
         }
+    }
+
+    async fn workloads(&self, name: &SecretName) -> Result<Option<Vec<Workload>>> {
+        let objects = Objects::new(self.namespace.clone(), Task::Workloads);
+        let (there, secret) = try_join(Inhabitants::read(&objects), self.get(name)).await?;
+        let annotations = secret.and_then(|secret| secret.metadata.annotations);
+        Ok(Some(takers(&there, Taken { name: name.as_str(), annotations: &annotations })))
+    }
+
+    async fn restart(&self, workload: &Workload) -> Result<()> {
+        restart::restart(&Objects::new(self.namespace.clone(), Task::Workloads), workload).await
     }
 
     fn describe(&self, name: &SecretName) -> String {

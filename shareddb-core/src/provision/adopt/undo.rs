@@ -56,6 +56,8 @@ pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
         exists: true,
         steps: acting.map(|part| Adoption::Together { part }).chain(steps).map(Step::Adopt).collect(),
         partial: false,
+        rotation: None,
+        workloads: Vec::new(),
         gaps: Vec::new(),
         notices: notices.into_iter().flatten().collect(),
         goal: Goal::UndoAdopt(name.clone()),

@@ -1,0 +1,165 @@
+//! The decision how an app's password changes: the login that is not in use gets a new one, the Secret comes to name that, and
+//! then the other login comes to its end. Killed anywhere, the Secret names a login that works.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::app::{App, AppSpec, Slot};
+use crate::error::{Error, Result};
+use crate::mark::{Mark, RotationRecord};
+use crate::names::AppName;
+use crate::postgres::clients::Client;
+use crate::postgres::facts::Expiry;
+use crate::postgres::statements;
+use crate::provision::credential::{Credential, Fate, Turn};
+use crate::provision::goal::Goal;
+use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
+use crate::provision::plan::{self, Plan};
+use crate::provision::step::PasswordSource;
+use crate::provision::takers;
+
+/// How a password is changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct RotateOptions {
+    /// How long the old password goes on working, in whole seconds, a year at most: until then programs that do not read the
+    /// Secret again have to be restarted. The server itself ends it; sessions that are there stay. A week, unless something
+    /// else is said.
+    pub grace: Duration,
+    /// The old password has got into wrong hands: its login is closed and its sessions are ended as soon as the Secret has the
+    /// new one, and the grace does not count. So is whoever still uses the one before it.
+    pub now: bool,
+    /// Workloads that take the password from their variables, or from a file that does not follow the Secret, are restarted
+    /// as `kubectl rollout restart` does it, but for those that a controller restarts. Nobody waits for that.
+    pub restart: bool,
+}
+
+impl Default for RotateOptions {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(7 * DAY), now: false, restart: false }
+    }
+}
+
+const DAY: u64 = 86_400;
+/// A password that is to last longer is none that was changed.
+const LONGEST_GRACE: Duration = Duration::from_secs(366 * DAY);
+
+/// Decides the steps: the new password, with everything about the app that is not as it ought to be put right on the way.
+///
+/// # Errors
+/// `NotFound` when there is no such app, `Refused` when the other login still works, or when the Secret is not in order, and
+/// whatever would stop a create.
+pub(crate) fn plan_rotate(name: &AppName, options: &RotateOptions, observed: &Observed) -> Result<Plan> {
+    check_grace(options)?;
+    let record = observed.record(name)?.ok_or_else(|| observed.marks.no_such_app(name, &observed.environment))?;
+    let spec = AppSpec::new(name.clone());
+    let app = App::derive(&spec, &observed.environment, Some(record))?;
+    let (current, held) = in_use(&app, record, observed)?;
+    let restarts = if options.restart { observed.takers.to_restart()? } else { Vec::new() };
+    let turn = match half_done(record, current, held, options) {
+        Some(turn) => turn,
+        None => next(&app, record, current, options, observed)?,
+    };
+    plan::compose(&spec, app, observed, &Turn { restarts, ..turn }, Goal::Rotate(name.clone(), options.clone()))
+}
+
+fn check_grace(options: &RotateOptions) -> Result<()> {
+    if options.grace <= LONGEST_GRACE {
+        return Ok(());
+    }
+    Err(Error::invalid_input("grace_invalid", "an old password goes on working for a year at most"))
+}
+
+/// The login that the Secret names.
+fn in_use<'a>(app: &App, record: &Mark, observed: &'a Observed) -> Result<(Slot, &'a HeldSecret)> {
+    let create = format!("shareddb create {} -e {}", app.name, observed.environment);
+    if record.is_dropping() {
+        return Err(Error::refused("drop_unfinished", format!("app {} is being dropped", app.name))
+            .with_hint(format!("drop it again, or, while its database is there, bring it back first: {create}")));
+    }
+    match &observed.secret {
+        SecretFacts::Held(held) if held.complete => held.slot.map(|slot| (slot, held)),
+        SecretFacts::Held(_) | SecretFacts::Absent | SecretFacts::Foreign | SecretFacts::Elsewhere(_) => None,
+    }
+    .ok_or_else(|| {
+        let message =
+            format!("Secret {} of app {} is not in order, so it cannot be said whose turn it is", app.secret, app.name);
+        Error::refused("secret_unsound", message).with_hint(format!("put it right first: {create}"))
+    })
+}
+
+/// What is left of a rotation that has published the Secret and was killed then. Where a password has got into wrong hands, it
+/// may be the one that was published; only a run that knew of that has made another one since.
+fn half_done(record: &Mark, current: Slot, held: &HeldSecret, options: &RotateOptions) -> Option<Turn> {
+    let begun = record.rotation.filter(|begun| begun.to == current && held.works[current as usize])?;
+    let rotation = match (begun.now, options.now) {
+        (false, true) => return None,
+        (true, _) => begun,
+        (false, false) => RotationRecord { grace: options.grace.as_secs(), ..begun },
+    };
+    let credential = Credential { slot: current, source: PasswordSource::Secret, set_password: false, expires: false };
+    Some(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation), restarts: Vec::new() })
+}
+
+/// The other login's turn.
+fn next(app: &App, record: &Mark, current: Slot, options: &RotateOptions, observed: &Observed) -> Result<Turn> {
+    let to = current.other();
+    let again = record.rotation.is_some_and(|begun| begun.to == to);
+    if !options.now && !again {
+        check_over(app, to, observed)?;
+    }
+    let rotation = RotationRecord { to, grace: options.grace.as_secs(), now: options.now };
+    let expires = observed.roles.get(app.login(to).as_str()).is_some_and(|facts| facts.expiry != Expiry::Never);
+    let credential = Credential { slot: to, source: PasswordSource::New, set_password: true, expires };
+    Ok(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation), restarts: Vec::new() })
+}
+
+/// Whether anybody may know a password of this login. Who is no superuser sees no passwords, but an app that has had only one
+/// in its life has none for its other login.
+pub(crate) fn may_be_known(app: &App, slot: Slot, observed: &Observed) -> bool {
+    let Some(facts) = observed.roles.get(app.login(slot).as_str()) else { return false };
+    let had_one = app.adopted.is_none() && app.generation == 1 && facts.sessions == 0 && facts.expiry == Expiry::Never;
+    facts.has_password && (observed.server.superuser || !had_one)
+}
+
+/// A login whose password somebody may still need is nobody's turn.
+fn check_over(app: &App, slot: Slot, observed: &Observed) -> Result<()> {
+    let login = app.login(slot);
+    let Some(facts) = observed.roles.get(login.as_str()).filter(|facts| facts.admits()) else { return Ok(()) };
+    if !may_be_known(app, slot, observed) {
+        return Ok(());
+    }
+    let users: Vec<String> =
+        observed.clients.iter().filter(|client| client.login == login.as_str()).map(Client::to_string).collect();
+    let users = match users.as_slice() {
+        [] => "nobody has a session with it at this moment, which shows little: a job may come back to it".to_owned(),
+        users => format!("sessions with it: {}", users.join(", ")),
+    };
+    let since = match &observed.secret {
+        SecretFacts::Held(held) => held.issue.since,
+        SecretFacts::Absent | SecretFacts::Foreign | SecretFacts::Elsewhere(_) => None,
+    };
+    let behind: Vec<String> = takers::behind(observed.takers.known(), since).collect();
+    let users = match behind.as_slice() {
+        [] => users,
+        behind => format!("{users}; started before the change of password: {}", behind.join(", ")),
+    };
+    let now = format!("shareddb rotate {} -e {} --now", app.name, observed.environment);
+    let (state, hint) = match facts.expiry {
+        Expiry::Future(end) => (
+            format!("still works, until {end}"),
+            format!("rotate again after that; to end it, and whoever uses it, at once: {now}"),
+        ),
+        Expiry::Never | Expiry::Past(_) => (
+            "still works, and has no end".to_owned(),
+            format!(
+                "give it one, and rotate again after that: {}; or end it, and whoever uses it, at once: {now}",
+                statements::set_expiry(login.as_str(), "a day, such as 2030-01-31")
+            ),
+        ),
+    };
+    Err(Error::refused("login_in_use", format!("{login}, the other login of app {}, {state}; {users}", app.name))
+        .with_hint(hint))
+}
