@@ -26,6 +26,7 @@ mod server;
 mod spec;
 mod status;
 mod work;
+mod workload;
 
 /// The compiled half of `shareddb`.
 #[pyo3::pymodule]
@@ -61,7 +62,9 @@ mod _shareddb {
     #[pymodule_export]
     use crate::server::Server;
     #[pymodule_export]
-    use crate::status::{AppStatus, ServerStatus, Status, Wall};
+    use crate::status::{AppStatus, LoginStatus, ServerStatus, Status, Wall};
+    #[pymodule_export]
+    use crate::workload::Workload;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,11 +1,15 @@
 //! `Plan`: what would be done; `Report`: what was.
 
+use std::time::SystemTime;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
 use shareddb_core::{Plan as Core, Proof, Report as CoreReport, Step};
 
 use crate::app::App;
 use crate::listing::html;
+use crate::moments::moment;
+use crate::workload::{Workload, workloads};
 
 /// What would be done for one app, in order: iterates over lines of text. Falsy when there is nothing to do.
 ///
@@ -42,6 +46,12 @@ impl Plan {
     #[getter]
     fn steps(&self) -> Vec<String> {
         lines(&self.0.steps)
+    }
+
+    /// What takes its Secret; looked for by a rotation only.
+    #[getter]
+    fn workloads(&self) -> Vec<Workload> {
+        workloads(&self.0.workloads)
     }
 
     /// What a person should know although nothing will be done about it.
@@ -100,7 +110,7 @@ impl Report {
         App::new(self.0.app.clone())
     }
 
-    /// What became of it: `created`, `configured`, `unchanged`, `dropped`, `adopted` or `released`.
+    /// What became of it: `created`, `configured`, `unchanged`, `dropped`, `adopted`, `released` or `rotated`.
     #[getter]
     fn outcome(&self) -> &'static str {
         self.0.outcome.as_str()
@@ -116,6 +126,24 @@ impl Report {
     #[getter]
     fn proof(&self) -> Option<&'static str> {
         self.0.proof.map(Proof::as_str)
+    }
+
+    /// Until when the login works that the Secret named before, by the server's clock; where a rotation has given it an end.
+    #[getter]
+    fn old_login_ends(&self) -> Option<SystemTime> {
+        self.0.old_login_ends.map(moment)
+    }
+
+    /// What takes its Secret, as it was before; looked for by a rotation only.
+    #[getter]
+    fn workloads(&self) -> Vec<Workload> {
+        workloads(&self.0.workloads)
+    }
+
+    /// Those of them that were restarted.
+    #[getter]
+    fn restarted(&self) -> Vec<Workload> {
+        workloads(&self.0.restarted)
     }
 
     /// What a person should know.

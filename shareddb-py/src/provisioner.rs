@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyo3::coroutine::CancelHandle;
 use pyo3::prelude::*;
-use shareddb_core::{AppName, Event, Provisioner as Core, Report as CoreReport};
+use shareddb_core::{AppName, Event, Provisioner as Core, Report as CoreReport, RotateOptions};
 
 use crate::adopt::Adopt;
 use crate::app::{App, AppSummary};
@@ -57,6 +57,19 @@ impl Provisioner {
         let (core, follower) = self.followed(py)?;
         Ok(Work::new(follower, async move { core.create(&spec).await }))
     }
+
+    fn rotation(&self, py: Python<'_>, app: &str, options: RotateOptions) -> PyResult<Work<CoreReport>> {
+        let app: AppName = name(py, app)?;
+        let (core, follower) = self.followed(py)?;
+        Ok(Work::new(follower, async move { core.rotate(&app, &options).await }))
+    }
+}
+
+fn rotate_options(grace: Option<Duration>, now: bool, restart: bool) -> RotateOptions {
+    let mut options = RotateOptions::default();
+    options.grace = grace.unwrap_or(options.grace);
+    (options.now, options.restart) = (now, restart);
+    options
 }
 
 #[pymethods]
@@ -190,6 +203,40 @@ impl Provisioner {
         let app: AppName = name(py, app)?;
         let (core, follower) = self.followed(py)?;
         Work::new(follower, async move { core.drop(&app, &confirm).await }).wait(py).map(Report::new)
+    }
+
+    /// Decide what `rotate` would do, and do nothing.
+    #[pyo3(signature = (app, *, grace=None, now=false, restart=false))]
+    fn plan_rotate(
+        &self,
+        py: Python<'_>,
+        app: &str,
+        grace: Option<Duration>,
+        now: bool,
+        restart: bool,
+    ) -> PyResult<Plan> {
+        let (core, app): (_, AppName) = (self.core(py)?, name(py, app)?);
+        wait(py, core.plan_rotate(&app, &rotate_options(grace, now, restart))).map(Plan::new)
+    }
+
+    /// Give an app a new password without a failed query.
+    #[pyo3(signature = (app, *, grace=None, now=false, restart=false))]
+    fn rotate(&self, py: Python<'_>, app: &str, grace: Option<Duration>, now: bool, restart: bool) -> PyResult<Report> {
+        self.rotation(py, app, rotate_options(grace, now, restart))?.wait(py).map(Report::new)
+    }
+
+    /// `rotate` for a coroutine. Cancelled, it ends where it is, and the Secret works; the same call goes on from there.
+    #[pyo3(signature = (app, *, grace=None, now=false, restart=false))]
+    async fn rotate_async(
+        &self,
+        app: String,
+        grace: Option<Duration>,
+        now: bool,
+        restart: bool,
+        #[pyo3(cancel_handle)] cancel: CancelHandle,
+    ) -> PyResult<Report> {
+        let work = Python::attach(|py| self.rotation(py, &app, rotate_options(grace, now, restart)))?;
+        work.awaited(cancel).await.map(Report::new)
     }
 
     /// Decide what `undo_adopt` would do, and do nothing.

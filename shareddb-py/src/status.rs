@@ -1,13 +1,18 @@
 //! `Status`: the server and its apps, each compared with its record.
 
+use std::time::SystemTime;
+
 use pyo3::prelude::*;
 use shareddb_core::{
-    AppStatus as CoreApp, Problem, ServerStatus as CoreServer, Slot, Status as Core, Wall as CoreWall, WallState,
+    AppStatus as CoreApp, LoginStatus as CoreLogin, Problem, ServerStatus as CoreServer, Slot, Status as Core,
+    Wall as CoreWall, WallState,
 };
 
 use crate::app::AppSummary;
 use crate::listing::{html, listing};
+use crate::moments::moment;
 use crate::plan::lines;
+use crate::workload::{Workload, workloads};
 
 /// The server and its apps.
 #[pyclass(module = "shareddb", frozen)]
@@ -158,10 +163,34 @@ impl AppStatus {
         self.0.slot.map(|slot| if slot == Slot::One { 1 } else { 2 })
     }
 
-    /// Sessions of each login.
+    /// The number of the password in the Secret, where that says so: how many the app has had.
     #[getter]
-    fn login_sessions(&self) -> (u32, u32) {
-        self.0.login_sessions.into()
+    fn generation(&self) -> Option<u32> {
+        self.0.generation
+    }
+
+    /// Since when the Secret has this password, where it says so.
+    #[getter]
+    fn password_since(&self) -> Option<SystemTime> {
+        self.0.password_since.map(moment)
+    }
+
+    /// Its two logins; empty where they cannot be read.
+    #[getter]
+    fn logins(&self) -> Vec<LoginStatus> {
+        self.0.logins.iter().cloned().map(LoginStatus).collect()
+    }
+
+    /// Who is logged in as the app, by what each calls itself.
+    #[getter]
+    fn clients(&self) -> Vec<String> {
+        self.0.clients.iter().map(ToString::to_string).collect()
+    }
+
+    /// What takes the Secret; looked for where one app is asked about, and `None` where it cannot be told.
+    #[getter]
+    fn workloads(&self) -> Option<Vec<Workload>> {
+        self.0.workloads.as_deref().map(workloads)
     }
 
     /// What `create` would do: empty when all is as recorded.
@@ -200,5 +229,40 @@ impl AppStatus {
 
     fn __repr__(&self) -> String {
         format!("<AppStatus {}>", self.0.summary.app.name)
+    }
+}
+
+/// One of an app's logins.
+#[pyclass(module = "shareddb", frozen)]
+pub(crate) struct LoginStatus(CoreLogin);
+
+#[pymethods]
+impl LoginStatus {
+    /// The role.
+    #[getter]
+    fn role(&self) -> &str {
+        self.0.role.as_str()
+    }
+
+    /// What it is good for: `in use`, `ending`, `open`, `ended` or `closed`.
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.0.state.as_str()
+    }
+
+    /// When its password ends or has ended, by the server's clock.
+    #[getter]
+    fn ends(&self) -> Option<SystemTime> {
+        self.0.ends.map(moment)
+    }
+
+    /// Its sessions at this moment.
+    #[getter]
+    fn sessions(&self) -> u32 {
+        self.0.sessions
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<LoginStatus {} {}>", self.0.role, self.0.state.as_str())
     }
 }

@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-import secrets
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,33 @@ import pytest
 import shareddb
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_a_rotation(app, provisioner, psql):
+    before = provisioner.connection(app)
+    plan = provisioner.plan_rotate(app)
+    assert plan and plan.workloads == []
+    report = provisioner.rotate(app, grace=timedelta(hours=1))
+    assert (report.outcome, str(report), report.steps) == ("rotated", f"{app} rotated", plan.steps)
+    left = report.old_login_ends - datetime.now(timezone.utc)
+    assert timedelta(minutes=59) < left < timedelta(minutes=61)
+    assert (report.workloads, report.restarted) == ([], [])
+    after = provisioner.connection(app)
+    assert after.user != before.user
+    for config in (before, after):
+        assert psql(config, "SELECT session_user") == config.user
+    [status] = provisioner.status(app).apps
+    assert (status.generation, sorted(login.state for login in status.logins)) == (2, ["ending", "in use"])
+    assert status.logins[0].ends == report.old_login_ends
+    with pytest.raises(shareddb.RefusedError) as refused:
+        provisioner.rotate(app)
+    assert refused.value.code == "login_in_use"
+    with pytest.raises(ValueError):
+        provisioner.rotate(app, grace=timedelta(days=1000))
+    now = asyncio.run(provisioner.rotate_async(app, now=True))
+    assert (now.outcome, now.old_login_ends) == ("rotated", None)
+    assert provisioner.connection(app).user == before.user
+    assert asyncio.run(provisioner.rotate_async(app, now=True)).outcome == "rotated"
 
 
 class Mount:
@@ -47,18 +74,23 @@ class Mount:
 
 
 @pytest.fixture
-def logins(app, provisioner, psql, admin):
-    """The app's two logins in turn, the next with a new password; the first is the one in use."""
-    config = provisioner.connection(app)
-    names = provisioner.app(app).logins
+def logins(app, provisioner, eventually):
+    """How the app logs in, again and again; before each but the first its password is rotated."""
+
+    def rotated():
+        try:
+            # Time enough for whoever looks once a second.
+            provisioner.rotate(app, grace=timedelta(seconds=3))
+        except shareddb.RefusedError as refused:
+            assert refused.code == "login_in_use"
+            return False
+        return True
 
     def turns():
-        yield config
+        yield provisioner.connection(app)
         while True:
-            for name in reversed(names):
-                password = secrets.token_hex(8)
-                psql(admin, f"ALTER ROLE {name} LOGIN PASSWORD '{password}'")
-                yield config.replace(user=name, password=password)
+            eventually("the login before the last is over", rotated)
+            yield provisioner.connection(app)
 
     return turns()
 
@@ -69,7 +101,7 @@ def mount(tmp_path, logins):
 
 
 @pytest.fixture
-def old_ones(psql, admin):
+def sessions(psql, admin):
     """How many sessions a login has."""
     return lambda config: int(psql(admin, f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{config.user}'"))
 
@@ -79,7 +111,7 @@ def read(mount):
 
 
 @pytest.mark.parametrize("example", ["psycopg_service", "sqlalchemy_service", "asyncpg_service", "django_service"])
-def test_a_service_under_load(example, mount, logins, old_ones, eventually):
+def test_a_service_under_load(example, mount, logins, sessions, eventually):
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "DB_", "DATABASE_"))}
     variables |= {
         "SHAREDDB_SECRET_DIR": str(mount.folder),
@@ -95,8 +127,8 @@ def test_a_service_under_load(example, mount, logins, old_ones, eventually):
             for _ in range(3):
                 fresh = next(logins)
                 mount.swap(fresh)
-                eventually("the new login is used", lambda: old_ones(fresh) > 0)
-                eventually("the old login is not", lambda: old_ones(used) == 0)
+                eventually("the new login is used", lambda: sessions(fresh) > 0)
+                eventually("the old login is not", lambda: sessions(used) == 0)
                 used = fresh
         finally:
             service.terminate()

@@ -40,6 +40,7 @@ from ._shareddb import (
     Explanation,
     Judged,
     LocalEndpoint,
+    LoginStatus,
     Plan,
     Provisioner,
     PrunePlan,
@@ -52,6 +53,7 @@ from ._shareddb import (
     Status,
     Verification,
     Wall,
+    Workload,
     __version__,
 )
 
@@ -73,6 +75,7 @@ __all__ = [
     "InvalidInputError",
     "Judged",
     "LocalEndpoint",
+    "LoginStatus",
     "NotFoundError",
     "PermissionDeniedError",
     "Plan",
@@ -91,5 +94,6 @@ __all__ = [
     "UnavailableError",
     "Verification",
     "Wall",
+    "Workload",
     "__version__",
 ]

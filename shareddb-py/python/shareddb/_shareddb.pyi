@@ -26,6 +26,7 @@ __all__ = [
     "Explanation",
     "Judged",
     "LocalEndpoint",
+    "LoginStatus",
     "Plan",
     "Provisioner",
     "PrunePlan",
@@ -38,6 +39,7 @@ __all__ = [
     "Status",
     "Verification",
     "Wall",
+    "Workload",
     "__version__",
 ]
 
@@ -288,6 +290,43 @@ class Provisioner:
         Raises `RefusedError` when it is another text, and `NotFoundError` when there is no such app.
         """
 
+    def plan_rotate(
+        self,
+        app: str,
+        *,
+        grace: timedelta | None = None,
+        now: bool = False,
+        restart: bool = False,
+    ) -> Plan:
+        """Decide what `rotate` would do, and do nothing."""
+
+    def rotate(
+        self,
+        app: str,
+        *,
+        grace: timedelta | None = None,
+        now: bool = False,
+        restart: bool = False,
+    ) -> Report:
+        """Give an app a new password without a failed query: its other login gets one, the Secret comes to name it, and
+        the login before it goes on working until the `grace` is over, a week.
+
+        With `now` the old login is closed and its sessions are ended as soon as the Secret has the new one. With
+        `restart` workloads that take the password from their variables are restarted. Raises `RefusedError` when the
+        other login still works, with who uses it, and `NotFoundError` when there is no such app.
+        """
+
+    def rotate_async(
+        self,
+        app: str,
+        *,
+        grace: timedelta | None = None,
+        now: bool = False,
+        restart: bool = False,
+    ) -> Coroutine[Any, Any, Report]:
+        """`rotate` for a coroutine. Cancelled, it ends where it is, and the Secret works; the same call goes on from
+        there."""
+
     def plan_undo_adopt(self, app: str) -> Plan:
         """Decide what `undo_adopt` would do, and do nothing."""
 
@@ -333,6 +372,10 @@ class Plan:
         """The changes, in order; each begins with `+`, `~`, `-`, or `?` for a check."""
 
     @property
+    def workloads(self) -> list[Workload]:
+        """What takes its Secret; looked for by a rotation only."""
+
+    @property
     def notices(self) -> list[str]:
         """What a person should know although nothing will be done about it."""
 
@@ -355,7 +398,7 @@ class Report:
         """The app, as it is now."""
 
     @property
-    def outcome(self) -> Literal["created", "configured", "unchanged", "dropped", "adopted", "released"]:
+    def outcome(self) -> Literal["created", "configured", "unchanged", "dropped", "adopted", "released", "rotated"]:
         """What became of it."""
 
     @property
@@ -365,6 +408,19 @@ class Report:
     @property
     def proof(self) -> Literal["complete", "incomplete"] | None:
         """What the trial login found. `incomplete`: the password is right, but every session is in use."""
+
+    @property
+    def old_login_ends(self) -> datetime | None:
+        """Until when the login works that the Secret named before, by the server's clock; where a rotation has given it
+        an end."""
+
+    @property
+    def workloads(self) -> list[Workload]:
+        """What takes its Secret, as it was before; looked for by a rotation only."""
+
+    @property
+    def restarted(self) -> list[Workload]:
+        """Those of them that were restarted."""
 
     @property
     def notices(self) -> list[str]:
@@ -555,8 +611,24 @@ class AppStatus:
         """Which login the Secret names, 1 or 2; `None` when the Secret is not in order."""
 
     @property
-    def login_sessions(self) -> tuple[int, int]:
-        """Sessions of each login."""
+    def generation(self) -> int | None:
+        """The number of the password in the Secret, where that says so: how many the app has had."""
+
+    @property
+    def password_since(self) -> datetime | None:
+        """Since when the Secret has this password, where it says so."""
+
+    @property
+    def logins(self) -> list[LoginStatus]:
+        """Its two logins; empty where they cannot be read."""
+
+    @property
+    def clients(self) -> list[str]:
+        """Who is logged in as the app, by what each calls itself."""
+
+    @property
+    def workloads(self) -> list[Workload] | None:
+        """What takes the Secret; looked for where one app is asked about, and `None` where it cannot be told."""
 
     @property
     def drift(self) -> list[str]:
@@ -577,6 +649,54 @@ class AppStatus:
     @property
     def gaps(self) -> list[str]:
         """What ought to be different and is not for the admin to change, each with the statement that changes it."""
+
+@final
+class LoginStatus:
+    """One of an app's logins."""
+
+    @property
+    def role(self) -> str:
+        """The role."""
+
+    @property
+    def state(self) -> str:
+        """What it is good for: `in use`, `ending`, `open`, `ended` or `closed`."""
+
+    @property
+    def ends(self) -> datetime | None:
+        """When its password ends or has ended, by the server's clock."""
+
+    @property
+    def sessions(self) -> int:
+        """Its sessions at this moment."""
+
+@final
+class Workload:
+    """Something that runs, or is to run, with the values of an app's Secret."""
+
+    @property
+    def kind(self) -> str:
+        """What it is, as kubectl writes it: `deployment`, `statefulset`, `daemonset`, `cronjob`, `job` or `pod`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def delivery(self) -> str:
+        """How it takes the values: `files`, which follow the Secret, one `file` that does not, or `variables`."""
+
+    @property
+    def needs_restart(self) -> bool:
+        """Whether new values only get there by a restart."""
+
+    @property
+    def reloaded(self) -> bool:
+        """Whether it asks Stakater's Reloader to restart it when the Secret changes."""
+
+    @property
+    def pods(self) -> list[str]:
+        """The names of its pods that have the values, or will have them once they start."""
 
 @final
 class BackupManager:
