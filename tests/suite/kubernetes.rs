@@ -31,7 +31,7 @@ pub(crate) struct Ground {
     pub(crate) server: TestServer,
     pub(crate) namespace: String,
     pub(crate) store: KubernetesStore,
-    name: AppName,
+    pub(crate) name: AppName,
 }
 
 impl Ground {
@@ -39,7 +39,7 @@ impl Ground {
         Self::on(Cluster::shared().await, stem).await
     }
 
-    async fn on(cluster: &'static Cluster, stem: &str) -> Self {
+    pub(crate) async fn on(cluster: &'static Cluster, stem: &str) -> Self {
         let (server, namespace) = (TestServer::start().await, cluster.namespace(stem).await);
         let store = store(&cluster.kubeconfig(), &namespace).await;
         Self { cluster, server, namespace, store, name: unique(stem) }

@@ -55,9 +55,19 @@ pub(crate) async fn observe(server: &Server, session: &AdminSession, goal: &Goal
     let spec = goal.spec();
     let mut observation = observe_app(server, session, Survey::of(server, session).await?, &spec).await?;
     if let (Goal::Rotate(..), Some(record)) = (goal, observation.observed.record(&spec.name)?) {
-        observation.observed.takers = Takers::look(server, &App::recorded(record)?).await;
+        observation.observed.takers = takers(server, &App::recorded(record)?).await;
     }
     Ok(observation)
+}
+
+/// Who takes an app's Secret. What hinders looking is part of the answer: a password that has got into wrong hands is changed all
+/// the same.
+pub(crate) async fn takers(server: &Server, app: &App) -> Takers {
+    match server.secrets().workloads(&app.secret).await {
+        Ok(Some(workloads)) => Takers::Known(workloads),
+        Ok(None) => Takers::Unknown,
+        Err(error) => Takers::Hidden(error.into()),
+    }
 }
 
 /// Reads one app's part, where the rest is known.

@@ -15,7 +15,7 @@ use crate::postgres::session::AdminSession;
 use crate::provision::budget::Budget;
 use crate::provision::gap::Gap;
 use crate::provision::login_status::{self, LoginStatus};
-use crate::provision::observe::{Survey, observe_app};
+use crate::provision::observe::{Survey, observe_app, takers};
 use crate::provision::observed::SecretFacts;
 use crate::provision::step::Step;
 use crate::provision::takers::Takers;
@@ -168,7 +168,7 @@ impl Provisioner {
         let server = self.server_status(&session, &survey, &all).await?;
         let wanted = summaries.into_iter().filter(|summary| app.is_none_or(|app| summary.app.name == *app));
         let takers = match all.iter().find(|one| app.is_some_and(|app| one.name == *app)) {
-            Some(one) => Takers::look(&self.server, one).await,
+            Some(one) => takers(&self.server, one).await,
             None => Takers::Unknown,
         };
         let compared = wanted.map(|summary| self.app_status(&session, &survey, summary, takers.clone()));

@@ -1,10 +1,8 @@
-//! Who takes an app's Secret, and what a new password means to each.
+//! Who takes an app's Secret, and what a new password means to each. Pure.
 
-use crate::app::App;
 use crate::error::{Error, Result};
 use crate::provision::status::Problem;
 use crate::secrets::{Delivery, Workload};
-use crate::server::Server;
 
 /// The workloads that take an app's Secret, as far as that can be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,15 +17,6 @@ pub(crate) enum Takers {
 }
 
 impl Takers {
-    /// Looks. What hinders that is part of the answer: a password that has got into wrong hands is changed all the same.
-    pub(crate) async fn look(server: &Server, app: &App) -> Self {
-        match server.secrets().workloads(&app.secret).await {
-            Ok(Some(workloads)) => Self::Known(workloads),
-            Ok(None) => Self::Unknown,
-            Err(error) => Self::Hidden(error.into()),
-        }
-    }
-
     pub(crate) fn known(&self) -> &[Workload] {
         match self {
             Self::Known(workloads) => workloads,
