@@ -8,6 +8,7 @@ use std::time::Duration;
 use pyo3::coroutine::CancelHandle;
 use pyo3::prelude::*;
 use shareddb_core::{Error, Interrupt, Result};
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{sleep, timeout};
 
@@ -32,7 +33,6 @@ pub(crate) struct Work<T> {
 }
 
 /// How work ends early.
-#[derive(Clone)]
 enum Ending {
     /// Its future is dropped.
     Cut,
@@ -55,12 +55,16 @@ impl<T: Send + 'static> Work<T> {
         Self { future: Box::pin(future), ending: Ending::Asked(interrupt), follower }
     }
 
+    fn begin(self, runtime: &Runtime) -> (Task<T>, Follower) {
+        let Self { future, ending, follower } = self;
+        (Task { handle: Some(runtime.spawn(future)), ending, runtime: runtime.handle().clone() }, follower)
+    }
+
     /// Stands still until it is done. What a signal handler or the follower raises ends it.
     pub(crate) fn wait(self, py: Python<'_>) -> PyResult<T> {
         let runtime = idle_runtime(py)?;
-        let Self { future, ending, follower } = self;
         py.detach(|| {
-            let mut task = Task(runtime.spawn(future));
+            let (mut task, follower) = self.begin(runtime);
             runtime.block_on(async {
                 let (error, patience) = tokio::select! {
                     done = heeding_signals(&mut task) => match done {
@@ -69,11 +73,9 @@ impl<T: Send + 'static> Work<T> {
                     },
                     error = follower.raised() => (error, LAST_STEPS),
                 };
-                ending.end(&task);
+                task.end();
                 // A second Ctrl-C waits no longer.
-                if let Ok(Err(_)) | Err(_) = heeding_signals(timeout(patience, &mut task)).await {
-                    leave(task);
-                }
+                let _ = heeding_signals(timeout(patience, &mut task)).await;
                 Err(error)
             })
         })
@@ -82,44 +84,63 @@ impl<T: Send + 'static> Work<T> {
     /// The same for a coroutine. When that is cancelled, it waits until the work has cleaned up.
     pub(crate) async fn awaited(self, mut cancel: CancelHandle) -> PyResult<T> {
         let runtime = Python::attach(runtime)?;
-        let Self { future, ending, follower } = self;
-        let mut task = Task(runtime.spawn(future));
+        let (mut task, follower) = self.begin(runtime);
         let error = tokio::select! {
             done = &mut task => return settled(done, &follower),
             exception = cancel.cancelled() => Python::attach(|py| PyErr::from_value(exception.into_bound(py))),
             error = follower.raised() => error,
         };
-        ending.end(&task);
+        task.end();
         // On the runtime, since there are no timers on Python's threads.
-        let ended = runtime.spawn(async move { timeout(LAST_STEPS, task).await.is_ok() });
+        let ended = runtime.spawn(async move { timeout(LAST_STEPS, &mut task).await.is_ok() });
         let _ = ended.await;
         Err(error)
     }
 }
 
-impl Ending {
-    fn end<T>(&self, task: &Task<T>) {
-        match self {
-            Self::Cut => task.0.abort(),
-            Self::Asked(interrupt) => interrupt.raise(),
+/// Work that was begun. It ends with whoever waits for it, and cleans up by itself where it has to.
+struct Task<T: Send + 'static> {
+    /// None once it is over.
+    handle: Option<JoinHandle<Result<T>>>,
+    ending: Ending,
+    runtime: Handle,
+}
+
+impl<T: Send + 'static> Task<T> {
+    fn end(&self) {
+        match (&self.ending, &self.handle) {
+            (Ending::Asked(interrupt), _) => interrupt.raise(),
+            (Ending::Cut, Some(handle)) => handle.abort(),
+            (Ending::Cut, None) => {}
         }
     }
 }
 
-/// A task that ends with whoever waits for it.
-struct Task<T>(JoinHandle<Result<T>>);
-
-impl<T> Future for Task<T> {
+impl<T: Send + 'static> Future for Task<T> {
     type Output = Result<Result<T>, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context)
+        // Nobody asks again for what is over.
+        let Some(handle) = &mut self.handle else { return Poll::Pending };
+        let done = Pin::new(handle).poll(context);
+        if done.is_ready() {
+            self.handle = None;
+        }
+        done
     }
 }
 
-impl<T> Drop for Task<T> {
+impl<T: Send + 'static> Drop for Task<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        if self.handle.is_some() {
+            self.end();
+        }
+        let Some(handle) = self.handle.take() else { return };
+        LEAVING.fetch_add(1, Ordering::Relaxed);
+        self.runtime.spawn(async move {
+            let _ = timeout(LAST_STEPS, handle).await;
+            LEAVING.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 }
 
@@ -133,15 +154,6 @@ fn settled<T>(done: Result<Result<T>, JoinError>, follower: &Follower) -> PyResu
             Err(raised(&Error::failed("internal", "the work broke off: this is a bug in shareddb").with_source(broken)))
         }
     }
-}
-
-/// Lets a task clean up by itself.
-fn leave<T: Send + 'static>(task: Task<T>) {
-    LEAVING.fetch_add(1, Ordering::Relaxed);
-    tokio::spawn(async move {
-        let _ = timeout(LAST_STEPS, task).await;
-        LEAVING.fetch_sub(1, Ordering::Relaxed);
-    });
 }
 
 /// Has the interpreter wait for those that still clean up before it ends.

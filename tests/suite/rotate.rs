@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
 use shareddb_core::{
     AppName, AppSpec, AppStatus, ConnectionConfig, Event, LoginState, Outcome, Provisioner, RotateOptions,
     SecretStore as _, Session, Step,
 };
-use shareddb_tests::majors::ALL_MAY_TRY;
-use shareddb_tests::{ForeignServer, TestServer};
-use serde_json::Value;
 use shareddb_tests::command::{mortal, outlives, shareddb};
+use shareddb_tests::majors::ALL_MAY_TRY;
 use shareddb_tests::server::{unique, value};
 use shareddb_tests::watch::{Gate, Watch, eventually, nothing_left};
+use shareddb_tests::{ForeignServer, TestServer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -325,14 +325,22 @@ async fn the_command_says_what_has_become_of_both_logins() {
 
     let dry = call(&["rotate", name, "--dry-run", "--exit-code"]).expect_code(3);
     assert!(dry.stdout.contains(&format!("~ role/{}: a new password\n", one.logins[1])), "{}", dry.stdout);
-    assert!(dry.stdout.contains(&format!("~ role/{}: its password ends 7 days later\n", one.logins[0])), "{}", dry.stdout);
+    assert!(
+        dry.stdout.contains(&format!("~ role/{}: its password ends 7 days later\n", one.logins[0])),
+        "{}",
+        dry.stdout
+    );
     let said = call(&["rotate", name, "--grace", "2h"]).expect_code(0).stdout;
     let lines: Vec<&str> = said.lines().map(str::trim).collect();
     assert_eq!(lines[0], format!("app/{name} rotated"));
     assert_eq!(lines[1], format!("login/{} in use, as secret/{} says", one.logins[1], one.secret));
     assert!(lines[2].starts_with(&format!("login/{} works until 20", one.logins[0])), "{said}");
     let refused = call(&["rotate", name]).expect_code(5);
-    assert!(refused.stderr.contains("the other login of app") && refused.stderr.contains("--now"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("the other login of app") && refused.stderr.contains("--now"),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(call(&["rotate", name, "--restart", "--now"]).expect_code(2).stdout, "");
 
     // One that cannot be rotated stops no other.
@@ -343,7 +351,8 @@ async fn the_command_says_what_has_become_of_both_logins() {
     let leaked = call(&["rotate", name, "--now"]).expect_code(0).stdout;
     assert!(leaked.contains(&format!("login/{} closed\n", one.logins[1])), "{leaked}");
     let status = call(&["status", name]).expect_code(0).stdout;
-    let line = |word: &str| status.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("{word}: {status}"));
+    let line =
+        |word: &str| status.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("{word}: {status}"));
     assert!(line(&format!("{} in use", one.logins[0])).starts_with("Login:"), "{status}");
     assert!(line(&format!("{} closed", one.logins[1])).starts_with("Login:"), "{status}");
     assert!(line("Password:").contains("generation 3, since 20"), "{status}");

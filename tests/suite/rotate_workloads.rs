@@ -35,7 +35,8 @@ impl Place {
         let (client, namespace) = (self.ground.cluster.client().await, self.ground.namespace.as_str());
         let secret = self.app.secret.as_str();
         let key = json!({"secretKeyRef": {"name": secret, "key": "DB_PASSWORD"}});
-        let variable = json!({"containers": [{"name": "web", "image": "any", "env": [{"name": "P", "valueFrom": key}]}]});
+        let variable =
+            json!({"containers": [{"name": "web", "image": "any", "env": [{"name": "P", "valueFrom": key}]}]});
         let files = json!({
             "containers": [{"name": "web", "image": "any", "volumeMounts": [{"name": "db", "mountPath": "/etc/db"}]}],
             "volumes": [{"name": "db", "secret": {"secretName": secret}}],
@@ -100,7 +101,8 @@ async fn who_needs_a_restart_is_named_and_restarted_on_request() {
     let said = place.shareddb(&["rotate", name.as_str(), "--grace", "0s"]).await.expect_code(0);
     let lines: Vec<&str> = said.stdout.lines().map(str::trim).collect();
     assert_eq!(lines[0], format!("app/{name} rotated"));
-    let of = |word: &str| *lines.iter().find(|line| line.starts_with(word)).unwrap_or_else(|| panic!("{word}: {lines:?}"));
+    let of =
+        |word: &str| *lines.iter().find(|line| line.starts_with(word)).unwrap_or_else(|| panic!("{word}: {lines:?}"));
     let restart = format!("kubectl rollout restart deployment/web -n {}", place.ground.namespace);
     assert!(of("deployment/web").ends_with(&restart), "{lines:?}");
     assert_eq!(of("deployment/files"), "deployment/files reads it from files, which follow the Secret");
@@ -108,7 +110,10 @@ async fn who_needs_a_restart_is_named_and_restarted_on_request() {
 
     let behind = place.shareddb(&["status", name.as_str()]).await.expect_code(0).stdout;
     let of = |word: &str| behind.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("{word}: {behind}"));
-    assert!(of("deployment/web").contains("BEHIND") && of("deployment/web").ends_with("1 of them from before this password"));
+    assert!(
+        of("deployment/web").contains("BEHIND")
+            && of("deployment/web").ends_with("1 of them from before this password")
+    );
     assert!(!of("deployment/files").contains("BEHIND") && !of("cronjob/report").contains("BEHIND"), "{behind}");
 
     // As long as the other login works, who has not moved is part of the answer.
