@@ -1,10 +1,11 @@
-"""Callers in the place of HTTP: eight that never rest, until SIGTERM. At the end one line says how they fared."""
+"""Callers in the place of HTTP: eight that hardly ever rest, until SIGTERM. At the end one line says how they fared."""
 
 import asyncio
 import signal
 import threading
 
 CALLERS = 8
+REST = 0.001
 
 
 def serve(request):
@@ -20,6 +21,8 @@ def serve(request):
                 fared.well()
             except Exception as error:
                 fared.badly(error)
+            # Where all are at it without a break, pools of threads forget whoever waits.
+            stop.wait(REST)
 
     threads = [threading.Thread(target=caller) for _ in range(CALLERS)]
     for thread in threads:
@@ -44,6 +47,7 @@ async def serve_async(request):
                 fared.well()
             except Exception as error:
                 fared.badly(error)
+            await asyncio.sleep(REST)
 
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
     print(fared)
