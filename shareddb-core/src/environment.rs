@@ -195,6 +195,16 @@ impl Environment {
         })
     }
 
+    /// The namespace that the Secrets of apps are in, where it is named and not just that of the context.
+    #[cfg(feature = "kubernetes")]
+    pub fn secrets_namespace(&self) -> Option<&NamespaceName> {
+        match &self.place {
+            Place::Remote(remote) => remote.secrets_namespace(),
+            #[cfg(feature = "local")]
+            Place::Local(_) => None,
+        }
+    }
+
     /// The domain of the cluster in which the server is deployed.
     ///
     /// # Errors

@@ -62,6 +62,9 @@ use shared::Shared;
 /// connection, then the others are replaced, the new one before the old one. While they do not work the pool goes on
 /// with the connections it has.
 ///
+/// Limits for statements, locks and idle transactions are those of the app's role (`shareddb create --set
+/// statement_timeout=30s`); [`ConnectionConfig::with_option`](crate::ConnectionConfig::with_option) sets others for one pool.
+///
 /// ```no_run
 /// use shareddb_core::{ConnectionConfig, Error, Pool};
 ///
@@ -73,6 +76,28 @@ use shared::Shared;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Metrics
+///
+/// With the feature `metrics`, through the facade of that name. All durations are in seconds; gauges are set every two
+/// seconds.
+///
+/// | name | kind | what |
+/// |---|---|---|
+/// | `shareddb_pool_wait_seconds` | histogram | until a caller had a connection, or was told that there is none |
+/// | `shareddb_pool_acquire_failures_total` | counter | callers that were told so, by `code` of the error |
+/// | `shareddb_pool_hold_seconds` | histogram | for how long callers kept connections |
+/// | `shareddb_pool_connect_seconds` | histogram | how long logins took, failed ones as well |
+/// | `shareddb_pool_connects_total` | counter | logins, by `outcome` (`ok` or the code of the error) and `sqlstate` |
+/// | `shareddb_pool_evictions_total` | counter | connections that were given up, by `reason`: `idle`, `life`, `closed`, `dead`, `silent`, `generation`, `broken` |
+/// | `shareddb_pool_transaction_retries_total` | counter | transactions that were begun again |
+/// | `shareddb_pool_rotations_total` | counter | new credentials that were tried, by `outcome`: `proved`, `failed` |
+/// | `shareddb_pool_generation` | gauge | how often the credentials have changed |
+/// | `shareddb_pool_credential_age_seconds` | gauge | for how long the credentials have been in use |
+/// | `shareddb_pool_in_use` | gauge | connections that callers have |
+/// | `shareddb_pool_idle` | gauge | connections that nobody has |
+/// | `shareddb_pool_waiting` | gauge | callers that wait |
+/// | `shareddb_pool_budget_share` | gauge | the share of the server's slots for this login that a full pool takes |
 #[derive(Clone)]
 pub struct Pool {
     connections: managed::Pool<Manager>,

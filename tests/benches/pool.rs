@@ -2,7 +2,9 @@
 //! private server.
 //!
 //! `cargo bench -p shareddb-tests --bench pool` prints the median time of a call and the median of its ratios to raw
-//! tokio-postgres in the same round. `ROUNDS=n` sets how many rounds (15), `CALLS=n` how many calls a round has (800).
+//! tokio-postgres in the same round. `ROUNDS=n` sets how many rounds (300), `CALLS=n` how many calls a round has (64): many
+//! short ones, so that what else the machine does meets all of a round alike. Then what a caller meets after a query that was
+//! given up, after its backend was ended, and while the password changes.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -18,9 +20,12 @@ use bb8_postgres::bb8;
 use deadpool_postgres::{ManagerConfig, RecyclingMethod};
 use futures_util::future::join_all;
 use shareddb_core::{ConnectionConfig, Pool, PoolOptions, Statements};
-use shareddb_tests::TestServer;
 use shareddb_tests::measure::median;
+use shareddb_tests::mount::Mount;
 use shareddb_tests::server::{password, temporary_home, unique};
+use shareddb_tests::watch::eventually;
+use shareddb_tests::{Callers, TestServer};
+use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
 const SIZE: usize = 8;
@@ -62,7 +67,7 @@ impl Way {
 async fn main() {
     let number =
         |name: &str, otherwise| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise);
-    let (rounds, calls): (usize, usize) = (number("ROUNDS", 15), number("CALLS", 800));
+    let (rounds, calls): (usize, usize) = (number("ROUNDS", 300), number("CALLS", 64));
     let server = TestServer::in_home(temporary_home()).await;
     let config = server.app(&unique("bench")).await;
     // Each pool alone would fill what one login may have.
@@ -98,6 +103,69 @@ async fn main() {
             println!("{name:44} {each:8.1} µs   {:5.2} of raw", ratios[way][rounds / 2]);
         }
     }
+    drop(ways);
+    after_an_abandoned_query(&config).await;
+    after_all_backends_have_ended(&server, &config).await;
+    during_rotations(&server, &config).await;
+}
+
+/// How long the next caller waits where the one before gave up a query that had long to go.
+async fn after_an_abandoned_query(config: &ConnectionConfig) {
+    const TIMES: usize = 20;
+    let pool = Pool::with_options(config.clone(), PoolOptions { size: 1, ..PoolOptions::default() }).expect("a pool");
+    let mut waits = Vec::new();
+    for _ in 0..TIMES {
+        let client = pool.get().await.expect("a connection");
+        let given_up = timeout(Duration::from_millis(20), client.query("SELECT pg_sleep(3)", &[])).await;
+        assert!(given_up.is_err());
+        let start = Instant::now();
+        drop(client);
+        Way::Ours(pool.clone()).ask().await;
+        waits.push(start.elapsed());
+    }
+    let longest = waits.iter().max().copied().unwrap_or_default();
+    println!("the next caller after a query that was given up: {:.1?}, at most {longest:.1?}", median(waits));
+}
+
+/// How many of a pool's next callers fail after its idle connections were ended on the server.
+async fn after_all_backends_have_ended(server: &TestServer, config: &ConnectionConfig) {
+    let options = PoolOptions { size: SIZE, ..PoolOptions::default() };
+    let pool = Pool::with_options(config.clone(), options).expect("a pool");
+    let taken = join_all((0..SIZE).map(|_| pool.get())).await;
+    assert!(taken.iter().all(Result::is_ok));
+    drop(taken);
+    // An idle connection is looked at from this age on.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'", config.user());
+    server.sql("postgres", &end).await;
+    let calls = (0..SIZE).map(|_| async { pool.get().await?.query_one(SQL, &[]).await });
+    let failed = join_all(calls).await.iter().filter(|call| call.is_err()).count();
+    println!("{failed} of {SIZE} calls fail after all backends were ended while idle for a second");
+}
+
+/// The longest that a checkout takes while logins end all the time and the password changes ten times.
+async fn during_rotations(server: &TestServer, config: &ConnectionConfig) {
+    const TIMES: u64 = 10;
+    let (one, other) = (config.clone(), server.app(&unique("other")).await);
+    // Another app's login, which stands for the other one of the same.
+    let mount = Mount::of(&one);
+    let options = PoolOptions { life: Duration::from_millis(500), ..PoolOptions::default() };
+    let source = ConnectionConfig::from_directory(mount.path()).expect("a mount");
+    let pool = Pool::with_options(source, options).expect("a pool");
+    let callers = Callers::of(&pool, 16);
+    callers.go_on().await;
+    callers.take();
+    for round in 1..=TIMES {
+        mount.swap(if round % 2 == 1 { &other } else { &one });
+        eventually("all connections are new", async || {
+            let snapshot = pool.snapshot();
+            snapshot.generation == round && snapshot.of_older_credentials == 0
+        })
+        .await;
+    }
+    let tally = callers.end().await;
+    assert!(tally.failures.is_empty(), "{tally:?}");
+    println!("{TIMES} rotations under load: the longest checkout took {:.1?}", tally.longest_checkout);
 }
 
 /// How long so many calls by so many callers take.

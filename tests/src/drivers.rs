@@ -9,16 +9,21 @@ use crate::archive::cache;
 use crate::command::run;
 
 /// PostgreSQL's drivers. Versions are pinned: what a test has shown stays shown.
-const DRIVERS: [&str; 5] =
-    ["asyncpg==0.31.0", "greenlet==3.2.4", "psycopg[binary]==3.2.13", "psycopg2-binary==2.9.11", "sqlalchemy==2.0.44"];
+const DRIVERS: [&str; 6] = [
+    "asyncpg==0.31.0",
+    "greenlet==3.2.4",
+    "psycopg[binary]==3.2.13",
+    "psycopg-pool==3.3.3",
+    "psycopg2-binary==2.9.11",
+    "sqlalchemy==2.0.44",
+];
 /// What the tests of the Python package need beside them.
-const TOOLS: [&str; 7] = [
+const TOOLS: [&str; 6] = [
     "asyncpg-stubs==0.31.3",
     "basedpyright==1.40.2",
     "django==5.2.19",
     "maturin==1.16.0",
     "mypy==2.4.1",
-    "psycopg-pool==3.3.3",
     "pytest==9.2.0",
 ];
 

@@ -1,12 +1,12 @@
 //! Everything that a thread's code and the libraries beneath it log, at every level.
 
 use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 /// What was logged, as text.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +15,10 @@ pub struct Journal(Arc<Mutex<String>>);
 impl Journal {
     /// Keeps what this thread logs for as long as the guard lives.
     pub fn begin() -> (Self, DefaultGuard) {
+        // Where there is only one subscriber, `tracing` asks that of the thread that comes to a place first, and what another
+        // test's thread has none for would be off for all.
+        static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| Dispatch::new(Self::default()));
         let journal = Self::default();
         let guard = tracing::subscriber::set_default(journal.clone());
         (journal, guard)
@@ -31,7 +35,7 @@ impl Journal {
 
     fn note(&self, metadata: &Metadata<'_>, record: impl FnOnce(&mut dyn Visit)) {
         let mut text = self.lock();
-        let _ = write!(text, "\n{} {}", metadata.level(), metadata.target());
+        let _ = write!(text, "\n{} {} {}", metadata.level(), metadata.target(), metadata.name());
         record(&mut Line(&mut text));
     }
 }

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod api_proxy;
 pub mod archive;
+pub mod callers;
 pub mod certificates;
 pub mod clients;
 pub mod cluster;
@@ -25,6 +26,7 @@ pub mod legacy;
 pub mod live_cluster;
 pub mod majors;
 pub mod measure;
+pub mod meters;
 pub mod mount;
 pub mod neighbour;
 pub mod object_server;
@@ -40,6 +42,7 @@ pub mod watch;
 pub mod web_proxy;
 
 pub use api_proxy::ApiProxy;
+pub use callers::Callers;
 pub use cluster::Cluster;
 pub use command::{Output, shareddb};
 pub use entrypoint::Entrypoint;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use secrecy::ExposeSecret as _;
 use shareddb_core::{ConnectionConfig, SecretData};
@@ -30,15 +31,26 @@ pub fn mount_at(data: &SecretData, folder: &Path) {
 #[derive(Debug)]
 pub struct Mount {
     folder: TempDir,
-    version: std::sync::atomic::AtomicU32,
+    version: AtomicU32,
 }
 
 impl Mount {
     /// With the settings of this login.
     pub fn of(config: &ConnectionConfig) -> Self {
-        let mount = Self { folder: tempfile::tempdir().expect("a temporary folder"), version: 0.into() };
+        let mount = Self::empty();
         mount.swap(config);
         mount
+    }
+
+    /// With the keys of this Secret.
+    pub fn of_secret(data: &SecretData) -> Self {
+        let mount = Self::empty();
+        mount.replace(data);
+        mount
+    }
+
+    fn empty() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), version: 0.into() }
     }
 
     /// Where it is mounted.
@@ -46,24 +58,32 @@ impl Mount {
         self.folder.path()
     }
 
-    /// Replaces all keys at once by those of this login, as kubelet does it: a new folder, a link renamed over the old
-    /// link, and the old folder goes.
+    /// Replaces all keys at once by those of this login, and counts them.
     pub fn swap(&self, config: &ConnectionConfig) {
+        let number = self.version.load(Ordering::Relaxed);
+        let password = config.password().expect("a password").clone();
+        let keys = [
+            ("DB_HOST", config.host().into()),
+            ("DB_PORT", config.port().to_string().into()),
+            ("DB_NAME", config.database().into()),
+            ("DB_USER", config.user().into()),
+            ("DB_PASSWORD", password),
+            ("generation", number.to_string().into()),
+        ];
+        self.replace(&keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+    }
+
+    /// Replaces all keys at once, as kubelet does it: a new folder, a link renamed over the old link, and the old folder goes.
+    pub fn replace(&self, data: &SecretData) {
         let folder = self.path();
-        let number = self.version.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self.version.fetch_add(1, Ordering::Relaxed);
         let version = format!("..2026_01_02_03_04_05.{number:010}");
         fs::create_dir(folder.join(&version)).expect("the folder is ours");
-        let password = config.password().expect("a password").expose_secret().to_owned();
-        let values = [
-            ("DB_HOST", config.host().to_owned()),
-            ("DB_PORT", config.port().to_string()),
-            ("DB_NAME", config.database().to_owned()),
-            ("DB_USER", config.user().to_owned()),
-            ("DB_PASSWORD", password),
-            ("generation", number.to_string()),
-        ];
-        for (key, value) in values {
-            fs::write(folder.join(&version).join(key), value).expect("the folder is ours");
+        for (key, value) in data {
+            fs::write(folder.join(&version).join(key), value.expose_secret()).expect("the folder is ours");
+            if number == 0 {
+                symlink(Path::new("..data").join(key), folder.join(key)).expect("the folder is ours");
+            }
         }
         let before = fs::read_link(folder.join("..data")).ok();
         symlink(&version, folder.join("..data_tmp")).expect("the folder is ours");

@@ -1,7 +1,7 @@
 //! A PostgreSQL server of the suite's own, started by the launcher that users have.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,9 @@ use shareddb_core::{
 };
 use tokio::sync::OnceCell;
 
+use crate::certificates::Authority;
 use crate::reaper::Reaper;
+use crate::watch::eventually;
 
 /// A server, its home, and whoever ends it.
 #[derive(Debug)]
@@ -165,6 +167,22 @@ impl TestServer {
             }
         }
         panic!("the server did not take the new rules");
+    }
+
+    /// Turns TLS on, with a certificate of this authority.
+    pub async fn encrypt(&self, authority: &Authority) {
+        let identity = authority.server(&["localhost"]);
+        let data = self.local().home().data_dir();
+        let owner = fs::metadata(&data).expect("the server has one");
+        for (name, text) in [("server.crt", &identity.certificate), ("server.key", &identity.key)] {
+            let file = data.join(name);
+            fs::write(&file, text).expect("the folder can be written");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("it is ours");
+            chown(&file, Some(owner.uid()), Some(owner.gid())).expect("it is ours");
+        }
+        self.sql("postgres", "ALTER SYSTEM SET ssl = on").await;
+        self.sql("postgres", "SELECT pg_reload_conf()").await;
+        eventually("TLS is on", async || self.value("postgres", "SHOW ssl").await == "on").await;
     }
 
     /// Everything on the server that provisioning could change, one object a line, without what differs between equals

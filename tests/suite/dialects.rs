@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -14,7 +13,6 @@ use shareddb_tests::certificates::Authority;
 use shareddb_tests::command::run;
 use shareddb_tests::drivers::python_drivers;
 use shareddb_tests::server::rows;
-use shareddb_tests::watch::eventually;
 use sqlx::{Connection as _, Row as _};
 
 /// User, database, password: each of them means something to a URL, a keyword string, a file of libpq's, a shell, SQL.
@@ -281,27 +279,11 @@ async fn hostile_names_and_passwords_log_in_through_every_dialect() {
     assert_python(&configs, |config| vec![job("asyncpg-url", &config.url().unwrap())]);
 }
 
-/// Turns TLS on at a server.
-async fn encrypt(server: &TestServer, authority: &Authority) {
-    let identity = authority.server(&["localhost"]);
-    let data = server.local().home().data_dir();
-    let owner = fs::metadata(&data).unwrap();
-    for (name, text) in [("server.crt", &identity.certificate), ("server.key", &identity.key)] {
-        let file = data.join(name);
-        fs::write(&file, text).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
-    }
-    server.sql("postgres", "ALTER SYSTEM SET ssl = on").await;
-    server.sql("postgres", "SELECT pg_reload_conf()").await;
-    eventually("TLS is on", async || server.value("postgres", "SHOW ssl").await == "on").await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_root_certificate_is_believed_and_another_refused_through_every_dialect() {
     let server = TestServer::start().await;
     let (authority, stranger) = (Authority::new("the server's"), Authority::new("a stranger's"));
-    encrypt(&server, &authority).await;
+    server.encrypt(&authority).await;
     let folder = tempfile::tempdir().unwrap();
     let root = |name: &str, authority: &Authority| {
         let path = folder.path().join(name);

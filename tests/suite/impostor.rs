@@ -1,7 +1,6 @@
 //! Whoever answers in a server's place is not told the password.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::sync::Arc;
 
 use shareddb_core::{AppSpec, ConnectionConfig, Error, Provisioner, RootCertificate, Session, SslMode};
@@ -90,7 +89,7 @@ async fn a_server_is_told_a_password_in_clear_only_where_it_has_shown_who_it_is(
     let server = TestServer::start().await;
     let app = server.app(&unique("clear")).await;
     let authority = Authority::new("impostor test");
-    encrypt(&server, &authority).await;
+    server.encrypt(&authority).await;
     let clear =
         "local all postgres peer\nhost all postgres 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 password\n";
     server.set_access_rules(clear).await;
@@ -120,20 +119,4 @@ async fn a_server_is_told_a_password_in_clear_only_where_it_has_shown_who_it_is(
 async fn is_encrypted(server: &TestServer, session: &Session) -> bool {
     let process = value(session, "SELECT pg_backend_pid()").await;
     server.value("postgres", &format!("SELECT ssl FROM pg_stat_ssl WHERE pid = {process}")).await == "t"
-}
-
-/// Turns TLS on at a server.
-async fn encrypt(server: &TestServer, authority: &Authority) {
-    let identity = authority.server(&["localhost"]);
-    let data = server.local().home().data_dir();
-    let owner = fs::metadata(&data).unwrap();
-    for (name, text) in [("server.crt", &identity.certificate), ("server.key", &identity.key)] {
-        let file = data.join(name);
-        fs::write(&file, text).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
-    }
-    server.sql("postgres", "ALTER SYSTEM SET ssl = on").await;
-    server.sql("postgres", "SELECT pg_reload_conf()").await;
-    eventually("TLS is on", async || server.value("postgres", "SHOW ssl").await == "on").await;
 }

@@ -1,8 +1,9 @@
 //! A pool hangs never, leaves nothing behind, and says why it has no connection.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use shareddb_core::{ConnectionConfig, Error, Pool, PoolOptions, PoolState, PooledClient};
+use shareddb_core::{AppSpec, ConnectionConfig, Error, Pool, PoolOptions, PoolState, PooledClient};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::unique;
 use shareddb_tests::watch::eventually;
@@ -169,6 +170,23 @@ async fn what_one_leaves_in_a_session_the_next_does_not_find() {
     let owners = "SELECT count(DISTINCT relowner)::text FROM pg_class WHERE relname IN ('kept', 'later')";
     assert_eq!(text(&client, owners).await, "1");
     assert_eq!(pid(&client).await, first, "all of it over one connection");
+}
+
+#[tokio::test]
+async fn limits_of_the_login_and_of_the_settings_hold_for_every_caller() {
+    let server = TestServer::shared().await;
+    let mut spec = AppSpec::new(unique("limits"));
+    spec.settings = Some(BTreeMap::from([("statement_timeout".parse().unwrap(), "7s".to_owned())]));
+    let provisioner = server.provisioner().await;
+    provisioner.create(&spec).await.unwrap();
+    let config = provisioner.connection(&spec.name).await.unwrap().with_option("lock_timeout", "3s");
+    let pool = Pool::with_options(config, options(1)).unwrap();
+    for _ in 0..2 {
+        let client = pool.get().await.unwrap();
+        assert_eq!(text(&client, "SHOW statement_timeout").await, "7s");
+        assert_eq!(text(&client, "SHOW lock_timeout").await, "3s");
+        client.batch_execute("SET statement_timeout = 0; SET lock_timeout = 0").await.unwrap();
+    }
 }
 
 #[tokio::test]

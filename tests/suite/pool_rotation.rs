@@ -1,14 +1,12 @@
 //! Credentials change under a pool and nobody notices.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shareddb_core::{ConnectionConfig, Error, Pool, PoolOptions, PoolState};
-use shareddb_tests::TestServer;
 use shareddb_tests::mount::Mount;
 use shareddb_tests::server::unique;
 use shareddb_tests::watch::eventually;
+use shareddb_tests::{Callers, TestServer};
 
 /// Both logins of an app, with passwords; the first is the one in its Secret.
 async fn slots(server: &TestServer) -> [ConnectionConfig; 2] {
@@ -28,48 +26,11 @@ async fn set_password(server: &TestServer, config: &ConnectionConfig, password: 
     config.clone().with_password(password.into())
 }
 
-/// Callers that never rest, and how they fare.
-struct Load {
-    stop: Arc<AtomicBool>,
-    failures: Arc<AtomicUsize>,
-    calls: Arc<AtomicUsize>,
-    tasks: Vec<tokio::task::JoinHandle<Duration>>,
-}
-
-impl Load {
-    fn on(pool: &Pool, callers: usize) -> Self {
-        let (stop, failures, calls) =
-            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let tasks = (0..callers).map(|_| {
-            let (pool, stop, failures, calls) =
-                (pool.clone(), Arc::clone(&stop), Arc::clone(&failures), Arc::clone(&calls));
-            tokio::spawn(async move {
-                let mut longest = Duration::ZERO;
-                while !stop.load(Ordering::Relaxed) {
-                    let started = Instant::now();
-                    let result = async { pool.get().await?.query("SELECT 1", &[]).await }.await;
-                    longest = longest.max(started.elapsed());
-                    calls.fetch_add(1, Ordering::Relaxed);
-                    if let Err(error) = result {
-                        eprintln!("{error}");
-                        failures.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-                longest
-            })
-        });
-        Self { tasks: tasks.collect(), stop, failures, calls }
-    }
-
-    /// Failures, calls and the longest call.
-    async fn end(self) -> (usize, usize, Duration) {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut longest = Duration::ZERO;
-        for task in self.tasks {
-            longest = longest.max(task.await.unwrap());
-        }
-        (self.failures.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed), longest)
-    }
+/// Nobody has failed.
+async fn expect_all_served(callers: Callers) {
+    let tally = callers.end().await;
+    println!("{} calls, the longest checkout took {:?}", tally.served, tally.longest_checkout);
+    assert!(tally.served > 0 && tally.failures.is_empty(), "{tally:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +41,7 @@ async fn two_logins_in_turn_fail_nobody() {
     let options =
         PoolOptions { life: Duration::from_millis(500), name: Some("shop".to_owned()), ..PoolOptions::default() };
     let pool = Pool::with_options(ConnectionConfig::from_directory(mount.path()).unwrap(), options).unwrap();
-    let load = Load::on(&pool, 16);
+    let callers = Callers::of(&pool, 16);
     for round in 1..=4_usize {
         let next = set_password(server, &slots[round % 2], &format!("password-{round}")).await;
         mount.swap(&next);
@@ -97,9 +58,7 @@ async fn two_logins_in_turn_fail_nobody() {
     let name = "SELECT current_setting('application_name')";
     let name: String = pool.get().await.unwrap().query_one(name, &[]).await.unwrap().get(0);
     assert_eq!(name, "shop gen=4", "the number is the Secret's");
-    let (failures, calls, longest) = load.end().await;
-    println!("{failures} of {calls} calls failed, the longest took {longest:?}");
-    assert_eq!(failures, 0);
+    expect_all_served(callers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,7 +68,7 @@ async fn one_login_and_a_late_secret_fail_nobody() {
     let mount = Mount::of(&config);
     let options = PoolOptions { size: 8, life: Duration::from_millis(300), ..PoolOptions::default() };
     let pool = Pool::with_options(ConnectionConfig::from_directory(mount.path()).unwrap(), options).unwrap();
-    let load = Load::on(&pool, 16);
+    let callers = Callers::of(&pool, 16);
     eventually("they are at work", async || pool.snapshot().in_use > 4).await;
     let next = set_password(server, &config, "the-next-one").await;
     // Lives end all the time, so that somebody notices before the Secret comes.
@@ -121,9 +80,7 @@ async fn one_login_and_a_late_secret_fail_nobody() {
         snapshot.generation == 1 && snapshot.of_older_credentials == 0 && snapshot.state == PoolState::Ready
     })
     .await;
-    let (failures, calls, longest) = load.end().await;
-    println!("{failures} of {calls} calls failed, the longest took {longest:?}");
-    assert_eq!(failures, 0);
+    expect_all_served(callers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,7 +89,7 @@ async fn credentials_that_do_not_work_change_nothing() {
     let slots = slots(server).await;
     let mount = Mount::of(&slots[0]);
     let pool = Pool::new(ConnectionConfig::from_directory(mount.path()).unwrap()).unwrap();
-    let load = Load::on(&pool, 4);
+    let callers = Callers::of(&pool, 4);
     eventually("they are at work", async || pool.snapshot().in_use > 0).await;
     mount.swap(&slots[1].clone().with_password("not-yet".into()));
     eventually("it is noticed", async || pool.snapshot().unproved_for.is_some()).await;
@@ -144,9 +101,7 @@ async fn credentials_that_do_not_work_change_nothing() {
         snapshot.generation == 1 && snapshot.of_older_credentials == 0 && snapshot.unproved_for.is_none()
     })
     .await;
-    let (failures, calls, longest) = load.end().await;
-    println!("{failures} of {calls} calls failed, the longest took {longest:?}");
-    assert_eq!(failures, 0);
+    expect_all_served(callers).await;
 }
 
 #[tokio::test]

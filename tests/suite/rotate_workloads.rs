@@ -142,7 +142,7 @@ async fn whoever_may_not_look_rotates_all_the_same_and_restarts_nobody() {
     let place = Place::new().await;
     place.populate().await;
     let (ground, name) = (&place.ground, &place.app.name);
-    let rules = [rule("", &["secrets"], &["get", "create", "update", "delete"])];
+    let rules = [rule(&["secrets"], &["get", "create", "update", "delete"])];
     let provisioner = ground.provisioner(&ground.cluster.restricted(&ground.namespace, &rules).await).await;
     let mut restart = options(0);
     restart.restart = true;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use shareddb_core::{
-    App, AppName, AppSpec, ConnectionConfig, Error, Event, Outcome, Provisioner, SecretData, SecretStore as _, Slot,
-    Step,
+    App, AppName, AppSpec, ConnectionConfig, Error, Event, Outcome, Provisioner, RotateOptions, SecretData,
+    SecretStore as _, Slot, Step,
 };
 use shareddb_tests::command::{self, run};
 use shareddb_tests::server::{password, unique, value};
@@ -169,10 +169,16 @@ async fn no_password_gets_into_the_servers_log() {
     session.simple_query("SELECT 1").await.unwrap();
     drop(session);
     provisioner.status(None).await.unwrap();
+    let mut leaked = RotateOptions::default();
+    leaked.now = true;
+    for _ in 0..2 {
+        provisioner.rotate(&name, &leaked).await.unwrap();
+        passwords.extend(passwords_of(&server, &app).await);
+    }
     provisioner.drop(&name, name.as_str()).await.unwrap();
 
     let log = server.log_since(0);
-    assert!(passwords.len() >= 3, "several passwords were in use");
+    assert!(passwords.len() >= 5, "several passwords were in use");
     for password in &passwords {
         assert_eq!(log.matches(password.as_str()).count(), 0, "{password} in the log");
     }
@@ -240,16 +246,18 @@ async fn no_value_shows_a_password() {
     let config = provisioner.connection(&name).await.unwrap();
     assert_eq!(password(&config), MARKER);
     let session = config.connect().await.unwrap();
+    let rotation = provisioner.plan_rotate(&name, &RotateOptions::default()).await.unwrap();
     let stored = server.secrets().load(&app.secret).await.unwrap().unwrap();
 
     let mut shown = vec![
         serde_json::to_string(&plan).unwrap(),
         serde_json::to_string(&report).unwrap(),
+        serde_json::to_string(&rotation).unwrap(),
         serde_json::to_string(&status).unwrap(),
         config.to_string(),
         plan.to_string(),
     ];
-    let values: [&dyn Debug; 21] = [
+    let values: [&dyn Debug; 22] = [
         &config,
         &server.admin(),
         &server.server().await,
@@ -260,6 +268,7 @@ async fn no_value_shows_a_password() {
         &provisioner,
         &plan,
         &report,
+        &rotation,
         &status,
         &stored,
         &stored.data,
@@ -510,6 +519,7 @@ async fn the_command_prints_no_password_but_where_it_is_asked_for_one() {
         &["psql", app, "--", "-X", "-c", "\\conninfo"],
         &["create", "Not-A-Name"],
         &["psql", "no-such-app", "--", "-c", "select 1"],
+        &["rotate", app, "--dry-run", "-o", "json"],
         &["drop", app],
     ] {
         for level in [None, Some("trace")] {
@@ -523,4 +533,7 @@ async fn the_command_prints_no_password_but_where_it_is_asked_for_one() {
     let output = shareddb(server.home(), &["env", app]).expect_code(0);
     assert!(output.stdout.contains(MARKER), "it is what `env` is for");
     shows_nothing(&output.stderr, &secrets);
+    let output = shareddb(server.home(), &["rotate", app, "--now", "-o", "json"]).expect_code(0);
+    let next = password(&server.provisioner().await.connection(&name).await.unwrap());
+    shows_nothing(&(output.stdout + &output.stderr), secrets.iter().chain([&next]));
 }

@@ -105,7 +105,7 @@ async fn preview(
 
 /// How kubectl is told where the workloads are.
 fn kubectl(environment: &Environment) -> String {
-    environment.namespace_name().ok().map(|namespace| format!(" -n {namespace}")).unwrap_or_default()
+    environment.secrets_namespace().map(|namespace| format!(" -n {namespace}")).unwrap_or_default()
 }
 
 fn text(report: &Report, place: &str) -> String {

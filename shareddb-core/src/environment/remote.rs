@@ -122,6 +122,15 @@ impl Remote {
         }
     }
 
+    /// The namespace that Secrets are in, where one is named.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn secrets_namespace(&self) -> Option<&NamespaceName> {
+        match &self.store {
+            Store::Kubernetes => self.namespace.as_ref(),
+            Store::Directory(_) => None,
+        }
+    }
+
     pub(super) async fn connect(&self, environment: &EnvironmentName) -> Result<Server> {
         let surroundings = self.surroundings().await?;
         let Login { config: admin, ours } = self.login(&surroundings, environment).await?;

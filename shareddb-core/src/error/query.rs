@@ -56,11 +56,7 @@ impl Error {
     pub(crate) fn from_query(what: &str, source: tokio_postgres::Error) -> Self {
         let Some(db) = source.as_db_error() else {
             return if Trouble::of(&source) == Trouble::Lost {
-                Self::unavailable("connection_lost", format!("{what}: the connection to the server was lost"))
-                    .with_hint(
-                        "whether the statement was carried out is not known; the next one gets another connection",
-                    )
-                    .with_source(source)
+                Self::lost(format!("{what}: the connection to the server was lost")).with_source(source)
             } else {
                 Self::failed("query_failed", what.to_owned()).with_source(source).within_itself()
             };
@@ -74,7 +70,7 @@ impl Error {
             ),
             "42P01" | "42703" | "42883" | "3F000" => Self::not_found("object_not_found", message),
             "57014" => Self::timeout("query_cancelled", message),
-            "57P05" | "25P03" => Self::unavailable("connection_lost", message),
+            _ if Trouble::of(&source) == Trouble::Lost => Self::lost(message),
             code if ["28P01", "28000", "42710", "42P04", "42P06"].contains(&code) => {
                 Self::failed("query_failed", message)
             }
@@ -82,6 +78,11 @@ impl Error {
         };
         error.fault_mut().sqlstate = Some(state);
         error.with_source(source)
+    }
+
+    fn lost(message: String) -> Self {
+        Self::unavailable("connection_lost", message)
+            .with_hint("whether the statement was carried out is not known; the next one gets another connection")
     }
 
     /// With the causes in the sentence.

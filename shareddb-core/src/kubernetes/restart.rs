@@ -52,10 +52,12 @@ fn obstacle(workload: &Workload, found: &Value, kubectl: &str) -> Option<Error> 
     if spec["updateStrategy"]["type"] == "OnDelete" {
         let message =
             format!("{workload} replaces a pod only when somebody deletes it (its update strategy is OnDelete)");
-        let pods: Vec<&str> = workload.pods.iter().map(|pod| pod.name.as_str()).collect();
+        let labels = spec["selector"]["matchLabels"].as_object().into_iter().flatten();
+        let selector: Vec<String> =
+            labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
         return Some(Error::conflict("workload_on_delete", message).with_hint(format!(
-            "nothing of it was changed; delete its pods one by one: {kubectl} delete pod {}",
-            pods.join(" ")
+            "nothing of it was changed; delete its pods one after the other; they are: {kubectl} get pods -l {}",
+            selector.join(",")
         )));
     }
     None
@@ -72,7 +74,7 @@ fn unsupported(workload: &Workload) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secrets::{Delivery, WorkloadPod};
+    use crate::secrets::Delivery;
 
     #[test]
     fn only_the_time_is_sent() {
@@ -85,18 +87,18 @@ mod tests {
     #[test]
     fn what_would_come_to_nothing_is_told_with_the_cure() {
         let cure = |kind, spec: Value| {
-            let mut workload = Workload::new(kind, "shop", Delivery::Environment);
-            workload.pods.push(WorkloadPod::new("shop-0", Timestamp::UNIX_EPOCH));
+            let workload = Workload::new(kind, "shop", Delivery::Environment);
             let obstacle = obstacle(&workload, &json!({"spec": spec}), "kubectl");
             obstacle.map(|error| (error.code(), error.hint().unwrap().split_once(": ").unwrap().1.to_owned()))
         };
         let resume = "kubectl rollout resume deployment/shop".to_owned();
         assert_eq!(cure(WorkloadKind::Deployment, json!({"paused": true})), Some(("workload_paused", resume)));
         assert_eq!(cure(WorkloadKind::Deployment, json!({"strategy": {"type": "Recreate"}})), None);
-        let delete = "kubectl delete pod shop-0".to_owned();
-        let on_delete = json!({"updateStrategy": {"type": "OnDelete"}});
+        let pods = "kubectl get pods -l app=shop,tier=web".to_owned();
+        let selector = json!({"matchLabels": {"app": "shop", "tier": "web"}});
+        let on_delete = json!({"updateStrategy": {"type": "OnDelete"}, "selector": selector});
         for kind in [WorkloadKind::StatefulSet, WorkloadKind::DaemonSet] {
-            assert_eq!(cure(kind, on_delete.clone()), Some(("workload_on_delete", delete.clone())));
+            assert_eq!(cure(kind, on_delete.clone()), Some(("workload_on_delete", pods.clone())));
             assert_eq!(cure(kind, json!({"updateStrategy": {"type": "RollingUpdate"}})), None);
         }
     }

@@ -50,7 +50,12 @@ impl Link {
         !self.calls.is_abandoned() && !self.calls.has_traces() && !self.calls.is_busy()
     }
 
-    /// Asks the server whether it is there, if there is a reason to; whether it is. Has no limit of its own.
+    /// Whether there is no reason to ask the server.
+    pub(super) fn is_trusted(&self, suspicion: u64) -> bool {
+        self.cleared == suspicion && self.rested.elapsed() <= FRESH
+    }
+
+    /// Asks the server whether it is there, and takes writes where that is in doubt. Has no limit of its own.
     pub(super) async fn verify(&mut self, suspicion: u64) -> bool {
         if self.cleared != suspicion {
             let writable = match self.session.simple_query(pooling::READ_ONLY).await {
@@ -63,19 +68,20 @@ impl Link {
             self.cleared = suspicion;
             return writable;
         }
-        self.rested.elapsed() <= FRESH || self.session.check_connection().await.is_ok()
+        self.session.check_connection().await.is_ok()
     }
 
     /// Ends what was abandoned. `false`: it did not end in time, and nobody must use the session.
     pub(super) async fn drain(&self) -> bool {
-        let ended = timeout(DRAIN, async {
+        // In a box: its state is large, and every statement would carry it along.
+        let ended = Box::pin(async {
             if self.canceller.cancel().await.is_err() {
                 tracing::debug!("the server takes no request to cancel");
             }
             // The server answers in turn: once it answers this, what was before has ended.
             self.session.check_connection().await.is_ok()
         });
-        let drained = ended.await.unwrap_or(false);
+        let drained = timeout(DRAIN, ended).await.unwrap_or(false);
         if drained {
             self.calls.settle();
         }

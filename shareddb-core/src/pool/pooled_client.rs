@@ -81,7 +81,7 @@ impl fmt::Debug for PooledClient {
     }
 }
 
-pub(super) fn single(held: &Held, rows: Vec<Row>) -> Result<Option<Row>> {
+fn single(held: &Held, rows: Vec<Row>) -> Result<Option<Row>> {
     if rows.len() > 1 {
         let message = format!("a statement of {}: {} rows where one was expected", held.label, rows.len());
         return Err(Error::failed("row_count", message));
@@ -89,6 +89,6 @@ pub(super) fn single(held: &Held, rows: Vec<Row>) -> Result<Option<Row>> {
     Ok(rows.into_iter().next())
 }
 
-pub(super) fn no_row(held: &Held) -> Error {
+fn no_row(held: &Held) -> Error {
     Error::not_found("row_count", format!("a statement of {}: no row where one was expected", held.label))
 }

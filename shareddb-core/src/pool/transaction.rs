@@ -1,16 +1,16 @@
 //! A transaction over a pooled connection.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::Row;
 
-use super::exchange::{Failure, Params};
+use super::exchange::Failure;
 use super::held::Held;
-use super::pooled_client::{no_row, single};
+use super::pooled_client::PooledClient;
 use crate::error::{Error, Result, Trouble};
 use crate::postgres::pooling;
 
@@ -117,72 +117,38 @@ impl Course {
     }
 }
 
-/// A transaction. Dropped without [`Self::commit`] it is rolled back, before anybody else gets the connection.
+/// A transaction: a [`PooledClient`] whose statements take effect together, or not at all. Dropped without
+/// [`Self::commit`] it is rolled back, before anybody else gets the connection.
+///
+/// After an error the server refuses all further statements, unless [`PooledClient::batch_execute`] goes back to a savepoint;
+/// once the transaction has ended they are [`Error::InvalidInput`] with the code `transaction_over`.
 pub struct Transaction {
-    held: Arc<Held>,
+    client: Arc<PooledClient>,
+}
+
+impl Deref for Transaction {
+    type Target = PooledClient;
+
+    fn deref(&self) -> &PooledClient {
+        &self.client
+    }
 }
 
 impl Transaction {
     pub(super) fn new(held: Held) -> Self {
-        Self { held: Arc::new(held) }
+        Self { client: Arc::new(PooledClient { held }) }
     }
 
     /// The same transaction, for the closure that fills it.
     pub(super) fn lent(&self) -> Self {
-        Self { held: Arc::clone(&self.held) }
-    }
-
-    /// Rows of a query.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`super::PooledClient::query`]; afterwards the server refuses all statements of this transaction.
-    /// [`Error::InvalidInput`] with the code `transaction_over` when it has ended.
-    pub async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
-        self.held.query(sql, params).await
-    }
-
-    /// The one row of a query.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Self::query`], and of [`super::PooledClient::query_one`].
-    pub async fn query_one(&self, sql: &str, params: Params<'_>) -> Result<Row> {
-        self.query_opt(sql, params).await?.ok_or_else(|| no_row(&self.held))
-    }
-
-    /// The one row of a query, or none.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Self::query`], and of [`super::PooledClient::query_opt`].
-    pub async fn query_opt(&self, sql: &str, params: Params<'_>) -> Result<Option<Row>> {
-        single(&self.held, self.held.query(sql, params).await?)
-    }
-
-    /// Runs a statement; the number of rows that it touched.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Self::query`].
-    pub async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64> {
-        self.held.execute(sql, params).await
-    }
-
-    /// Runs several statements of one text, without parameters: savepoints, `SET LOCAL`.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Self::query`].
-    pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        self.held.batch(sql).await
+        Self { client: Arc::clone(&self.client) }
     }
 
     /// Commits.
     ///
     /// # Errors
     ///
-    /// Those of [`Self::query`], where nothing was committed. [`Error::Failed`] with the code `transaction_failed`, when a
+    /// Those of [`PooledClient::query`], where nothing was committed. [`Error::Failed`] with the code `transaction_failed`, when a
     /// statement had failed and the code went on regardless: nothing was committed. [`Error::Failed`] with the code
     /// `outcome_unknown`, when the connection was lost meanwhile: everything was committed, or nothing.
     pub async fn commit(self) -> Result<()> {
@@ -193,7 +159,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::query`]. Nothing was committed in any case.
+    /// Those of [`PooledClient::query`]. Nothing was committed in any case.
     pub async fn rollback(self) -> Result<()> {
         self.undo().await
     }

@@ -75,7 +75,7 @@ pub(crate) async fn close(session: &AdminSession, server: &ServerFacts, app: &Ap
     let what = "close the maintenance login";
     let role = app.maintenance.as_str();
     let shape = RoleShape { connection_limit: CONNECTIONS, ..RoleShape::CLOSED };
-    let statements = [altered(role, &shape, server), sql::clear_password(role), sql::end_expiry(role)];
+    let statements = [altered(role, &shape, server), sql::clear_password(role), sql::set_expiry(role, "infinity")];
     session.run_transaction(what, &statements).await?;
     end_sessions(session, server, app, what, [role]).await
 }

@@ -147,7 +147,7 @@ impl AdminSession {
     /// What time it is by the server's clock, to the second.
     pub(crate) async fn time(&self) -> Result<Timestamp> {
         let second =
-            self.value("read the server's clock", "SELECT extract(epoch FROM clock_timestamp())::int8").await?;
+            self.value("read the server's clock", "SELECT floor(extract(epoch FROM clock_timestamp()))::int8").await?;
         let second = second.and_then(|second| second.parse().ok());
         second
             .and_then(|second| Timestamp::from_second(second).ok())

@@ -152,11 +152,7 @@ pub(crate) fn clear_password(role: &str) -> String {
     format!("ALTER ROLE {} PASSWORD NULL", identifier(role))
 }
 
-pub(crate) fn end_expiry(role: &str) -> String {
-    format!("ALTER ROLE {} VALID UNTIL 'infinity'", identifier(role))
-}
-
-/// `until` is a point in time with its offset.
+/// `until` is a point in time with its offset, or `infinity`.
 pub(crate) fn set_expiry(role: &str, until: &str) -> String {
     format!("ALTER ROLE {} VALID UNTIL {}", identifier(role), literal(until))
 }

@@ -19,6 +19,11 @@ pub(crate) struct Credential {
 }
 
 impl Credential {
+    pub(crate) fn of(app: &App, observed: &Observed, slot: Slot, source: PasswordSource, set_password: bool) -> Self {
+        let expires = observed.roles.get(app.login(slot).as_str()).is_some_and(|facts| facts.expiry != Expiry::Never);
+        Self { slot, source, set_password, expires }
+    }
+
     /// The steps about the password.
     pub(crate) fn steps(&self, app: &App) -> Vec<Step> {
         let login = app.login(self.slot);
@@ -130,14 +135,8 @@ pub(crate) fn record(app: &mut App, record: Option<&Mark>, credential: &Credenti
 
 /// Keeps what works: a complete Secret is right even when the server says otherwise; of a damaged one, a password that
 /// the server accepts is kept; else a login that nobody is using gets a new one.
-fn choose(app: &App, observed: &Observed) -> Credential {
-    let role = |slot| observed.roles.get(app.login(slot).as_str());
-    let credential = |slot, source, set_password| Credential {
-        slot,
-        source,
-        set_password,
-        expires: role(slot).is_some_and(|facts| facts.expiry != Expiry::Never),
-    };
+pub(crate) fn choose(app: &App, observed: &Observed) -> Credential {
+    let credential = |slot, source, set_password| Credential::of(app, observed, slot, source, set_password);
     let SecretFacts::Held(held) = &observed.secret else {
         return credential(idle(app, observed, None), PasswordSource::New, true);
     };

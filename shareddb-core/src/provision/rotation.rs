@@ -12,9 +12,9 @@ use crate::names::AppName;
 use crate::postgres::clients::Client;
 use crate::postgres::facts::Expiry;
 use crate::postgres::statements;
-use crate::provision::credential::{Credential, Fate, Turn};
+use crate::provision::credential::{self, Credential, Fate, Turn};
 use crate::provision::goal::Goal;
-use crate::provision::observed::{HeldSecret, Observed, SecretFacts};
+use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::plan::{self, Plan};
 use crate::provision::step::PasswordSource;
 use crate::provision::takers;
@@ -56,9 +56,9 @@ pub(crate) fn plan_rotate(name: &AppName, options: &RotateOptions, observed: &Ob
     let record = observed.record(name)?.ok_or_else(|| observed.marks.no_such_app(name, &observed.environment))?;
     let spec = AppSpec::new(name.clone());
     let app = App::derive(&spec, &observed.environment, Some(record))?;
-    let (current, held) = in_use(&app, record, observed)?;
+    let current = in_use(&app, record, observed)?;
     let restarts = if options.restart { observed.takers.to_restart()? } else { Vec::new() };
-    let turn = match half_done(record, current, held, options) {
+    let turn = match half_done(&app, record, current, options, observed) {
         Some(turn) => turn,
         None => next(&app, record, current, options, observed)?,
     };
@@ -73,14 +73,14 @@ fn check_grace(options: &RotateOptions) -> Result<()> {
 }
 
 /// The login that the Secret names.
-fn in_use<'a>(app: &App, record: &Mark, observed: &'a Observed) -> Result<(Slot, &'a HeldSecret)> {
+fn in_use(app: &App, record: &Mark, observed: &Observed) -> Result<Slot> {
     let create = format!("shareddb create {} -e {}", app.name, observed.environment);
     if record.is_dropping() {
         return Err(Error::refused("drop_unfinished", format!("app {} is being dropped", app.name))
             .with_hint(format!("drop it again, or, while its database is there, bring it back first: {create}")));
     }
     match &observed.secret {
-        SecretFacts::Held(held) if held.complete => held.slot.map(|slot| (slot, held)),
+        SecretFacts::Held(held) if held.complete => held.slot,
         SecretFacts::Held(_) | SecretFacts::Absent | SecretFacts::Foreign | SecretFacts::Elsewhere(_) => None,
     }
     .ok_or_else(|| {
@@ -92,14 +92,14 @@ fn in_use<'a>(app: &App, record: &Mark, observed: &'a Observed) -> Result<(Slot,
 
 /// What is left of a rotation that has published the Secret and was killed then. Where a password has got into wrong hands, it
 /// may be the one that was published; only a run that knew of that has made another one since.
-fn half_done(record: &Mark, current: Slot, held: &HeldSecret, options: &RotateOptions) -> Option<Turn> {
-    let begun = record.rotation.filter(|begun| begun.to == current && held.works[current as usize])?;
+fn half_done(app: &App, record: &Mark, current: Slot, options: &RotateOptions, observed: &Observed) -> Option<Turn> {
+    let begun = record.rotation.filter(|begun| begun.to == current)?;
     let rotation = match (begun.now, options.now) {
         (false, true) => return None,
         (true, _) => begun,
         (false, false) => RotationRecord { grace: options.grace.as_secs(), ..begun },
     };
-    let credential = Credential { slot: current, source: PasswordSource::Secret, set_password: false, expires: false };
+    let credential = credential::choose(app, observed);
     Some(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation), restarts: Vec::new() })
 }
 
@@ -111,8 +111,7 @@ fn next(app: &App, record: &Mark, current: Slot, options: &RotateOptions, observ
         check_over(app, to, observed)?;
     }
     let rotation = RotationRecord { to, grace: options.grace.as_secs(), now: options.now };
-    let expires = observed.roles.get(app.login(to).as_str()).is_some_and(|facts| facts.expiry != Expiry::Never);
-    let credential = Credential { slot: to, source: PasswordSource::New, set_password: true, expires };
+    let credential = Credential::of(app, observed, to, PasswordSource::New, true);
     Ok(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation), restarts: Vec::new() })
 }
 

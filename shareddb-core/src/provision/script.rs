@@ -90,7 +90,7 @@ impl<'a> Script<'a> {
                 sql::create_extension_schema(schema, owner.as_str()).into()
             }
             Step::CreateExtension { extension, schema } => vec![sql::create_extension(extension, schema)],
-            Step::EndExpiry { login } => vec![sql::end_expiry(login.as_str())],
+            Step::EndExpiry { login } => vec![sql::set_expiry(login.as_str(), "infinity")],
             Step::TakeRights { roles, .. } => vec![sql::drop_owned(roles.iter().map(AsRef::as_ref))],
             Step::EndSessions { .. }
             | Step::EndStrangers { .. }
