@@ -3,10 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use shareddb_tests::command::{program, run};
 use shareddb_tests::drivers::python_tools;
 use tempfile::TempDir;
+
+/// The library is where it is while nobody builds it anew.
+static LIBRARY: Mutex<()> = Mutex::new(());
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shareddb-py")
@@ -22,6 +26,7 @@ fn package() -> TempDir {
             fs::copy(entry.path(), package.join(entry.file_name())).unwrap();
         }
     }
+    let _nobody_builds = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
     fs::copy(program("lib_shareddb.so"), package.join("_shareddb.abi3.so")).unwrap();
     modules
 }
@@ -57,7 +62,9 @@ fn an_installed_wheel_does_what_the_readme_says() {
     let target = program("lib_shareddb.so").ancestors().nth(2).unwrap().to_owned();
     let mut maturin = Command::new(tools.join("bin/maturin"));
     maturin.args(["build", "--profile", "dev", "--locked", "--offline", "--out"]).arg(&wheels);
+    let nobody_copies = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
     run(maturin.current_dir(source()).env("CARGO_TARGET_DIR", target)).expect_code(0);
+    drop(nobody_copies);
     let [wheel] =
         fs::read_dir(&wheels).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>().try_into().unwrap();
     assert!(wheel.to_str().unwrap().contains("-cp310-abi3-"), "{}", wheel.display());
