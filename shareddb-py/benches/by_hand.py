@@ -10,17 +10,18 @@ import psycopg
 from psycopg import sql
 
 
-def create(admin: "psycopg.Connection[object]", host: str, port: int, app: str, publish) -> None:
-    """Makes an app. `publish` is given the name of its Secret and the values in it."""
+def create(admin, conninfo, host, port, app, publish):
+    """Makes an app. `admin` is a session of the admin's, and `conninfo` how to make more; `publish` is given the name of the
+    Secret and the values in it."""
     name, password = app.replace("-", "_"), secrets.token_urlsafe(24)
     database, user = f"{name}_db", f"{name}_user"
     words = {"database": sql.Identifier(database), "user": sql.Identifier(user), "schema": sql.Identifier(name)}
     admin.execute(sql.SQL("CREATE ROLE {user} LOGIN PASSWORD {password}").format(**words, password=sql.Literal(password)))
     admin.execute(sql.SQL("CREATE DATABASE {database} OWNER {user}").format(**words))
     admin.execute(sql.SQL("REVOKE ALL ON DATABASE {database} FROM PUBLIC").format(**words))
-    with psycopg.connect(host=host, port=port, dbname=database, user=user, password=password, autocommit=True) as own:
-        own.execute(sql.SQL("CREATE SCHEMA {schema}").format(**words))
-        own.execute(sql.SQL("ALTER ROLE {user} SET search_path = {schema}").format(**words))
+    admin.execute(sql.SQL("ALTER ROLE {user} SET search_path = {schema}").format(**words))
+    with psycopg.connect(f"{conninfo} dbname={database}", autocommit=True) as inside:
+        inside.execute(sql.SQL("CREATE SCHEMA {schema} AUTHORIZATION {user}").format(**words))
     url = f"postgresql://{user}:{password}@{host}:{port}/{database}"
     values = {
         "DB_HOST": host,
