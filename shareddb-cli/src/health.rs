@@ -25,7 +25,9 @@ pub(crate) fn state(status: &AppStatus) -> Cell {
         Cell::styled("NO DATABASE", Style::Bad)
     } else if !status.drift.is_empty() {
         // That something has begun, and the trial login at the end, only follow from the changes.
-        let follows = |step: &&Step| step.change() == Change::Check || matches!(step, Step::MarkOwner { .. });
+        let follows = |step: &&Step| {
+            step.change() == Change::Check || matches!(step, Step::MarkOwner { .. } | Step::EndRotation { .. })
+        };
         let changes = status.drift.iter().filter(|step| !follows(step)).count();
         Cell::styled(format!("DRIFT {}", changes.max(1)), Style::Warn)
     } else if status.problem.is_some() {

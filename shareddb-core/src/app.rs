@@ -129,6 +129,9 @@ pub struct App {
     pub settings: BTreeMap<SettingName, String>,
     /// The number of the newest password that was made for it; the first one's is 1.
     pub generation: u32,
+    /// The login that lets nobody in until its next turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Slot>,
     /// What is recorded of its adoption, if it was made by hand and taken over.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_adoption")]
     pub adopted: Option<Adopted>,
@@ -192,6 +195,7 @@ impl App {
             },
             extensions: inherited(spec.extensions.as_ref(), record.map(|mark| &mark.extensions)),
             generation: record.map_or(mark::FIRST_GENERATION, |mark| mark.generation),
+            closed: record.and_then(|mark| mark.closed),
             settings: inherited(spec.settings.as_ref(), record.map(|mark| &mark.settings)),
             database,
             user,
@@ -238,6 +242,17 @@ impl App {
     /// Which login has this name, if one has.
     pub fn slot_of(&self, role: &str) -> Option<Slot> {
         Slot::ALL.into_iter().find(|slot| self.login(*slot).as_str() == role)
+    }
+
+    /// The logins that are to let somebody in.
+    #[cfg(feature = "backup")]
+    pub(crate) fn open_logins(&self) -> impl Iterator<Item = &RoleName> {
+        Slot::ALL.into_iter().filter(|slot| self.closed != Some(*slot)).map(|slot| self.login(slot))
+    }
+
+    /// Whether keys of a Secret with this name are the app's own, and none of ours.
+    pub(crate) fn keeps_key(&self, key: &str) -> bool {
+        self.adopted.as_ref().is_some_and(|adopted| adopted.kept_keys.contains(key))
     }
 
     /// All four roles.
@@ -293,6 +308,7 @@ impl App {
             extensions: self.extensions.clone(),
             settings: self.settings.clone(),
             generation: self.generation,
+            closed: self.closed,
             rotation: None,
             progress: None,
             adopted: self.adopted.clone(),

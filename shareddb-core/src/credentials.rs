@@ -45,8 +45,7 @@ pub(crate) fn write(app: &App, config: &ConnectionConfig) -> Result<SecretData> 
     if let Some(root) = config.root_certificate() {
         entries.push(("ca.crt", SecretString::from(root.text()?)));
     }
-    let own = |key: &str| app.adopted.as_ref().is_some_and(|adopted| adopted.kept_keys.contains(key));
-    Ok(entries.into_iter().filter(|(key, _)| !own(key)).map(|(key, value)| (key.to_owned(), value)).collect())
+    Ok(entries.into_iter().filter(|(key, _)| !app.keeps_key(key)).map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// Which of an app's passwords a Secret holds.
@@ -63,8 +62,8 @@ const SINCE: &str = "rotated_at";
 
 impl Issue {
     /// What a Secret says of itself.
-    pub(crate) fn of(data: &SecretData) -> Self {
-        let value = |key: &str| data.get(key).map(|value| value.expose_secret());
+    pub(crate) fn of(app: &App, data: &SecretData) -> Self {
+        let value = |key: &str| data.get(key).filter(|_| !app.keeps_key(key)).map(|value| value.expose_secret());
         Self {
             generation: value(GENERATION).and_then(|number| number.parse().ok()),
             since: value(SINCE).and_then(|time| time.parse().ok()),
@@ -73,9 +72,8 @@ impl Issue {
 
     /// Says it in a Secret, unless keys of these names are its app's own.
     pub(crate) fn write(generation: u32, since: Timestamp, app: &App, data: &mut SecretData) {
-        let own = |key: &str| app.adopted.as_ref().is_some_and(|adopted| adopted.kept_keys.contains(key));
         for (key, value) in [(GENERATION, generation.to_string()), (SINCE, since.to_string())] {
-            if !own(key) {
+            if !app.keeps_key(key) {
                 data.insert(key.to_owned(), SecretString::from(value));
             }
         }
@@ -171,9 +169,9 @@ pub(crate) fn missing(app: &App, data: &SecretData, expected: &SecretData) -> Se
         data.get(key).is_some_and(|stored| agrees(app.adopted.is_some(), key, stored, value))
     };
     let off = SecretString::from(SslMode::Disable.as_str());
-    let own = |key: &str| app.adopted.as_ref().is_some_and(|adopted| adopted.kept_keys.contains(key));
     let asks = data.get(SSL_MODE).is_some_and(|mode| mode.expose_secret() != off.expose_secret());
-    let ended = (asks && !expected.contains_key(SSL_MODE) && !own(SSL_MODE)).then(|| (SSL_MODE.to_owned(), off));
+    let ended =
+        (asks && !expected.contains_key(SSL_MODE) && !app.keeps_key(SSL_MODE)).then(|| (SSL_MODE.to_owned(), off));
     let lacking = expected.iter().filter(|(key, value)| !agrees(key, value));
     lacking.map(|(key, value)| (key.clone(), value.clone())).chain(ended).collect()
 }

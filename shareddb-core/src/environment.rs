@@ -195,13 +195,14 @@ impl Environment {
         })
     }
 
-    /// The namespace that the Secrets of apps are in, where it is named and not just that of the context.
+    /// The words by which kubectl finds what has to do with the Secrets of apps, such as ` --context prod -n shop`: as far as they
+    /// are named and not just those of the kubeconfig.
     #[cfg(feature = "kubernetes")]
-    pub fn secrets_namespace(&self) -> Option<&NamespaceName> {
+    pub fn kubectl_place(&self) -> String {
         match &self.place {
-            Place::Remote(remote) => remote.secrets_namespace(),
+            Place::Remote(remote) => remote.kubectl_place(),
             #[cfg(feature = "local")]
-            Place::Local(_) => None,
+            Place::Local(_) => String::new(),
         }
     }
 

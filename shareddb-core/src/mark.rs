@@ -51,6 +51,9 @@ pub struct Mark {
     /// The number of the newest password that was made for the app; on the owner role only.
     #[serde(default = "first", skip_serializing_if = "is_first")]
     pub generation: u32,
+    /// The login that a rotation has closed, since its password had got into wrong hands or was nobody's; on the owner role only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Slot>,
     /// A rotation that has not come to its end; on the owner role only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationRecord>,
@@ -161,7 +164,7 @@ impl Mark {
 
     /// The same, as it stands on the database: without what changes with each password.
     pub(crate) fn of_database(self) -> Self {
-        Self { generation: FIRST_GENERATION, rotation: None, ..self }
+        Self { generation: FIRST_GENERATION, closed: None, rotation: None, ..self }
     }
 
     /// The same, with a rotation that has begun, or without.

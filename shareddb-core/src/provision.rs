@@ -187,7 +187,9 @@ impl Provisioner {
     ///
     /// # Errors
     /// `Refused` when the other login still works (`login_in_use`, with who uses it) unless that is to end
-    /// [now](RotateOptions::now), when the Secret is not in order, or the app is being dropped; `NotFound` when there is none;
+    /// [now](RotateOptions::now), when the Secret is not in order, or the app is being dropped; `InvalidInput` for a grace of more
+    /// than a year; `InvalidInput` or `PermissionDenied` (`restart_unsupported`, `workloads_hidden`) when workloads are to be
+    /// restarted and cannot be seen; `NotFound` when there is no such app;
     /// `Conflict` when somebody else changed the Secret meanwhile, and then it is theirs; else as [`create`](Self::create).
     pub async fn rotate(&self, app: &AppName, options: &RotateOptions) -> Result<Report> {
         self.run(&Goal::Rotate(app.clone(), options.clone()), None).await
@@ -242,9 +244,10 @@ impl Provisioner {
                 .await?;
             before = plan.steps;
             observation = observe(&self.server, lock.session(), goal).await?;
-            let (exists, notices) = (plan.exists, plan.notices);
+            let (exists, mut notices) = (plan.exists, plan.notices);
             plan = decide(goal, &observation.observed)?;
             plan.exists = exists;
+            notices.retain(|notice| !plan.notices.contains(notice));
             plan.notices.splice(0..0, notices);
         }
         if plan.partial {

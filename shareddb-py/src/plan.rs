@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
-use shareddb_core::{Plan as Core, Proof, Report as CoreReport, Step};
+use shareddb_core::{Plan as Core, Proof, Report as CoreReport, Slot, Step};
 
 use crate::app::App;
 use crate::listing::html;
@@ -48,10 +48,10 @@ impl Plan {
         lines(&self.0.steps)
     }
 
-    /// What takes its Secret; looked for by a rotation only.
+    /// What takes its Secret; `None` where it cannot be told, and where nobody asks: only a rotation does.
     #[getter]
-    fn workloads(&self) -> Vec<Workload> {
-        workloads(&self.0.workloads)
+    fn workloads(&self) -> Option<Vec<Workload>> {
+        self.0.workloads.as_deref().map(workloads)
     }
 
     /// What a person should know although nothing will be done about it.
@@ -134,10 +134,16 @@ impl Report {
         self.0.old_login_ends.map(moment)
     }
 
-    /// What takes its Secret, as it was before; looked for by a rotation only.
+    /// Which login the Secret names now, 1 or 2, where there is one.
     #[getter]
-    fn workloads(&self) -> Vec<Workload> {
-        workloads(&self.0.workloads)
+    fn in_use(&self) -> Option<u8> {
+        self.0.in_use.map(number)
+    }
+
+    /// What takes its Secret, as it was before; `None` where it cannot be told, and where nobody asks: only a rotation does.
+    #[getter]
+    fn workloads(&self) -> Option<Vec<Workload>> {
+        self.0.workloads.as_deref().map(workloads)
     }
 
     /// Those of them that were restarted.
@@ -177,4 +183,9 @@ pub(crate) fn lines(steps: &[Step]) -> Vec<String> {
 
 pub(crate) fn line(step: &Step) -> String {
     format!("{} {step}", step.change().symbol())
+}
+
+/// A login as people count.
+pub(crate) fn number(slot: Slot) -> u8 {
+    if slot == Slot::One { 1 } else { 2 }
 }

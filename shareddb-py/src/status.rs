@@ -4,14 +4,14 @@ use std::time::SystemTime;
 
 use pyo3::prelude::*;
 use shareddb_core::{
-    AppStatus as CoreApp, LoginStatus as CoreLogin, Problem, ServerStatus as CoreServer, Slot, Status as Core,
+    AppStatus as CoreApp, LoginStatus as CoreLogin, Problem, ServerStatus as CoreServer, Status as Core,
     Wall as CoreWall, WallState,
 };
 
 use crate::app::AppSummary;
 use crate::listing::{html, listing};
 use crate::moments::moment;
-use crate::plan::lines;
+use crate::plan::{lines, number};
 use crate::workload::{Workload, workloads};
 
 /// The server and its apps.
@@ -160,7 +160,7 @@ impl AppStatus {
     /// Which login the Secret names, 1 or 2; `None` when the Secret is not in order.
     #[getter]
     fn slot(&self) -> Option<u8> {
-        self.0.slot.map(|slot| if slot == Slot::One { 1 } else { 2 })
+        self.0.slot.map(number)
     }
 
     /// The number of the password in the Secret, where that says so: how many the app has had.

@@ -18,13 +18,13 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def test_a_rotation(app, provisioner, psql):
     before = provisioner.connection(app)
     plan = provisioner.plan_rotate(app)
-    assert plan and plan.workloads == []
+    assert plan and not plan.workloads
     report = provisioner.rotate(app, grace=timedelta(hours=1))
     assert (report.outcome, str(report)) == ("rotated", f"{app} rotated")
     assert len(report.steps) == len(plan.steps) and any("a new password" in step for step in plan)
     left = report.old_login_ends - datetime.now(timezone.utc)
     assert timedelta(minutes=59) < left < timedelta(minutes=61)
-    assert (report.workloads, report.restarted) == ([], [])
+    assert not report.workloads and (report.in_use, report.restarted) == (2, [])
     after = provisioner.connection(app)
     assert after.user != before.user
     for config in (before, after):

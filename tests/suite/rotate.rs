@@ -283,9 +283,9 @@ async fn a_plan_is_carried_out_as_it_was_made_or_not_at_all() {
 async fn many_rotations_leave_no_more_behind_than_one() {
     let server = TestServer::start().await;
     let (provisioner, app) = (server.provisioner().await, server.made("often").await);
-    let counts = "SELECT (SELECT count(*) FROM pg_roles), (SELECT count(*) FROM pg_auth_members), \
+    let counts = "(SELECT count(*) FROM pg_roles), (SELECT count(*) FROM pg_auth_members), \
                   (SELECT count(*) FROM pg_db_role_setting), (SELECT sum(coalesce(array_length(datacl, 1), 0)) FROM pg_database)";
-    let counts = format!("SELECT concat_ws(' ', {})", &counts["SELECT ".len()..]);
+    let counts = format!("SELECT concat_ws(' ', {counts})");
     let before = server.value("postgres", &counts).await;
     for round in 0..20 {
         let options = if round % 5 == 4 { leaked() } else { after(Duration::ZERO) };

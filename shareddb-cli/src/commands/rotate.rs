@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{AppName, Delivery, Environment, Provisioner, Report, Result, RotateOptions, Slot, Step, Workload};
+use shareddb_core::{AppName, Delivery, Provisioner, Report, Result, RotateOptions, Step, Workload, WorkloadKind};
 
 use super::create::notes;
 use super::several::{Failed, Several, apps};
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: &Rotate, context: &Context) -> Result<ExitCode> {
     let view = Rotated {
         items: std::mem::take(&mut rotated.done),
         failed: std::mem::take(&mut rotated.failed),
-        place: kubectl(&environment),
+        place: environment.kubectl_place(),
     };
     context.output.show(&view)?;
     rotated.failed = view.failed;
@@ -89,11 +89,22 @@ async fn preview(
     provisioner: &Provisioner,
     context: &Context,
 ) -> Result<ExitCode> {
-    let plan = async |app: &AppName| Ok(Preview::of(&provisioner.plan_rotate(app, options).await?));
-    if let [app] = apps {
-        return plan(app).await?.show(context, args.dry_run);
-    }
-    let mut planned = Several::of(apps, context, plan).await?;
+    let mut planned = Several::of(apps, context, async |app| {
+        let plan = provisioner.plan_rotate(app, options).await?;
+        let restarted: Vec<&Workload> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Restart { workload } => Some(workload),
+                _ => None,
+            })
+            .collect();
+        for workload in plan.workloads.iter().flatten().filter(|workload| !is_among(workload, &restarted)) {
+            context.console.note(&consequence(workload, "before the old password ends", ""));
+        }
+        Ok(Preview::of(&plan))
+    })
+    .await?;
     let view = Previews { items: std::mem::take(&mut planned.done), failed: std::mem::take(&mut planned.failed) };
     view.items.iter().for_each(|preview| preview.notes(context));
     context.output.show(&view)?;
@@ -103,53 +114,46 @@ async fn preview(
     Ok(if differs && code == ExitCode::SUCCESS { ExitCode::from(CHANGES) } else { code })
 }
 
-/// How kubectl is told where the workloads are.
-fn kubectl(environment: &Environment) -> String {
-    environment.secrets_namespace().map(|namespace| format!(" -n {namespace}")).unwrap_or_default()
+fn is_among(workload: &Workload, some: &[&Workload]) -> bool {
+    some.iter().any(|one| (one.kind, &one.name) == (workload.kind, &workload.name))
 }
 
 fn text(report: &Report, place: &str) -> String {
     let app = &report.app;
-    let slot = report.steps.iter().find_map(|step| match step {
-        Step::PublishSecret { slot, .. } => Some(*slot),
-        _ => None,
-    });
     let mut lines = vec![format!("app/{} {}", app.name, report.outcome.as_str())];
-    if let Some(slot) = slot {
-        lines.push(format!("  login/{} in use, as secret/{} says", app.login(slot), app.secret));
-    }
-    lines.extend(slot.map(|slot| old_login(report, slot.other())));
-    lines.extend(report.workloads.iter().map(|workload| format!("  {}", consequence(workload, report, place))));
-    lines.iter().map(|line| printable(line) + "\n").collect()
-}
-
-fn old_login(report: &Report, slot: Slot) -> String {
-    let login = report.app.login(slot);
-    match report.old_login_ends {
-        Some(end) => format!("  login/{login} works until {end}"),
-        None => format!("  login/{login} closed"),
-    }
-}
-
-/// What a new password means to a workload.
-fn consequence(workload: &Workload, report: &Report, place: &str) -> String {
-    let restarted = report.restarted.iter().any(|done| (done.kind, &done.name) == (workload.kind, &workload.name));
     let by_then = match report.old_login_ends {
         Some(end) => format!("before {end}"),
         None => "now".to_owned(),
     };
+    if let Some(slot) = report.in_use {
+        lines.push(format!("  login/{} in use, as secret/{} says", app.login(slot), app.secret));
+        lines.push(match (report.old_login_ends, app.closed == Some(slot.other())) {
+            (Some(end), _) => format!("  login/{} works until {end}", app.login(slot.other())),
+            (None, true) => format!("  login/{} closed", app.login(slot.other())),
+            (None, false) => format!("  login/{} ends as was said before", app.login(slot.other())),
+        });
+    }
+    let restarted: Vec<&Workload> = report.restarted.iter().collect();
+    lines.extend(report.workloads.iter().flatten().map(|workload| match is_among(workload, &restarted) {
+        true => format!("  {workload} restarted"),
+        false => format!("  {}", consequence(workload, &by_then, place)),
+    }));
+    lines.iter().map(|line| printable(line) + "\n").collect()
+}
+
+/// What a new password means to a workload that is not restarted.
+fn consequence(workload: &Workload, by_then: &str, place: &str) -> String {
     let how = match workload.delivery {
         Delivery::Environment => "has it in its variables",
         Delivery::SubPath => "has it in a file that does not follow the Secret",
         _ => return format!("{workload} reads it from files, which follow the Secret"),
     };
     match workload {
-        _ if restarted => format!("{workload} restarted"),
         Workload { reloaded: true, .. } => format!("{workload} {how}: Reloader is asked to restart it"),
         Workload { kind, .. } if kind.can_restart() => {
-            format!("{workload} {how}: restart it {by_then}: kubectl rollout restart {workload}{place}")
+            format!("{workload} {how}: restart it {by_then}: kubectl{place} rollout restart {workload}")
         }
-        Workload { kind: shareddb_core::WorkloadKind::CronJob, pods, .. } if pods.is_empty() => {
+        Workload { kind: WorkloadKind::CronJob, pods, .. } if pods.is_empty() => {
             format!("{workload} takes it at its next run")
         }
         _ => format!("{workload} {how} and cannot be restarted: it has to end or be replaced {by_then}"),

@@ -13,6 +13,8 @@ use super::way::Route;
 use super::way::{flags, resolves, through, tunnel};
 use crate::connection::{ConnectionConfig, RootCertificate, SslMode};
 use crate::credentials;
+#[cfg(feature = "kubernetes")]
+use crate::error::shell_word;
 use crate::error::{Error, Result};
 use crate::file::{self, blocking};
 #[cfg(feature = "kubernetes")]
@@ -122,12 +124,15 @@ impl Remote {
         }
     }
 
-    /// The namespace that Secrets are in, where one is named.
+    /// How kubectl is told where the Secrets are.
     #[cfg(feature = "kubernetes")]
-    pub(super) fn secrets_namespace(&self) -> Option<&NamespaceName> {
+    pub(super) fn kubectl_place(&self) -> String {
+        let named = |flag: &str, value: Option<&str>| value.map(|value| format!(" {flag} {}", shell_word(value)));
+        let place =
+            [named("--context", self.cluster.context()), named("-n", self.namespace.as_ref().map(AsRef::as_ref))];
         match &self.store {
-            Store::Kubernetes => self.namespace.as_ref(),
-            Store::Directory(_) => None,
+            Store::Kubernetes => place.into_iter().flatten().collect(),
+            Store::Directory(_) => String::new(),
         }
     }
 

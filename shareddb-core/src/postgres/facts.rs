@@ -97,11 +97,6 @@ impl RoleFacts {
     pub(crate) fn admits(&self) -> bool {
         self.shape.login && self.has_password && !matches!(self.expiry, Expiry::Past(_))
     }
-
-    /// Whether it has been closed on purpose. What a drop has closed has no room for a session either.
-    pub(crate) fn is_closed(&self) -> bool {
-        !self.shape.login && !self.has_password && self.shape.connection_limit > 0
-    }
 }
 
 /// What a role may do.

@@ -111,9 +111,10 @@ pub(crate) async fn shut(session: &AdminSession, server: &ServerFacts, app: &App
     Err(Error::conflict("database_in_use", message).with_hint("end them, then run this again"))
 }
 
-/// Opens them again.
+/// Opens them again, but for one that is to stay closed.
 pub(crate) async fn reopen(session: &AdminSession, app: &App) -> Result<()> {
-    let open = app.logins.each_ref().map(|login| format!("ALTER ROLE {} LOGIN", identifier(login)));
+    let open: Vec<String> =
+        app.open_logins().map(|login| format!("ALTER ROLE {} LOGIN", identifier(login.as_str()))).collect();
     session.run_transaction("open the app's logins again", &open).await
 }
 

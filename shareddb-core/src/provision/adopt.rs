@@ -69,7 +69,7 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
     let mut app = record::recorded(&case, record::with_own_ways(&case, app));
 
     let credential = kept(login, &legacy.secret);
-    credential::record(&mut app, None, &credential);
+    credential::note_issue(&mut app, None, &credential);
     let (walls, mut gaps, open) = walls(spec, &app, observed);
     // While the lock over what all apps share is still held.
     let mut changes = walls;
@@ -94,8 +94,9 @@ pub(crate) fn plan(spec: &AppSpec, adopt: &Adopt, observed: &Observed, legacy: &
         app,
         steps,
         partial,
+        in_use: Some(credential.slot),
         rotation: None,
-        workloads: Vec::new(),
+        workloads: None,
     })
 }
 

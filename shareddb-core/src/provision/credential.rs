@@ -1,7 +1,7 @@
 //! Which login and which password the Secret is to name.
 
 use crate::app::{App, Slot};
-use crate::mark::{Mark, Progress, RotationRecord};
+use crate::mark::{self, Mark, Progress, RotationRecord};
 use crate::postgres::facts::{Expiry, RoleFacts, RoleShape};
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::role_steps;
@@ -58,17 +58,28 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// That of a create, which keeps what works. A rotation that was cut short is ended: where the Secret was published, the other
-    /// login comes to its end as was said; else nobody knows the password that was made, and the login that has it is closed.
+    /// That of a create, which keeps what works. A rotation that was cut short is ended: the other login comes to its end as was
+    /// said. But where the Secret has stayed as it was, nobody knows the password that was made, and the login that has it is
+    /// closed.
     pub(crate) fn keeping(app: &App, record: Option<&Mark>, observed: &Observed) -> Self {
         let credential = choose(app, observed);
         let rotation = record.and_then(|mark| mark.rotation);
+        let stayed =
+            matches!(&observed.secret, SecretFacts::Held(held) if held.complete && held.slot == Some(credential.slot));
         let fate = match rotation {
             None => Fate::Stays,
-            Some(begun) if begun.to == credential.slot => Fate::of(begun),
-            Some(_) => Fate::Closes,
+            Some(begun) if begun.to != credential.slot && stayed => Fate::Closes,
+            Some(begun) => Fate::of(begun),
         };
         Self { credential, rotation, fate, restarts: Vec::new() }
+    }
+
+    /// The login that is to let nobody in by now. One whose turn it is to be closed later is left as it is found.
+    pub(crate) fn closed(&self, app: &App, observed: &Observed) -> Option<Slot> {
+        let other = self.credential.slot.other();
+        let shut = observed.roles.get(app.login(other).as_str()).is_some_and(|facts| !facts.shape.login);
+        let closes = matches!(self.fate, Fate::Closes | Fate::Cuts);
+        (if closes { shut } else { app.closed == Some(other) }).then_some(other)
     }
 
     /// The steps about the password of the login that the Secret is to name.
@@ -91,13 +102,18 @@ impl Turn {
         let role = app.login(self.credential.slot.other());
         let facts = observed.roles.get(role.as_str());
         let mut steps = Vec::new();
-        if let Fate::Ends { grace } = self.fate {
+        // A run that was killed after it had set the end has left that.
+        let ends = facts.is_some_and(|facts| facts.expiry != Expiry::Never) && !self.credential.set_password;
+        if let Fate::Ends { grace } = self.fate
+            && !ends
+        {
             steps.push(Step::SetExpiry { login: role.clone(), grace });
         }
-        if matches!(self.fate, Fate::Closes | Fate::Cuts) && !facts.is_some_and(RoleFacts::is_closed) {
-            if facts.is_some_and(|facts| facts.has_password) {
-                steps.push(Step::ClearPassword { role: role.clone() });
-            }
+        let closes = matches!(self.fate, Fate::Closes | Fate::Cuts);
+        if closes && facts.is_some_and(|facts| facts.has_password) {
+            steps.push(Step::ClearPassword { role: role.clone() });
+        }
+        if closes && facts.is_none_or(|facts| facts.shape.login) {
             let shape = RoleShape { login: false, ..role_steps::shape(app, role) };
             steps.push(Step::AlterRole { role: role.clone(), shape });
         }
@@ -109,7 +125,8 @@ impl Turn {
             });
         }
         steps.extend(self.restarts.iter().map(|workload| Step::Restart { workload: workload.clone() }));
-        steps.push(Step::EndRotation { role: app.owner.clone(), left });
+        let closed = closes.then_some(self.credential.slot.other());
+        steps.push(Step::EndRotation { role: app.owner.clone(), closed, left });
         steps
     }
 }
@@ -123,7 +140,7 @@ impl Fate {
 
 /// Of an adopted app it is recorded when its second login is issued: then it cannot be given back any more. Passwords are
 /// counted once the app has been whole.
-pub(crate) fn record(app: &mut App, record: Option<&Mark>, credential: &Credential) {
+pub(crate) fn note_issue(app: &mut App, record: Option<&Mark>, credential: &Credential) {
     if let Some(adopted) = &mut app.adopted {
         adopted.issued |= credential.slot == Slot::Two && credential.set_password;
     }
@@ -131,6 +148,22 @@ pub(crate) fn record(app: &mut App, record: Option<&Mark>, credential: &Credenti
     if whole && credential.source == PasswordSource::New {
         app.generation = app.generation.saturating_add(1);
     }
+}
+
+/// Whether anybody may know a password of a login. Who is no superuser sees no passwords and goes by what is recorded: the first
+/// login of an adopted app has had one by hand, its second one has none before it was issued, and of an app that has had only
+/// one password in its life the Secret has that.
+pub(crate) fn may_be_known(app: &App, slot: Slot, observed: &Observed) -> bool {
+    let Some(facts) = observed.roles.get(app.login(slot).as_str()) else { return false };
+    if observed.server.superuser || !facts.has_password {
+        return facts.has_password;
+    }
+    let named = matches!(&observed.secret, SecretFacts::Held(held) if held.slot == Some(slot));
+    let recorded = match &app.adopted {
+        Some(adopted) => slot == Slot::One || adopted.issued,
+        None => app.generation > mark::FIRST_GENERATION,
+    };
+    recorded || named || facts.sessions > 0 || facts.expiry != Expiry::Never
 }
 
 /// Keeps what works: a complete Secret is right even when the server says otherwise; of a damaged one, a password that
@@ -157,11 +190,9 @@ fn idle(app: &App, observed: &Observed, named: Option<Slot>) -> Slot {
     let facts = |role: &str| observed.roles.get(role);
     let sessions = |role: &str| facts(role).map_or(0, |facts: &RoleFacts| facts.sessions);
     let (one, two) = (sessions(app.login(Slot::One).as_str()), sessions(app.login(Slot::Two).as_str()));
-    if let Some(adopted) = &app.adopted {
+    if app.adopted.is_some() {
         let second = facts(app.login(Slot::Two).as_str());
-        let may_be_known =
-            |second: &RoleFacts| if observed.server.superuser { second.has_password } else { adopted.issued };
-        if second.is_some_and(|second| !may_be_known(second)) || named.is_none() && two == 0 {
+        if second.is_some() && !may_be_known(app, Slot::Two, observed) || named.is_none() && two == 0 {
             return Slot::Two;
         }
     }

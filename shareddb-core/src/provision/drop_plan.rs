@@ -62,9 +62,8 @@ pub(crate) fn plan_drop(name: &AppName, observed: &Observed) -> Result<Plan> {
         _ => None,
     };
     let notices = databases.chain(secret).collect();
-    let (rotation, goal) = (record.rotation, Goal::Drop(name.clone()));
-    let (workloads, gaps) = (Vec::new(), Vec::new());
-    Ok(Plan { app, exists: true, steps, partial: false, workloads, notices, gaps, rotation, goal })
+    let (workloads, gaps, goal) = (None, Vec::new(), Goal::Drop(name.clone()));
+    Ok(Plan { app, exists: true, steps, partial: false, workloads, notices, gaps, in_use: None, rotation: None, goal })
 }
 
 /// Roles with objects in another database cannot be dropped: that is found out before the data are.

@@ -9,7 +9,7 @@ use crate::app::{App, Slot};
 use crate::connection::ConnectionConfig;
 use crate::credentials::{self, Issue};
 use crate::error::{Error, Result};
-use crate::mark::{Progress, RotationRecord};
+use crate::mark::{Mark, Progress, RotationRecord};
 use crate::names::RoleName;
 use crate::password::{self, Verifier};
 use crate::postgres::catalog::PROOF;
@@ -180,18 +180,18 @@ impl<'a> Execution<'a> {
             .with_option("lock_timeout", "10s");
         let proof = proof::prove(&config, self.app, &self.forbidden(open)).await?;
         self.done.proof = Some(proof);
-        let record = self.record(self.rotation, left);
+        let record = self.record(self.rotation, self.app.closed, left);
         self.lock.session().run("record what was proven", &record).await
     }
 
     /// Records what is left to do after the proof.
-    fn record(&self, rotation: Option<RotationRecord>, left: Option<Progress>) -> String {
+    fn record(&self, rotation: Option<RotationRecord>, closed: Option<Slot>, left: Option<Progress>) -> String {
         let progress = match self.done.proof {
             // It goes into service all the same: from here on it has something to lose.
             Some(Proof::Incomplete) => Some(left.map_or(Progress::Changing, |_| Progress::Adopting)),
             Some(Proof::Complete) | None => left,
         };
-        let mark = self.app.mark().rotating(rotation);
+        let mark = Mark { closed, rotation, ..self.app.mark() };
         let mark = progress.map_or_else(|| mark.clone(), |progress| mark.clone().while_in(progress));
         sql::mark_role(self.app.owner.as_str(), &mark)
     }
@@ -279,7 +279,7 @@ impl<'a> Execution<'a> {
                 self.done.old_login_ends = Some(end);
                 Ok(vec![sql::set_expiry(login.as_str(), &end.to_string())])
             }
-            Step::EndRotation { left, .. } => Ok(vec![self.record(None, *left)]),
+            Step::EndRotation { closed, left, .. } => Ok(vec![self.record(None, *closed, *left)]),
             step => Ok(Script::of_admin(self.app, &self.observation.observed.server).statements(step)),
         }
     }

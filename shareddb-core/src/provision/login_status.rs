@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::app::{App, Slot};
 use crate::names::RoleName;
 use crate::postgres::facts::{Expiry, RoleFacts};
+use crate::provision::credential;
 use crate::provision::observed::Observed;
 
 /// What a login is good for.
@@ -21,8 +22,7 @@ pub enum LoginState {
     Open,
     /// Its password has come to its end. Sessions from before may go on.
     Ended,
-    /// It lets nobody in: it has no password, may not log in, or does not exist. Of one that has never been used it cannot be told
-    /// by who is no superuser.
+    /// It lets nobody in: it has no password, may not log in, or does not exist.
     Closed,
 }
 
@@ -63,9 +63,9 @@ pub(crate) fn of(app: &App, in_use: Option<Slot>, observed: &Observed) -> [Login
             Some(Expiry::Past(end) | Expiry::Future(end)) => Some(end),
             Some(Expiry::Never) | None => None,
         };
-        let never_issued = !super::rotation::may_be_known(app, slot, observed);
+        let known = credential::may_be_known(app, slot, observed);
         LoginStatus {
-            state: if in_use == Some(slot) { LoginState::InUse } else { state(facts, never_issued) },
+            state: if in_use == Some(slot) { LoginState::InUse } else { state(facts, known) },
             sessions: facts.map_or(0, |facts| facts.sessions),
             role,
             ends,
@@ -73,13 +73,13 @@ pub(crate) fn of(app: &App, in_use: Option<Slot>, observed: &Observed) -> [Login
     })
 }
 
-fn state(facts: Option<&RoleFacts>, never_issued: bool) -> LoginState {
+fn state(facts: Option<&RoleFacts>, known: bool) -> LoginState {
     match facts {
         Some(facts) if facts.shape.login && facts.has_password => match facts.expiry {
             Expiry::Past(_) => LoginState::Ended,
             Expiry::Future(_) => LoginState::Ending,
-            Expiry::Never if never_issued => LoginState::Closed,
-            Expiry::Never => LoginState::Open,
+            Expiry::Never if known => LoginState::Open,
+            Expiry::Never => LoginState::Closed,
         },
         Some(_) | None => LoginState::Closed,
     }

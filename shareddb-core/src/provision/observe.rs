@@ -210,7 +210,7 @@ impl Observation {
             current: !by_hand
                 && expected.is_ok_and(|expected| credentials::missing(app, &secret.data, &expected).is_empty()),
             works,
-            issue: Issue::of(&secret.data),
+            issue: Issue::of(app, &secret.data),
         });
         self.password = Some(stored.password);
         self.version = Some(secret.version);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::app::{App, AppSpec};
+use crate::app::{App, AppSpec, Slot};
 use crate::error::Result;
 use crate::mark::{Mark, Progress, RotationRecord};
 use crate::postgres::marks::Bearer;
@@ -31,13 +31,15 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The database is closed: what is to be done inside it is decided when these steps have opened it.
     pub partial: bool,
-    /// What takes its Secret; looked for by a rotation only.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub workloads: Vec<Workload>,
+    /// What takes its Secret; `None` where it cannot be told, and where nobody asks: only a rotation does.
+    pub workloads: Option<Vec<Workload>>,
     /// What a person should know although nothing will be done about it.
     pub notices: Vec<String>,
     /// What ought to be different and is not for the admin to change, or not without being told to.
     pub gaps: Vec<Gap>,
+    /// The login that the Secret is to name, where there is to be one.
+    #[serde(skip)]
+    pub(crate) in_use: Option<Slot>,
     /// What the record says of a rotation until that has come to its end.
     #[serde(skip)]
     pub(crate) rotation: Option<RotationRecord>,
@@ -82,13 +84,16 @@ pub(crate) fn plan(spec: &AppSpec, observed: &Observed) -> Result<Plan> {
 /// As [`plan`].
 pub(crate) fn compose(spec: &AppSpec, mut app: App, observed: &Observed, turn: &Turn, goal: Goal) -> Result<Plan> {
     let record = observed.record(&spec.name)?;
-    credential::record(&mut app, record, &turn.credential);
+    let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
+    if !partial {
+        credential::note_issue(&mut app, record, &turn.credential);
+    }
     admission::check(spec, &app, record, observed)?;
 
     let (mut changes, mut gaps) = walls::steps(spec, observed);
     let open = walls::left_open(observed, &changes);
     let progress = progress(record);
-    changes.extend(role_steps::roles(&app, turn.credential.slot, observed, progress));
+    changes.extend(role_steps::roles(&app, turn.closed(&app, observed), observed, progress));
     if observed.abroad.sessions || !observed.abroad.access.is_empty() {
         let own = app.roles().cloned().collect();
         changes.push(Step::EndAbroad { own, hosts: admission::hosts(&app, observed) });
@@ -97,7 +102,6 @@ pub(crate) fn compose(spec: &AppSpec, mut app: App, observed: &Observed, turn: &
     changes.extend(adopt::rest(&app, record, observed));
     let reach::Parted { within: changes, gaps: beyond, left } = reach::part(&app, observed, changes);
     gaps.extend(beyond);
-    let partial = observed.inside.is_none() && observed.database.as_ref().is_some_and(|facts| !facts.invalid);
     let settled = left.map_or_else(|| app.mark(), |progress| app.mark().while_in(progress));
     let whole = record == Some(&settled) && observed.marks.on(Bearer::Role, app.owner.as_str()).is_some();
     let password = turn.begin(&app, observed);
@@ -116,8 +120,9 @@ pub(crate) fn compose(spec: &AppSpec, mut app: App, observed: &Observed, turn: &
     Ok(Plan {
         notices: notices(&app, record, observed, partial).into_iter().chain(walls::losers(&steps, observed)).collect(),
         gaps,
-        workloads: observed.takers.known().to_vec(),
+        workloads: observed.takers.known().map(<[Workload]>::to_vec),
         exists: record.is_some(),
+        in_use: Some(turn.credential.slot),
         rotation: turn.rotation,
         goal,
         app,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::app::App;
+use crate::app::{App, Slot};
 use crate::provision::execute::Done;
 use crate::provision::gap::Gap;
 use crate::provision::goal::Goal;
@@ -64,9 +64,10 @@ pub struct Report {
     /// Until when the login works that the Secret named before, by the server's clock; where a rotation has given it an end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old_login_ends: Option<Timestamp>,
-    /// What takes its Secret, as it was before; looked for by a rotation only.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub workloads: Vec<Workload>,
+    /// The login that the Secret names now, where there is one.
+    pub in_use: Option<Slot>,
+    /// What takes its Secret, as it was before; `None` where it cannot be told, and where nobody asks: only a rotation does.
+    pub workloads: Option<Vec<Workload>>,
     /// Those of them that were restarted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub restarted: Vec<Workload>,
@@ -88,13 +89,20 @@ impl Report {
             Goal::Create(_) => Outcome::Created,
         };
         let Done { proof, old_login_ends, restarted, notices } = done;
+        let mut app = plan.app;
+        for step in &plan.steps {
+            if let Step::EndRotation { closed, .. } = step {
+                app.closed = *closed;
+            }
+        }
         let notices = plan.notices.into_iter().chain(notices).collect();
         Self {
-            app: plan.app,
+            app,
             outcome,
             steps: plan.steps,
             proof,
             old_login_ends,
+            in_use: plan.in_use,
             workloads: plan.workloads,
             restarted,
             notices,

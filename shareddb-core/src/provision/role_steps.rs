@@ -38,16 +38,15 @@ pub(crate) fn shape(app: &App, role: &RoleName) -> RoleShape {
     }
 }
 
-/// All steps about roles, in the one transaction they are made for. The login that is not in use may be closed.
-pub(crate) fn roles(app: &App, in_use: Slot, observed: &Observed, progress: Progress) -> Vec<Step> {
+/// All steps about roles, in the one transaction they are made for. One login may be closed.
+pub(crate) fn roles(app: &App, closed: Option<Slot>, observed: &Observed, progress: Progress) -> Vec<Step> {
     let mut steps = owner(app, observed, progress);
     for name in &app.logins {
         let settings = [("role", app.owner.to_string()), ("temp_file_limit", TEMP_FILE_LIMIT.to_owned())].into();
         let passage = app.namesake().filter(|namesake| *namesake != name);
         let passing = app.logins.iter().find(|other| app.namesake() == Some(name) && *other != name);
         let groups = vec![app.owner.as_str()];
-        let closed = name != app.login(in_use) && observed.roles.get(name.as_str()).is_some_and(RoleFacts::is_closed);
-        let shape = RoleShape { login: !closed, ..shape(app, name) };
+        let shape = RoleShape { login: closed.is_none_or(|slot| name != app.login(slot)), ..shape(app, name) };
         steps.extend(member(&Desired { name, shape, groups, passage, passing, settings }, observed));
     }
     let settings = [("temp_file_limit", "-1".to_owned())].into();

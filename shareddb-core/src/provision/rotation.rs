@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::app::{App, AppSpec, Slot};
 use crate::error::{Error, Result};
 use crate::mark::{Mark, RotationRecord};
@@ -20,8 +18,7 @@ use crate::provision::step::PasswordSource;
 use crate::provision::takers;
 
 /// How a password is changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RotateOptions {
     /// How long the old password goes on working, in whole seconds, a year at most: until then programs that do not read the
@@ -29,7 +26,7 @@ pub struct RotateOptions {
     /// else is said.
     pub grace: Duration,
     /// The old password has got into wrong hands: its login is closed and its sessions are ended as soon as the Secret has the
-    /// new one, and the grace does not count. So is whoever still uses the one before it.
+    /// new one, and the grace does not count. The password before it ends, too, with the sessions that use it.
     pub now: bool,
     /// Workloads that take the password from their variables, or from a file that does not follow the Secret, are restarted
     /// as `kubectl rollout restart` does it, but for those that a controller restarts. Nobody waits for that.
@@ -49,8 +46,9 @@ const LONGEST_GRACE: Duration = Duration::from_secs(366 * DAY);
 /// Decides the steps: the new password, with everything about the app that is not as it ought to be put right on the way.
 ///
 /// # Errors
-/// `NotFound` when there is no such app, `Refused` when the other login still works, or when the Secret is not in order, and
-/// whatever would stop a create.
+/// `NotFound` when there is no such app, `Refused` when the other login still works, or when the Secret is not in order,
+/// `InvalidInput` for a grace of more than a year, `InvalidInput` or `PermissionDenied` when workloads are to be restarted and
+/// cannot be seen, and whatever would stop a create.
 pub(crate) fn plan_rotate(name: &AppName, options: &RotateOptions, observed: &Observed) -> Result<Plan> {
     check_grace(options)?;
     let record = observed.record(name)?.ok_or_else(|| observed.marks.no_such_app(name, &observed.environment))?;
@@ -58,11 +56,21 @@ pub(crate) fn plan_rotate(name: &AppName, options: &RotateOptions, observed: &Ob
     let app = App::derive(&spec, &observed.environment, Some(record))?;
     let current = in_use(&app, record, observed)?;
     let restarts = if options.restart { observed.takers.to_restart()? } else { Vec::new() };
-    let turn = match half_done(&app, record, current, options, observed) {
+    let half_done = half_done(&app, record, current, options, observed);
+    let finishes = half_done.is_some();
+    let turn = match half_done {
         Some(turn) => turn,
         None => next(&app, record, current, options, observed)?,
     };
-    plan::compose(&spec, app, observed, &Turn { restarts, ..turn }, Goal::Rotate(name.clone(), options.clone()))
+    let goal = Goal::Rotate(name.clone(), options.clone());
+    let mut plan = plan::compose(&spec, app, observed, &Turn { restarts, ..turn }, goal)?;
+    if finishes {
+        let login = plan.app.login(current);
+        plan.notices.push(format!(
+            "this only ends a rotation that was cut short after the Secret had its new password, for {login}; another one takes another run"
+        ));
+    }
+    Ok(plan)
 }
 
 fn check_grace(options: &RotateOptions) -> Result<()> {
@@ -91,43 +99,33 @@ fn in_use(app: &App, record: &Mark, observed: &Observed) -> Result<Slot> {
 }
 
 /// What is left of a rotation that has published the Secret and was killed then. Where a password has got into wrong hands, it
-/// may be the one that was published; only a run that knew of that has made another one since.
+/// may be the one that was published.
 fn half_done(app: &App, record: &Mark, current: Slot, options: &RotateOptions, observed: &Observed) -> Option<Turn> {
-    let begun = record.rotation.filter(|begun| begun.to == current)?;
-    let rotation = match (begun.now, options.now) {
-        (false, true) => return None,
-        (true, _) => begun,
-        (false, false) => RotationRecord { grace: options.grace.as_secs(), ..begun },
-    };
+    let begun = record.rotation.filter(|begun| begun.to == current && !options.now)?;
+    let rotation = if begun.now { begun } else { RotationRecord { grace: options.grace.as_secs(), ..begun } };
     let credential = credential::choose(app, observed);
     Some(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation), restarts: Vec::new() })
 }
 
-/// The other login's turn.
+/// The other login's turn. One that has been begun because of a leak, and has not published the Secret, still is because of
+/// one.
 fn next(app: &App, record: &Mark, current: Slot, options: &RotateOptions, observed: &Observed) -> Result<Turn> {
     let to = current.other();
-    let again = record.rotation.is_some_and(|begun| begun.to == to);
-    if !options.now && !again {
+    let begun = record.rotation.filter(|begun| begun.to == to);
+    let now = options.now || begun.is_some_and(|begun| begun.now);
+    if !now && begun.is_none() {
         check_over(app, to, observed)?;
     }
-    let rotation = RotationRecord { to, grace: options.grace.as_secs(), now: options.now };
+    let rotation = RotationRecord { to, grace: options.grace.as_secs(), now };
     let credential = Credential::of(app, observed, to, PasswordSource::New, true);
     Ok(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation), restarts: Vec::new() })
-}
-
-/// Whether anybody may know a password of this login. Who is no superuser sees no passwords, but an app that has had only one
-/// in its life has none for its other login.
-pub(crate) fn may_be_known(app: &App, slot: Slot, observed: &Observed) -> bool {
-    let Some(facts) = observed.roles.get(app.login(slot).as_str()) else { return false };
-    let had_one = app.adopted.is_none() && app.generation == 1 && facts.sessions == 0 && facts.expiry == Expiry::Never;
-    facts.has_password && (observed.server.superuser || !had_one)
 }
 
 /// A login whose password somebody may still need is nobody's turn.
 fn check_over(app: &App, slot: Slot, observed: &Observed) -> Result<()> {
     let login = app.login(slot);
     let Some(facts) = observed.roles.get(login.as_str()).filter(|facts| facts.admits()) else { return Ok(()) };
-    if !may_be_known(app, slot, observed) {
+    if !credential::may_be_known(app, slot, observed) {
         return Ok(());
     }
     let users: Vec<String> =
@@ -140,7 +138,7 @@ fn check_over(app: &App, slot: Slot, observed: &Observed) -> Result<()> {
         SecretFacts::Held(held) => held.issue.since,
         SecretFacts::Absent | SecretFacts::Foreign | SecretFacts::Elsewhere(_) => None,
     };
-    let behind: Vec<String> = takers::behind(observed.takers.known(), since).collect();
+    let behind: Vec<String> = takers::behind(observed.takers.known().unwrap_or_default(), since).collect();
     let users = match behind.as_slice() {
         [] => users,
         behind => format!("{users}; started before the change of password: {}", behind.join(", ")),
@@ -149,12 +147,14 @@ fn check_over(app: &App, slot: Slot, observed: &Observed) -> Result<()> {
     let (state, hint) = match facts.expiry {
         Expiry::Future(end) => (
             format!("still works, until {end}"),
-            format!("rotate again after that; to end it, and whoever uses it, at once: {now}"),
+            format!(
+                "rotate again after that; after a leak, end both logins' passwords and all their sessions at once: {now}"
+            ),
         ),
         Expiry::Never | Expiry::Past(_) => (
             "still works, and has no end".to_owned(),
             format!(
-                "give it one, and rotate again after that: {}; or end it, and whoever uses it, at once: {now}",
+                "give it one, and rotate again after that: {}; after a leak, end both logins' passwords and all their sessions at once: {now}",
                 statements::set_expiry(login.as_str(), "a day, such as 2030-01-31")
             ),
         ),

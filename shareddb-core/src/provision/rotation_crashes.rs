@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
-use crate::app::Slot;
+use crate::app::{App, Slot};
 use crate::error::Result;
 use crate::mark::Progress;
 use crate::postgres::clients::Client;
 use crate::postgres::facts::Expiry;
 use crate::postgres::marks::Bearer;
+use crate::provision::credential;
 use crate::provision::drop_plan::plan_drop;
 use crate::provision::observed::SecretFacts;
 use crate::provision::plan::Plan;
 use crate::provision::rotation::{RotateOptions, plan_rotate};
 use crate::provision::simulation::{APP, FINE, World};
 use crate::provision::step::Step;
+use crate::provision::takers::Takers;
+use crate::secrets::{Delivery, Workload, WorkloadKind};
 
 fn options(grace: u64) -> RotateOptions {
     RotateOptions { grace: Duration::from_secs(grace), now: false, restart: false }
@@ -86,7 +89,7 @@ fn assert_rotated(start: &World, end: &World, options: &RotateOptions) {
     assert_ne!(end.secret_password(), Some(old), "the password is another one");
     let other = &end.observed.roles[APP.login(slot(end).other()).as_str()];
     if options.now {
-        assert!(other.is_closed() && other.sessions == 0, "{other:?}");
+        assert!(!other.shape.login && !other.has_password && other.sessions == 0, "{other:?}");
         assert!(end.admits(old).is_empty(), "the old password opens nothing");
     } else {
         assert!(options.grace.is_zero() != other.admits() && other.expiry != Expiry::Never, "{other:?}");
@@ -145,7 +148,7 @@ fn a_create_ends_a_rotation_that_was_killed() {
                 let other = &end.observed.roles[APP.login(slot(&end).other()).as_str()];
                 match (begun, published) {
                     (true, true) if !options.now => assert!(matches!(other.expiry, Expiry::Future(_)), "{other:?}"),
-                    (true, _) => assert!(other.is_closed(), "{crash} steps: {other:?}"),
+                    (true, _) => assert!(!other.shape.login && !other.has_password, "{crash} steps: {other:?}"),
                     (false, _) => {}
                 }
                 // What was begun in vain does not stand in the way.
@@ -196,6 +199,63 @@ fn a_leak_makes_a_new_password_whatever_was_half_done() {
     let end = rotated(&killed, &leaked());
     assert_rotated(&killed, &end, &leaked());
     assert!(end.admits(FINE.secret_password().unwrap()).is_empty());
+    // The other way round: whoever goes on need not know of the leak.
+    let steps = plan(&FINE, &leaked()).unwrap().steps;
+    for crash in 1..steps.len() {
+        assert_rotated(&FINE, &rotated(&FINE.after(&steps[..crash]), &options(3600)), &leaked());
+    }
+}
+
+#[test]
+fn an_end_that_has_been_set_is_not_put_off() {
+    let steps = plan(&FINE, &options(0)).unwrap().steps;
+    let set = steps.iter().position(|step| matches!(step, Step::SetExpiry { .. })).unwrap();
+    let killed = FINE.after(&steps[..=set]);
+    for end in [rotated(&killed, &options(3600)), killed.after(&killed.steps_to_the_end())] {
+        assert!(!end.observed.roles["my_app_user"].admits() && end.recorded().unwrap().rotation.is_none());
+    }
+}
+
+#[test]
+fn only_those_are_restarted_that_would_stay_behind() {
+    let of = |kind, name: &str, delivery| Workload::new(kind, name, delivery);
+    let mut reloaded = of(WorkloadKind::Deployment, "reloaded", Delivery::Environment);
+    reloaded.reloaded = true;
+    let mut world = FINE.clone();
+    world.observed.takers = Takers::Known(vec![
+        of(WorkloadKind::Deployment, "variables", Delivery::Environment),
+        of(WorkloadKind::StatefulSet, "file", Delivery::SubPath),
+        of(WorkloadKind::Deployment, "files", Delivery::Mounted),
+        of(WorkloadKind::CronJob, "job", Delivery::Environment),
+        reloaded,
+    ]);
+    let mut with = options(60);
+    with.restart = true;
+    let restarts = |steps: &[Step]| -> Vec<String> {
+        steps.iter().filter(|step| matches!(step, Step::Restart { .. })).map(ToString::to_string).collect()
+    };
+    let steps = plan(&world, &with).unwrap().steps;
+    assert_eq!(restarts(&steps), ["deployment/variables: restarted", "statefulset/file: restarted"]);
+    assert!(restarts(&plan(&world, &options(60)).unwrap().steps).is_empty());
+    // Whoever was not restarted yet is by the run that goes on.
+    let first = steps.iter().position(|step| matches!(step, Step::Restart { .. })).unwrap();
+    let killed = world.after(&steps[..=first]);
+    assert_eq!(restarts(&plan(&killed, &with).unwrap().steps).len(), 2);
+    world.observed.takers = Takers::Unknown;
+    assert_eq!(plan(&world, &with).unwrap_err().code(), "restart_unsupported");
+}
+
+/// A plain admin goes by the record.
+#[test]
+fn the_second_login_is_free_until_it_has_had_its_turn() {
+    let mut app = APP.clone();
+    let mut world = FINE.clone();
+    world.be_plain();
+    world.role("my_app_user_2").has_password = true;
+    let known = |app: &App, slot| credential::may_be_known(app, slot, &world.observed);
+    assert_eq!((known(&app, Slot::One), known(&app, Slot::Two)), (true, false));
+    app.generation = 2;
+    assert!(known(&app, Slot::Two), "it has had its turn");
 }
 
 #[test]

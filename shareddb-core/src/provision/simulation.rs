@@ -216,6 +216,11 @@ impl World {
         self.observed.marks.on(Bearer::Role, APP.owner.as_str())
     }
 
+    /// The app's record once nothing has begun any more.
+    fn settled(&self) -> Mark {
+        Mark { closed: self.recorded().and_then(|mark| mark.closed), ..APP.mark() }
+    }
+
     /// The number of the password that the Secret has.
     pub(super) fn secret_password(&self) -> Option<u32> {
         self.passwords.secret
@@ -278,9 +283,9 @@ impl World {
                 assert!(self.observed.roles.insert(role.to_string(), made).is_none());
                 self.mark(Bearer::Role, role.as_str(), &app.mark().while_in(*progress));
             }
-            Step::EndRotation { role, left } => {
+            Step::EndRotation { role, closed, left } => {
                 assert_eq!(*left, None, "no app here waits for a superuser");
-                let mark = app.mark();
+                let mark = Mark { closed: *closed, ..app.mark() };
                 self.mark(Bearer::Role, role.as_str(), &mark);
             }
             Step::CreateLogin { role, shape } => {
@@ -342,7 +347,7 @@ impl World {
                 self.observed.abroad.rights.remove(database);
             }
             Step::MarkOwner { role, progress, rotation } => {
-                let mark = app.mark().rotating(*rotation).while_in(*progress);
+                let mark = Mark { rotation: *rotation, ..self.settled() }.while_in(*progress);
                 self.mark(Bearer::Role, role.as_str(), &mark);
             }
             Step::DropDatabase { database } => self.drop_database(database.as_str()),
@@ -422,7 +427,7 @@ impl World {
                 assert_eq!(*open, self.observed.server.open_to_public.iter().cloned().collect::<Vec<_>>());
                 assert!(self.can_work(app.slot_of(login.as_str()).unwrap()), "{self:#?}");
                 assert_eq!(*left, None, "no app here waits for a superuser");
-                let mark = app.mark().rotating(self.recorded().and_then(|mark| mark.rotation));
+                let mark = Mark { rotation: self.recorded().and_then(|mark| mark.rotation), ..self.settled() };
                 self.mark(Bearer::Role, app.owner.as_str(), &mark);
             }
             Step::PublishSecret { slot, replace, .. } => {

@@ -62,7 +62,7 @@ pub enum Step {
     LimitDatabase { database: DatabaseName, connections: u16 },
     /// Reset a setting of the database itself.
     ResetForDatabase { database: DatabaseName, name: String },
-    /// End the sessions of roles that go.
+    /// End the sessions of roles that go, or whose password got into wrong hands.
     EndSessions { roles: Vec<RoleName> },
     /// End the sessions of roles that have no business in the database.
     EndStrangers { database: DatabaseName },
@@ -90,8 +90,8 @@ pub enum Step {
     EndExpiry { login: RoleName },
     /// Have a login's password end, so many seconds from when it is done.
     SetExpiry { login: RoleName, grace: u64 },
-    /// Record that a rotation has come to its end.
-    EndRotation { role: RoleName, left: Option<Progress> },
+    /// Record that a rotation has come to its end, and which login it has closed.
+    EndRotation { role: RoleName, closed: Option<Slot>, left: Option<Progress> },
     /// Log in as the app and try what it can and cannot do; when all could be tried, record that nothing is left to do, or
     /// nothing but what is `left` to a superuser. What PUBLIC may enter is `open`, and is not tried.
     Prove { login: RoleName, open: Vec<String>, left: Option<Progress> },
@@ -285,7 +285,7 @@ impl fmt::Display for Step {
             Self::CreateLogin { role, shape } if shape.login => {
                 write!(f, "role/{role}, login with {} connections", shape.connection_limit)
             }
-            Self::CreateLogin { role, .. } => write!(f, "role/{role}, maintenance login, closed"),
+            Self::CreateLogin { role, .. } => write!(f, "role/{role}, a login, closed"),
             Self::AlterRole { role, shape } => write!(f, "role/{role}: {}", Shape(shape)),
             Self::ClearPassword { role } => write!(f, "role/{role}: its password"),
             Self::RevokeMembership { group, member, grantor } => {
@@ -310,10 +310,10 @@ impl fmt::Display for Step {
             Self::RevokeAccess { database, role, .. } => {
                 write!(f, "rights of {role} on database/{}", escaped(database))
             }
-            Self::MarkOwner { role, progress, rotation: None } => {
-                write!(f, "role/{role}: recorded as {}", progress.as_str())
+            Self::MarkOwner { role, progress: Progress::Changing, rotation: Some(_) } => {
+                write!(f, "role/{role}: recorded as being given a new password")
             }
-            Self::MarkOwner { role, .. } => write!(f, "role/{role}: recorded as being given a new password"),
+            Self::MarkOwner { role, progress, .. } => write!(f, "role/{role}: recorded as {}", progress.as_str()),
             Self::DropDatabase { database } => write!(f, "database/{database}"),
             Self::CreateDatabase { database, .. } => write!(f, "database/{database}, closed at first"),
             Self::MarkDatabase { database, dropping: true } => {

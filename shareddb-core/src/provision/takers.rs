@@ -17,10 +17,10 @@ pub(crate) enum Takers {
 }
 
 impl Takers {
-    pub(crate) fn known(&self) -> &[Workload] {
+    pub(crate) fn known(&self) -> Option<&[Workload]> {
         match self {
-            Self::Known(workloads) => workloads,
-            Self::Unknown | Self::Hidden(_) => &[],
+            Self::Known(workloads) => Some(workloads),
+            Self::Unknown | Self::Hidden(_) => None,
         }
     }
 

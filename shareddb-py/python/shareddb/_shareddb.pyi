@@ -372,8 +372,8 @@ class Plan:
         """The changes, in order; each begins with `+`, `~`, `-`, or `?` for a check."""
 
     @property
-    def workloads(self) -> list[Workload]:
-        """What takes its Secret; looked for by a rotation only."""
+    def workloads(self) -> list[Workload] | None:
+        """What takes its Secret; `None` where it cannot be told, and where nobody asks: only a rotation does."""
 
     @property
     def notices(self) -> list[str]:
@@ -415,8 +415,13 @@ class Report:
         an end."""
 
     @property
-    def workloads(self) -> list[Workload]:
-        """What takes its Secret, as it was before; looked for by a rotation only."""
+    def in_use(self) -> Literal[1, 2] | None:
+        """Which login the Secret names now, where there is one."""
+
+    @property
+    def workloads(self) -> list[Workload] | None:
+        """What takes its Secret, as it was before; `None` where it cannot be told, and where nobody asks: only a
+        rotation does."""
 
     @property
     def restarted(self) -> list[Workload]:

@@ -39,7 +39,7 @@ pub(super) fn steps(app: &App, case: &Case<'_>) -> Vec<Step> {
         database: app.database.clone(),
     }));
     steps.extend((!observed.server.maintenance_group).then_some(together(Step::CreateMaintenanceGroup)));
-    steps.extend(role_steps::roles(app, Slot::One, &after, Progress::Adopting).into_iter().map(within));
+    steps.extend(role_steps::roles(app, None, &after, Progress::Adopting).into_iter().map(within));
     steps.push(Step::Adopt(Adoption::CarryPassword { login: name.clone() }));
     steps.extend(heritage::handed_over(inventory, app, name.as_str(), &adopt.take_from, admin));
     let inside = database_steps::database(app, &after).into_iter();

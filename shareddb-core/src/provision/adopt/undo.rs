@@ -1,12 +1,13 @@
 //! Giving an adopted app back, as long as nobody can have another password than the old one.
 
-use crate::adoption::{Adopted, Before};
+use crate::adoption::Before;
 use crate::app::{App, Slot};
 use crate::error::{Error, Result};
 use crate::names::{AppName, RoleName};
 use crate::postgres::facts::ServerFacts;
 use crate::provision::adopt::Adoption;
 use crate::provision::adopt::heritage::DATABASE_OWNER;
+use crate::provision::credential;
 use crate::provision::goal::Goal;
 use crate::provision::observed::{Observed, SecretFacts};
 use crate::provision::plan::Plan;
@@ -26,7 +27,7 @@ pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
         return Err(Error::refused("not_adopted", format!("app {name} was made by shareddb and not adopted"))
             .with_hint("there is nothing to give back; `shareddb drop` removes an app"));
     };
-    if issued(&app, adopted, observed) {
+    if credential::may_be_known(&app, Slot::Two, observed) {
         let message = format!("login {} of app {name} has been issued since it was adopted", app.login(Slot::Two));
         return Err(Error::refused("undo_too_late", message)
             .with_hint("programs may use it by now; the app stays with shareddb"));
@@ -56,24 +57,14 @@ pub(crate) fn plan_undo(name: &AppName, observed: &Observed) -> Result<Plan> {
         exists: true,
         steps: acting.map(|part| Adoption::Together { part }).chain(steps).map(Step::Adopt).collect(),
         partial: false,
+        in_use: None,
         rotation: None,
-        workloads: Vec::new(),
+        workloads: None,
         gaps: Vec::new(),
         notices: notices.into_iter().flatten().collect(),
         goal: Goal::UndoAdopt(name.clone()),
         app,
     })
-}
-
-/// Whether programs may have the second login. Who cannot see whether it has a password goes by the record.
-fn issued(app: &App, adopted: &Adopted, observed: &Observed) -> bool {
-    let Some(login) = observed.roles.get(app.login(Slot::Two).as_str()) else { return false };
-    if observed.server.superuser {
-        return login.has_password;
-    }
-    adopted.issued
-        || login.sessions > 0
-        || matches!(&observed.secret, SecretFacts::Held(held) if held.slot == Some(Slot::Two))
 }
 
 /// Whether an admin who is no superuser can give back all that the adoption took.
