@@ -26,7 +26,6 @@ mod pgpass;
 mod provenance;
 #[cfg(feature = "provision")]
 mod psql;
-#[cfg(feature = "pool")]
 mod renewal;
 #[cfg(test)]
 mod round_trips;

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use shareddb_core::Adopt as Core;
 
 use crate::errors::raise;
-use crate::provisioner::Names;
+use crate::names::Names;
 
 /// That an app made by hand is to be taken over, and what the caller consents to.
 #[pyclass(module = "shareddb", frozen, eq, from_py_object)]

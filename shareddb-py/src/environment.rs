@@ -1,55 +1,68 @@
-//! `Environment` and what it leads to: the embedded server's endpoint, and `Server`.
+//! `Environment`: one shared server and its place.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use pyo3::prelude::*;
-use shareddb_core::{
-    Environment as Core, Environments, Error, LocalEndpoint as CoreEndpoint, LocalHome, Server as CoreServer,
-};
+use pyo3::types::PyTuple;
+use shareddb_core::{AppName, Environment as Core, Environments, Error, LocalHome, Result};
 
-use crate::errors::raise;
+use crate::connection::ConnectionConfig;
+use crate::local::LocalEndpoint;
 use crate::runtime::wait;
+use crate::server::Server;
+use crate::work::known;
 
 /// One shared server and its place. It holds no connection.
 #[pyclass(module = "shareddb", frozen)]
-pub(crate) struct Environment(Core);
+pub(crate) struct Environment {
+    core: Core,
+    /// The folder that goes with the block in which this is used.
+    throw_away: Option<PathBuf>,
+    /// Whether each block that was entered has started the server.
+    blocks: Mutex<Vec<bool>>,
+}
+
+impl Environment {
+    fn new(core: Core) -> Self {
+        Self { core, throw_away: None, blocks: Mutex::default() }
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Removes what is thrown away.
+    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(folder) = &self.throw_away else { return Ok(()) };
+        py.import("shutil")?.call_method1("rmtree", (folder, true)).map(drop)
+    }
+}
 
 #[pymethods]
 impl Environment {
-    /// The embedded server that lives in the folder `path`; by default where `SHAREDDB_HOME` and the like say.
+    /// An environment of `shareddb.toml`, or one of `production`, `stage` and `local`, which exist without it.
     ///
-    /// `binaries` is the directory of PostgreSQL's programs; by default they are searched.
+    /// By default the one that `SHAREDDB_ENV` or the file chooses. `file` is read in the place of the file that is looked for.
+    /// The other arguments are for environments in Kubernetes; `tunnel` has the server reached through the API also where its
+    /// name means something.
     #[staticmethod]
-    #[pyo3(signature = (path=None, *, binaries=None))]
-    fn local(py: Python<'_>, path: Option<PathBuf>, binaries: Option<PathBuf>) -> PyResult<Self> {
-        let home = match path {
-            Some(path) => Ok(LocalHome::at(path)),
-            None => LocalHome::from_env(),
-        };
-        let environment = home.and_then(|home| {
-            Core::local(match binaries {
-                Some(binaries) => home.with_binaries(binaries),
-                None => home,
-            })
-        });
-        environment.map(Self).map_err(|error| raise(py, &error))
-    }
-
-    /// An environment of `shareddb.toml`, or one of `production`, `stage` and `local`, which exist without it. By default
-    /// the one that `SHAREDDB_ENV` or the file chooses. The other arguments are for environments in Kubernetes; `tunnel` has the
-    /// server reached through the API also where its name means something.
-    #[staticmethod]
-    #[pyo3(signature = (name=None, *, namespace=None, context=None, kubeconfig=None, tunnel=false))]
-    fn named(
+    #[pyo3(signature = (name=None, *, file=None, namespace=None, context=None, kubeconfig=None, tunnel=false))]
+    fn load(
         py: Python<'_>,
         name: Option<&str>,
+        file: Option<PathBuf>,
         namespace: Option<&str>,
         context: Option<&str>,
         kubeconfig: Option<PathBuf>,
         tunnel: bool,
     ) -> PyResult<Self> {
-        let environment = || {
-            let known = Environments::from_env()?;
+        // With the GIL: Python changes the environment under it, and reading meanwhile is a race in the C library.
+        let environment = || -> Result<Core> {
+            let known = file.map_or_else(Environments::from_env, Environments::from_file)?;
             let environment = known.environment(&name.map_or_else(|| known.chosen(), str::parse)?)?;
             let environment = kubeconfig.into_iter().try_fold(environment, Core::with_kubeconfig)?;
             let environment = context.into_iter().try_fold(environment, Core::with_context)?;
@@ -57,133 +70,105 @@ impl Environment {
             let environment = namespace.into_iter().try_fold(environment, named)?;
             if tunnel { environment.with_tunnel() } else { Ok(environment) }
         };
-        environment().map(Self).map_err(|error: Error| raise(py, &error))
+        known(py, environment()).map(Self::new)
+    }
+
+    /// The embedded server that lives in the folder `path`; by default where `SHAREDDB_HOME` and the like say.
+    ///
+    /// `binaries` is the directory of PostgreSQL's programs; by default they are searched.
+    #[staticmethod]
+    #[pyo3(signature = (path=None, *, binaries=None))]
+    fn local(py: Python<'_>, path: Option<PathBuf>, binaries: Option<PathBuf>) -> PyResult<Self> {
+        known(py, local(path, binaries)).map(Self::new)
+    }
+
+    /// An embedded server for one block: it is made in a folder for temporary files, and gone with all its data at the end.
+    #[staticmethod]
+    #[pyo3(signature = (*, binaries=None))]
+    fn throw_away(py: Python<'_>, binaries: Option<PathBuf>) -> PyResult<Self> {
+        let made = py.import("tempfile")?.call_method1("mkdtemp", ("", "shareddb-"))?;
+        let folder: PathBuf = made.extract()?;
+        // As root the server runs as another user, who must get through.
+        let opened = fs::set_permissions(&folder, Permissions::from_mode(0o711));
+        let opened = opened.map_err(|error| Error::from_io(format!("cannot open {}", folder.display()), error));
+        let core = known(py, opened.and_then(|()| local(Some(folder.join("local")), binaries)));
+        if core.is_err() {
+            let _ = fs::remove_dir(&folder);
+        }
+        Ok(Self { throw_away: Some(folder), ..Self::new(core?) })
     }
 
     /// The name.
     #[getter]
     fn name(&self) -> &str {
-        self.0.name().as_str()
+        self.core.name().as_str()
     }
 
     /// The folder of the embedded server; `None` for another.
     #[getter]
     fn path(&self) -> Option<PathBuf> {
-        self.0.local_server().map(|server| server.home().path().to_owned())
+        self.core.local_server().map(|server| server.home().path().to_owned())
+    }
+
+    /// The URL of the store with its backups; `None` where nobody has said it.
+    #[getter]
+    fn backups(&self) -> Option<&str> {
+        self.core.backups().ok()
     }
 
     /// Start the server, make it the first time. That it runs already is not an error. It outlives this process.
     fn deploy(&self, py: Python<'_>) -> PyResult<LocalEndpoint> {
-        wait(py, self.0.deploy()).map(LocalEndpoint)
+        wait(py, self.core.deploy()).map(LocalEndpoint::new)
     }
 
     /// End the embedded server and keep its data. `False` when it was not running, or is another.
     fn stop(&self, py: Python<'_>) -> PyResult<bool> {
-        self.0.local_server().map_or(Ok(false), |server| wait(py, server.stop()))
+        self.core.local_server().map_or(Ok(false), |server| wait(py, server.stop()))
     }
 
     /// Find the running server. Nobody logs in yet.
     fn connect(&self, py: Python<'_>) -> PyResult<Server> {
-        wait(py, self.0.connect()).map(Server)
+        wait(py, self.core.connect()).map(|server| Server::new(self.core.clone(), server))
+    }
+
+    /// How an app logs in from where it runs, as its Secret says. The server need not run.
+    fn stored_connection(&self, py: Python<'_>, app: &str) -> PyResult<ConnectionConfig> {
+        let app: AppName = known(py, app.parse())?;
+        wait(py, self.core.stored_connection(&app)).map(ConnectionConfig::new)
+    }
+
+    /// Starts the embedded server.
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        let environment = slf.get();
+        match environment.deploy(slf.py()) {
+            Ok(endpoint) => {
+                environment.blocks.lock().unwrap_or_else(PoisonError::into_inner).push(endpoint.is_started());
+                Ok(slf)
+            }
+            Err(error) => {
+                environment.remove(slf.py())?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends what the block has started.
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let started = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if started != Some(true) {
+            return Ok(());
+        }
+        self.stop(py)?;
+        self.remove(py)
     }
 
     fn __repr__(&self) -> String {
-        format!("<Environment {}>", self.0.name())
+        format!("<Environment {}>", self.core.name())
     }
 }
 
-/// The running embedded server.
-#[pyclass(module = "shareddb", frozen)]
-pub(crate) struct LocalEndpoint(CoreEndpoint);
-
-#[pymethods]
-impl LocalEndpoint {
-    /// The address that the server listens on.
-    #[getter]
-    fn host(&self) -> &'static str {
-        self.0.host()
-    }
-
-    /// The TCP port on it; the same at every start.
-    #[getter]
-    fn port(&self) -> u16 {
-        self.0.port
-    }
-
-    /// The superuser's name.
-    #[getter]
-    fn admin(&self) -> &str {
-        &self.0.admin
-    }
-
-    /// The file of mode 0600 that keeps the superuser's password.
-    #[getter]
-    fn password_file(&self) -> PathBuf {
-        self.0.password_file.clone()
-    }
-
-    /// What the server calls its version.
-    #[getter]
-    fn version(&self) -> &str {
-        &self.0.version
-    }
-
-    /// The server's process.
-    #[getter]
-    fn pid(&self) -> u32 {
-        self.0.pid
-    }
-
-    /// The directory of the programs that fit this server.
-    #[getter]
-    fn binaries(&self) -> PathBuf {
-        self.0.binaries.dir.clone()
-    }
-
-    /// Whether this call started it.
-    #[getter]
-    fn started(&self) -> bool {
-        self.0.started
-    }
-
-    /// Whether this call made the data directory.
-    #[getter]
-    fn created(&self) -> bool {
-        self.0.created
-    }
-
-    /// Whether the home was moved since the server started: until it is stopped and started it cannot read its
-    /// settings anew.
-    #[getter]
-    fn moved(&self) -> bool {
-        self.0.moved
-    }
-
-    fn __repr__(&self) -> String {
-        let CoreEndpoint { version, port, pid, .. } = &self.0;
-        format!("<LocalEndpoint PostgreSQL {version} on {}:{port}, process {pid}>", self.0.host())
-    }
-}
-
-/// An environment's server within reach.
-#[pyclass(module = "shareddb", frozen)]
-pub(crate) struct Server(CoreServer);
-
-impl Server {
-    pub(crate) fn core(&self) -> &CoreServer {
-        &self.0
-    }
-}
-
-#[pymethods]
-impl Server {
-    /// The environment's name.
-    #[getter]
-    fn environment(&self) -> &str {
-        self.0.environment().as_str()
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<Server of {}, {}>", self.0.environment(), self.0.admin())
-    }
+fn local(path: Option<PathBuf>, binaries: Option<PathBuf>) -> Result<Core> {
+    let home = path.map_or_else(LocalHome::from_env, |path| Ok(LocalHome::at(path)))?;
+    Core::local(binaries.into_iter().fold(home, LocalHome::with_binaries))
 }

@@ -1,17 +1,36 @@
-//! The Python module `shareddb`: the façades of `shareddb-core` in Python's words. It decides nothing.
+//! The compiled half of the Python package `shareddb`: the façades of `shareddb-core` in Python's words. It decides nothing.
 
 mod adopt;
 mod app;
+mod backup;
+mod backup_event;
+mod backup_manager;
+mod changes;
 mod connection;
+mod dialects;
 mod environment;
 mod errors;
+mod explanation;
+mod follower;
+mod listing;
+mod local;
+mod log;
+mod moments;
+mod names;
 mod plan;
 mod provisioner;
+mod restored;
+mod retention;
 mod runtime;
+mod server;
+mod spec;
+mod status;
+mod work;
+mod workload;
 
-/// Databases for many small applications on one shared PostgreSQL server.
+/// The compiled half of `shareddb`.
 #[pyo3::pymodule]
-mod shareddb {
+mod _shareddb {
     use pyo3::prelude::*;
 
     #[pymodule_export]
@@ -19,17 +38,37 @@ mod shareddb {
     #[pymodule_export]
     use crate::app::{App, AppSummary};
     #[pymodule_export]
+    use crate::backup::{Backup, Verification};
+    #[pymodule_export]
+    use crate::backup_event::BackupEvent;
+    #[pymodule_export]
+    use crate::backup_manager::BackupManager;
+    #[pymodule_export]
     use crate::connection::ConnectionConfig;
     #[pymodule_export]
-    use crate::environment::{Environment, LocalEndpoint, Server};
+    use crate::environment::Environment;
+    #[pymodule_export]
+    use crate::explanation::{ExplainedField, Explanation};
+    #[pymodule_export]
+    use crate::local::LocalEndpoint;
     #[pymodule_export]
     use crate::plan::{Plan, Report};
     #[pymodule_export]
     use crate::provisioner::Provisioner;
+    #[pymodule_export]
+    use crate::restored::RestoreReport;
+    #[pymodule_export]
+    use crate::retention::{Judged, PrunePlan, Pruned, RetentionPolicy};
+    #[pymodule_export]
+    use crate::server::Server;
+    #[pymodule_export]
+    use crate::status::{AppStatus, LoginStatus, ServerStatus, Status, Wall};
+    #[pymodule_export]
+    use crate::workload::Workload;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        crate::errors::add_to(module)
+        crate::log::begin();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

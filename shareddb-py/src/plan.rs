@@ -1,10 +1,15 @@
 //! `Plan`: what would be done; `Report`: what was.
 
+use std::time::SystemTime;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
-use shareddb_core::{Plan as Core, Proof, Report as CoreReport, Step};
+use shareddb_core::{Plan as Core, Proof, Report as CoreReport, Slot, Step};
 
 use crate::app::App;
+use crate::listing::html;
+use crate::moments::moment;
+use crate::workload::{Workload, workloads};
 
 /// What would be done for one app, in order: iterates over lines of text. Falsy when there is nothing to do.
 ///
@@ -43,6 +48,12 @@ impl Plan {
         lines(&self.0.steps)
     }
 
+    /// What takes its Secret; `None` where it cannot be told, and where nobody asks: only a rotation does.
+    #[getter]
+    fn workloads(&self) -> Option<Vec<Workload>> {
+        self.0.workloads.as_deref().map(workloads)
+    }
+
     /// What a person should know although nothing will be done about it.
     #[getter]
     fn notices(&self) -> Vec<String> {
@@ -72,6 +83,10 @@ impl Plan {
         self.0.to_string().trim_end_matches('\n').to_owned()
     }
 
+    fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+        html(slf.as_any())
+    }
+
     fn __repr__(&self) -> String {
         format!("<Plan for {}, {} steps>", self.0.app.name, self.0.steps.len())
     }
@@ -95,7 +110,7 @@ impl Report {
         App::new(self.0.app.clone())
     }
 
-    /// What became of it: `created`, `configured`, `unchanged`, `dropped`, `adopted` or `released`.
+    /// What became of it: `created`, `configured`, `unchanged`, `dropped`, `adopted`, `released` or `rotated`.
     #[getter]
     fn outcome(&self) -> &'static str {
         self.0.outcome.as_str()
@@ -111,6 +126,30 @@ impl Report {
     #[getter]
     fn proof(&self) -> Option<&'static str> {
         self.0.proof.map(Proof::as_str)
+    }
+
+    /// Until when the login works that the Secret named before, by the server's clock; where a rotation has given it an end.
+    #[getter]
+    fn old_login_ends(&self) -> Option<SystemTime> {
+        self.0.old_login_ends.map(moment)
+    }
+
+    /// Which login the Secret names now, 1 or 2, where there is one.
+    #[getter]
+    fn in_use(&self) -> Option<u8> {
+        self.0.in_use.map(number)
+    }
+
+    /// What takes its Secret, as it was before; `None` where it cannot be told, and where nobody asks: only a rotation does.
+    #[getter]
+    fn workloads(&self) -> Option<Vec<Workload>> {
+        self.0.workloads.as_deref().map(workloads)
+    }
+
+    /// Those of them that were restarted.
+    #[getter]
+    fn restarted(&self) -> Vec<Workload> {
+        workloads(&self.0.restarted)
     }
 
     /// What a person should know.
@@ -129,11 +168,24 @@ impl Report {
         format!("{} {}", self.0.app.name, self.0.outcome.as_str())
     }
 
+    fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+        html(slf.as_any())
+    }
+
     fn __repr__(&self) -> String {
         format!("<Report {self}>", self = self.__str__())
     }
 }
 
-fn lines(steps: &[Step]) -> Vec<String> {
-    steps.iter().map(|step| format!("{} {step}", step.change().symbol())).collect()
+pub(crate) fn lines(steps: &[Step]) -> Vec<String> {
+    steps.iter().map(line).collect()
+}
+
+pub(crate) fn line(step: &Step) -> String {
+    format!("{} {step}", step.change().symbol())
+}
+
+/// A login as people count.
+pub(crate) fn number(slot: Slot) -> u8 {
+    if slot == Slot::One { 1 } else { 2 }
 }

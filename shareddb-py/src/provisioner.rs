@@ -1,32 +1,88 @@
 //! `Provisioner`: giving an application its database, and taking it away.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
+use std::time::Duration;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::coroutine::CancelHandle;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
-use shareddb_core::{AppSpec, DatabaseName, Error, LoginName, Provisioner as Core, Result, RoleName};
+use shareddb_core::{AppName, Event, Provisioner as Core, Report as CoreReport, RotateOptions};
 
 use crate::adopt::Adopt;
 use crate::app::{App, AppSummary};
 use crate::connection::ConnectionConfig;
-use crate::environment::Server;
-use crate::errors::raise;
-use crate::plan::{Plan, Report};
+use crate::follower::Follower;
+use crate::listing::listing;
+use crate::names::{Names, name};
+use crate::plan::{Plan, Report, line};
 use crate::runtime::wait;
+use crate::server::Server;
+use crate::spec::Wishes;
+use crate::status::Status;
+use crate::work::{Work, known};
 
 /// Provisions the apps of one server. Everything can be done again: what is as it should be is left alone.
 #[pyclass(module = "shareddb", frozen)]
-pub(crate) struct Provisioner(Core);
+pub(crate) struct Provisioner {
+    server: Py<Server>,
+    on_event: Option<Py<PyAny>>,
+    lock_patience: Option<Duration>,
+}
+
+impl Provisioner {
+    fn core(&self, py: Python<'_>) -> PyResult<Core> {
+        let core = Core::new(self.server.get().core(py)?);
+        Ok(self.lock_patience.into_iter().fold(core, Core::with_lock_patience))
+    }
+
+    /// Core's, and who follows what it does.
+    fn followed(&self, py: Python<'_>) -> PyResult<(Core, Follower)> {
+        let (core, follower) = (self.core(py)?, Follower::default());
+        let Some(callable) = self.on_event.as_ref().map(|callable| callable.clone_ref(py)) else {
+            return Ok((core, follower));
+        };
+        let teller = follower.clone();
+        let told = core.on_event(move |event| {
+            let (word, step) = match event {
+                Event::Begun(step) => ("begun", step),
+                Event::Done(step) => ("done", step),
+                _ => return,
+            };
+            Python::try_attach(|py| teller.tell(py, &callable, (word, line(step))));
+        });
+        Ok((told, follower))
+    }
+
+    fn creation(&self, py: Python<'_>, wishes: Wishes<'_>) -> PyResult<Work<CoreReport>> {
+        let spec = known(py, wishes.spec())?;
+        let (core, follower) = self.followed(py)?;
+        Ok(Work::new(follower, async move { core.create(&spec).await }))
+    }
+
+    fn rotation(&self, py: Python<'_>, app: &str, options: RotateOptions) -> PyResult<Work<CoreReport>> {
+        let app: AppName = name(py, app)?;
+        let (core, follower) = self.followed(py)?;
+        Ok(Work::new(follower, async move { core.rotate(&app, &options).await }))
+    }
+}
+
+fn rotate_options(grace: Option<Duration>, now: bool, restart: bool) -> RotateOptions {
+    let mut options = RotateOptions::default();
+    options.grace = grace.unwrap_or(options.grace);
+    (options.now, options.restart) = (now, restart);
+    options
+}
 
 #[pymethods]
 #[allow(clippy::too_many_arguments, reason = "in Python they are named")]
 impl Provisioner {
     /// A provisioner for `server`. Connects to nothing yet.
+    ///
+    /// `on_event` is called with `begun` or `done` and a step while a plan is carried out; what it raises ends that.
+    /// `lock_patience` is how long a run waits while another one works on the same app; a minute when nothing was said.
     #[new]
-    fn new(server: &Server) -> Self {
-        Self(Core::new(server.core().clone()))
+    #[pyo3(signature = (server, *, on_event=None, lock_patience=None))]
+    fn new(server: Py<Server>, on_event: Option<Py<PyAny>>, lock_patience: Option<Duration>) -> Self {
+        Self { server, on_event, lock_patience }
     }
 
     /// Decide what `create` would do, and do nothing.
@@ -46,10 +102,21 @@ impl Provisioner {
         secure_server: bool,
         adopt: Option<Adopt>,
     ) -> PyResult<Plan> {
-        let flags = (allow_overcommit, secure_server);
-        let spec = spec(app, database, user, connections, search_path, extensions, settings, flags, adopt)
-            .map_err(|error| raise(py, &error))?;
-        wait(py, self.0.plan(&spec)).map(Plan::new)
+        let wishes = Wishes {
+            app,
+            database,
+            user,
+            connections,
+            search_path,
+            extensions,
+            settings,
+            allow_overcommit,
+            secure_server,
+            adopt,
+        };
+        let spec = known(py, wishes.spec())?;
+        let core = self.core(py)?;
+        wait(py, core.plan(&spec)).map(Plan::new)
     }
 
     /// Make an app what the arguments say; one left out means "as recorded, else the default".
@@ -69,123 +136,150 @@ impl Provisioner {
         secure_server: bool,
         adopt: Option<Adopt>,
     ) -> PyResult<Report> {
-        let flags = (allow_overcommit, secure_server);
-        let spec = spec(app, database, user, connections, search_path, extensions, settings, flags, adopt)
-            .map_err(|error| raise(py, &error))?;
-        wait(py, self.0.create(&spec)).map(Report::new)
+        let wishes = Wishes {
+            app,
+            database,
+            user,
+            connections,
+            search_path,
+            extensions,
+            settings,
+            allow_overcommit,
+            secure_server,
+            adopt,
+        };
+        self.creation(py, wishes)?.wait(py).map(Report::new)
+    }
+
+    /// `create` for a coroutine. Cancelled, it ends where it is; the same call goes on from there.
+    #[pyo3(signature = (app, *, database=None, user=None, connections=None, search_path=None, extensions=None,
+                        settings=None, allow_overcommit=false, secure_server=false, adopt=None))]
+    async fn create_async(
+        &self,
+        app: String,
+        database: Option<String>,
+        user: Option<String>,
+        connections: Option<i64>,
+        search_path: Option<Names>,
+        extensions: Option<Names>,
+        settings: Option<BTreeMap<String, String>>,
+        allow_overcommit: bool,
+        secure_server: bool,
+        adopt: Option<Adopt>,
+        #[pyo3(cancel_handle)] cancel: CancelHandle,
+    ) -> PyResult<Report> {
+        let wishes = Wishes {
+            app: &app,
+            database: database.as_deref(),
+            user: user.as_deref(),
+            connections,
+            search_path,
+            extensions,
+            settings,
+            allow_overcommit,
+            secure_server,
+            adopt,
+        };
+        let work = Python::attach(|py| self.creation(py, wishes))?;
+        work.awaited(cancel).await.map(Report::new)
     }
 
     /// Decide what `drop` would do, and do nothing.
     fn plan_drop(&self, py: Python<'_>, app: &str) -> PyResult<Plan> {
-        let app = name(py, app)?;
-        wait(py, self.0.plan_drop(&app)).map(Plan::new)
+        let (core, app): (_, AppName) = (self.core(py)?, name(py, app)?);
+        wait(py, core.plan_drop(&app)).map(Plan::new)
     }
 
     /// Carry out a plan, if it is still what would be decided now.
     fn apply(&self, py: Python<'_>, plan: &Plan) -> PyResult<Report> {
-        wait(py, self.0.apply(plan.core())).map(Report::new)
+        let (core, follower) = self.followed(py)?;
+        let plan = plan.core().clone();
+        Work::new(follower, async move { core.apply(&plan).await }).wait(py).map(Report::new)
     }
 
     /// Remove an app with its data. `confirm` is the app's name again.
     #[pyo3(signature = (app, *, confirm))]
-    fn drop(&self, py: Python<'_>, app: &str, confirm: &str) -> PyResult<Report> {
-        let app = name(py, app)?;
-        wait(py, self.0.drop(&app, confirm)).map(Report::new)
+    fn drop(&self, py: Python<'_>, app: &str, confirm: String) -> PyResult<Report> {
+        let app: AppName = name(py, app)?;
+        let (core, follower) = self.followed(py)?;
+        Work::new(follower, async move { core.drop(&app, &confirm).await }).wait(py).map(Report::new)
+    }
+
+    /// Decide what `rotate` would do, and do nothing.
+    #[pyo3(signature = (app, *, grace=None, now=false, restart=false))]
+    fn plan_rotate(
+        &self,
+        py: Python<'_>,
+        app: &str,
+        grace: Option<Duration>,
+        now: bool,
+        restart: bool,
+    ) -> PyResult<Plan> {
+        let (core, app): (_, AppName) = (self.core(py)?, name(py, app)?);
+        wait(py, core.plan_rotate(&app, &rotate_options(grace, now, restart))).map(Plan::new)
+    }
+
+    /// Give an app a new password without a failed query.
+    #[pyo3(signature = (app, *, grace=None, now=false, restart=false))]
+    fn rotate(&self, py: Python<'_>, app: &str, grace: Option<Duration>, now: bool, restart: bool) -> PyResult<Report> {
+        self.rotation(py, app, rotate_options(grace, now, restart))?.wait(py).map(Report::new)
+    }
+
+    /// `rotate` for a coroutine. Cancelled, it ends where it is, and the Secret works; the same call goes on from there.
+    #[pyo3(signature = (app, *, grace=None, now=false, restart=false))]
+    async fn rotate_async(
+        &self,
+        app: String,
+        grace: Option<Duration>,
+        now: bool,
+        restart: bool,
+        #[pyo3(cancel_handle)] cancel: CancelHandle,
+    ) -> PyResult<Report> {
+        let work = Python::attach(|py| self.rotation(py, &app, rotate_options(grace, now, restart)))?;
+        work.awaited(cancel).await.map(Report::new)
     }
 
     /// Decide what `undo_adopt` would do, and do nothing.
     fn plan_undo_adopt(&self, py: Python<'_>, app: &str) -> PyResult<Plan> {
-        let app = name(py, app)?;
-        wait(py, self.0.plan_undo_adopt(&app)).map(Plan::new)
+        let (core, app): (_, AppName) = (self.core(py)?, name(py, app)?);
+        wait(py, core.plan_undo_adopt(&app)).map(Plan::new)
     }
 
     /// Give an adopted app back as it was, as long as its second login was never issued.
     fn undo_adopt(&self, py: Python<'_>, app: &str) -> PyResult<Report> {
-        let app = name(py, app)?;
-        wait(py, self.0.undo_adopt(&app)).map(Report::new)
+        let app: AppName = name(py, app)?;
+        let (core, follower) = self.followed(py)?;
+        Work::new(follower, async move { core.undo_adopt(&app).await }).wait(py).map(Report::new)
     }
 
     /// Every app of the server, by name.
-    fn list(&self, py: Python<'_>) -> PyResult<Vec<AppSummary>> {
-        let apps = wait(py, self.0.list())?;
-        Ok(apps.into_iter().map(AppSummary::new).collect())
+    fn list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let core = self.core(py)?;
+        let apps = wait(py, core.list())?;
+        listing(py, "AppList", apps.into_iter().map(AppSummary::new))
+    }
+
+    /// The server, and all its apps or one of them, each compared with its record.
+    #[pyo3(signature = (app=None))]
+    fn status(&self, py: Python<'_>, app: Option<&str>) -> PyResult<Status> {
+        let core = self.core(py)?;
+        let app: Option<AppName> = app.map(|app| name(py, app)).transpose()?;
+        wait(py, core.status(app.as_ref())).map(Status::new)
     }
 
     /// An app as it is recorded.
     fn app(&self, py: Python<'_>, app: &str) -> PyResult<App> {
-        let app = name(py, app)?;
-        wait(py, self.0.app(&app)).map(App::new)
+        let (core, app): (_, AppName) = (self.core(py)?, name(py, app)?);
+        wait(py, core.app(&app)).map(App::new)
     }
 
     /// How an app logs in, as its Secret says.
     fn connection(&self, py: Python<'_>, app: &str) -> PyResult<ConnectionConfig> {
-        let app = name(py, app)?;
-        wait(py, self.0.connection(&app)).map(ConnectionConfig::new)
-    }
-}
-
-fn name<T: FromStr<Err = Error>>(py: Python<'_>, text: &str) -> PyResult<T> {
-    text.parse().map_err(|error| raise(py, &error))
-}
-
-#[allow(clippy::too_many_arguments, reason = "Python's named arguments, one for one")]
-fn spec(
-    app: &str,
-    database: Option<&str>,
-    user: Option<&str>,
-    connections: Option<i64>,
-    search_path: Option<Names>,
-    extensions: Option<Names>,
-    settings: Option<BTreeMap<String, String>>,
-    (allow_overcommit, secure_server): (bool, bool),
-    adopt: Option<Adopt>,
-) -> Result<AppSpec> {
-    let mut spec = AppSpec::new(app.parse()?);
-    // What exists may have any name.
-    let exists = adopt.is_some();
-    spec.database =
-        database.map(|name| if exists { DatabaseName::existing(name) } else { name.parse() }).transpose()?;
-    spec.user = user.map(|name| if exists { LoginName::existing(name) } else { name.parse() }).transpose()?;
-    spec.adopt = adopt.map(|adopt| adopt.0);
-    spec.connections = connections.map(narrowed).transpose()?;
-    spec.search_path = search_path.map(Names::parsed).transpose()?;
-    spec.extensions = extensions.map(Names::parsed).transpose()?;
-    spec.settings = settings
-        .map(|settings| settings.into_iter().map(|(name, value)| Ok((name.parse()?, value))).collect::<Result<_>>())
-        .transpose()?;
-    spec.allow_overcommit = allow_overcommit;
-    spec.secure_server = secure_server;
-    Ok(spec)
-}
-
-/// Core judges what fits its type; the rest is told apart by nothing but its size.
-fn narrowed(connections: i64) -> Result<u16> {
-    u16::try_from(connections).map_err(|_| {
-        Error::invalid_input("connections_invalid", format!("{connections} connections per login are not possible"))
-    })
-}
-
-/// Several names: any iterable of `str` that is not itself one.
-pub(crate) struct Names(Vec<String>);
-
-impl Names {
-    /// Names of roles that exist, which may be any.
-    pub(crate) fn roles<C: FromIterator<RoleName>>(self) -> Result<C> {
-        self.0.iter().map(|name| RoleName::existing(name)).collect()
+        let (core, app): (_, AppName) = (self.core(py)?, name(py, app)?);
+        wait(py, core.connection(&app)).map(ConnectionConfig::new)
     }
 
-    fn parsed<T: FromStr<Err = Error>, C: FromIterator<T>>(self) -> Result<C> {
-        self.0.iter().map(|name| name.parse()).collect()
-    }
-}
-
-impl<'py> FromPyObject<'_, 'py> for Names {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        if object.is_instance_of::<PyString>() {
-            return Err(PyTypeError::new_err("expected several names, not one string: put it into a list"));
-        }
-        object.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>().map(Self)
+    fn __repr__(&self) -> String {
+        format!("<Provisioner of {}>", self.server.get().of().name())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -67,23 +67,34 @@ impl Environments {
             let message = format!("{VARIABLE} holds {value:?}, which no environment is called");
             return Err(Error::invalid_input("name_invalid", message));
         }
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         for path in places() {
             match file::read_text(&path) {
-                Ok(text) => {
-                    trusted(&path)?;
-                    let mut environments = Self::parse(&text, variable).map_err(|error| within(&path, error))?;
-                    environments.path = Some(path);
-                    return Ok(environments);
-                }
+                Ok(text) => return Self::read(path, &text),
                 // A link that leads nowhere is somebody's mistake.
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) && !path.is_symlink() => {
                 }
-                Err(error) => return Err(Error::from_io(format!("cannot read {}", path.display()), error)),
+                Err(error) => return Err(unreadable(&path, error)),
             }
         }
         Self::parse("", variable)
+    }
+
+    /// Reads this file and looks for no other. `SHAREDDB_ENV` chooses an environment, as for [`Self::from_env`].
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there, `InvalidInput` when it cannot be understood, and those of reading it.
+    pub fn from_file(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let text = file::read_text(&path).map_err(|error| unreadable(&path, error))?;
+        Self::read(path, &text)
+    }
+
+    fn read(path: PathBuf, text: &str) -> Result<Self> {
+        trusted(&path)?;
+        let mut environments = Self::parse(text, variable).map_err(|error| within(&path, error))?;
+        environments.path = Some(path);
+        Ok(environments)
     }
 
     /// Reads the text of such a file. `variable` knows environment variables: `SHAREDDB_ENV`, and those that the text
@@ -168,6 +179,15 @@ fn without_values(message: &str) -> String {
     }
 }
 
+/// A variable of this process; an empty one counts as unset.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Error {
+    Error::from_io(format!("cannot read {}", path.display()), error)
+}
+
 /// The same error, with the file that it is in.
 fn within(path: &Path, error: Error) -> Error {
     let hint = error.hint().map(str::to_owned);
@@ -209,6 +229,21 @@ mod tests {
         let error = environment("", "else").unwrap_err();
         assert_eq!(error.code(), "env_unknown");
         assert!(error.hint().unwrap().contains("local, production, stage"));
+    }
+
+    #[test]
+    fn a_file_can_be_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other.toml");
+        assert!(matches!(Environments::from_file(&path), Err(Error::NotFound(_))));
+        std::fs::write(&path, "default = 'shop'\n[env.shop]\nadmin_url = 'postgresql://a@h/d'\nstore = 'dir:s'")
+            .unwrap();
+        let environments = Environments::from_file(&path).unwrap();
+        assert_eq!(environments.path(), Some(path.as_path()));
+        assert!(environments.environment(&"shop".parse().unwrap()).is_ok());
+        std::fs::write(&path, "[env.shop]\nm4rker = 1").unwrap();
+        let error = Environments::from_file(&path).unwrap_err();
+        assert!(error.code() == "env_file_invalid" && error.to_string().contains("other.toml"), "{error:?}");
     }
 
     #[test]

@@ -1,0 +1,99 @@
+"""Databases for many small applications on one shared PostgreSQL server.
+
+Everything that waits does so without the GIL and can be interrupted with Ctrl-C; what was done until then stays done,
+and the same call goes on from there. It may be called from several threads at once, and in an event loop, which stands
+still meanwhile: `await provisioner.create_async("my-app")` keeps it going.
+
+A process forked after the first such call gets a `FailedError` with the code `forked` from each of them.
+
+>>> import shareddb
+>>> with shareddb.Environment.throw_away() as environment, environment.connect() as server:
+...     report = shareddb.Provisioner(server).create("my-app")
+>>> report.outcome, report.app.database
+('created', 'my_app_db')
+"""
+
+from ._errors import (
+    ConflictError,
+    Error,
+    FailedError,
+    InvalidInputError,
+    NotFoundError,
+    PermissionDeniedError,
+    RefusedError,
+    TimeoutError,
+    ToolFailedError,
+    UnavailableError,
+)
+from . import rotation
+from ._shareddb import (
+    Adopt,
+    App,
+    AppStatus,
+    AppSummary,
+    Backup,
+    BackupEvent,
+    BackupManager,
+    ConnectionConfig,
+    Environment,
+    ExplainedField,
+    Explanation,
+    Judged,
+    LocalEndpoint,
+    LoginStatus,
+    Plan,
+    Provisioner,
+    PrunePlan,
+    Pruned,
+    Report,
+    RestoreReport,
+    RetentionPolicy,
+    Server,
+    ServerStatus,
+    Status,
+    Verification,
+    Wall,
+    Workload,
+    __version__,
+)
+
+__all__ = [
+    "Adopt",
+    "App",
+    "AppStatus",
+    "AppSummary",
+    "Backup",
+    "BackupEvent",
+    "BackupManager",
+    "ConflictError",
+    "ConnectionConfig",
+    "Environment",
+    "Error",
+    "ExplainedField",
+    "Explanation",
+    "FailedError",
+    "InvalidInputError",
+    "Judged",
+    "LocalEndpoint",
+    "LoginStatus",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "Plan",
+    "Provisioner",
+    "PrunePlan",
+    "Pruned",
+    "RefusedError",
+    "Report",
+    "RestoreReport",
+    "RetentionPolicy",
+    "Server",
+    "ServerStatus",
+    "Status",
+    "TimeoutError",
+    "ToolFailedError",
+    "UnavailableError",
+    "Verification",
+    "Wall",
+    "Workload",
+    "__version__",
+]

@@ -1,0 +1,54 @@
+//! What an app is to be, from Python's named arguments.
+
+use std::collections::BTreeMap;
+
+use shareddb_core::{AppSpec, DatabaseName, Error, LoginName, Result};
+
+use crate::adopt::Adopt;
+use crate::names::Names;
+
+/// Python's named arguments, one for one; what was left out means "as recorded, else the default".
+pub(crate) struct Wishes<'a> {
+    pub(crate) app: &'a str,
+    pub(crate) database: Option<&'a str>,
+    pub(crate) user: Option<&'a str>,
+    pub(crate) connections: Option<i64>,
+    pub(crate) search_path: Option<Names>,
+    pub(crate) extensions: Option<Names>,
+    pub(crate) settings: Option<BTreeMap<String, String>>,
+    pub(crate) allow_overcommit: bool,
+    pub(crate) secure_server: bool,
+    pub(crate) adopt: Option<Adopt>,
+}
+
+impl Wishes<'_> {
+    /// # Errors
+    /// `InvalidInput` for a name that cannot be one.
+    pub(crate) fn spec(self) -> Result<AppSpec> {
+        let mut spec = AppSpec::new(self.app.parse()?);
+        // What exists may have any name.
+        let exists = self.adopt.is_some();
+        let database = |name| if exists { DatabaseName::existing(name) } else { name.parse() };
+        let user = |name| if exists { LoginName::existing(name) } else { name.parse() };
+        spec.database = self.database.map(database).transpose()?;
+        spec.user = self.user.map(user).transpose()?;
+        spec.adopt = self.adopt.map(|adopt| adopt.0);
+        spec.connections = self.connections.map(narrowed).transpose()?;
+        spec.search_path = self.search_path.map(Names::parsed).transpose()?;
+        spec.extensions = self.extensions.map(Names::parsed).transpose()?;
+        let settings = |settings: BTreeMap<String, String>| {
+            settings.into_iter().map(|(name, value)| Ok((name.parse()?, value))).collect::<Result<_>>()
+        };
+        spec.settings = self.settings.map(settings).transpose()?;
+        spec.allow_overcommit = self.allow_overcommit;
+        spec.secure_server = self.secure_server;
+        Ok(spec)
+    }
+}
+
+/// Core judges what fits its type; the rest is told apart by nothing but its size.
+fn narrowed(connections: i64) -> Result<u16> {
+    u16::try_from(connections).map_err(|_| {
+        Error::invalid_input("connections_invalid", format!("{connections} connections per login are not possible"))
+    })
+}
