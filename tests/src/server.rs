@@ -186,7 +186,7 @@ impl TestServer {
     }
 
     /// Everything on the server that provisioning could change, one object a line, without what differs between equals
-    /// (object ids, salts).
+    /// (object ids, salts, how many passwords there have been).
     pub async fn catalog(&self) -> Vec<String> {
         catalog(&self.admin()).await
     }
@@ -194,7 +194,8 @@ impl TestServer {
 
 const CLUSTER_CATALOG: &str = "
     SELECT concat_ws(' ', 'role', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,
-           rolbypassrls, rolconnlimit, nullif(rolvaliduntil, 'infinity'), rolpassword IS NOT NULL, shobj_description(oid, 'pg_authid'))
+           rolbypassrls, rolconnlimit, nullif(rolvaliduntil, 'infinity'), rolpassword IS NOT NULL,
+           regexp_replace(shobj_description(oid, 'pg_authid'), ',\"generation\":[0-9]+', ''))
       FROM pg_authid WHERE rolname !~ '^pg_'
     UNION ALL SELECT concat_ws(' ', 'member', roleid::regrole, member::regrole, admin_option)
       FROM pg_auth_members WHERE roleid >= 16384
