@@ -80,7 +80,8 @@ def test_ctrl_c_leaves_no_backup_half_open(server, endpoint, provisioner, app, p
 
 def test_a_process_that_ends_cleans_up_first(environment, app, provisioner, psql, admin, eventually):
     """A Ctrl-C while a backup is taken, and the interpreter ends with it."""
-    psql(provisioner.connection(app), "CREATE TABLE one (id int)")
+    # Large enough that it is not over before anybody looks whether there was a signal.
+    psql(provisioner.connection(app), "CREATE TABLE one AS SELECT generate_series(1, 1000000) AS id")
     script = """if True:
         import os, signal, sys, shareddb
         environment = shareddb.Environment.local(sys.argv[1])

@@ -36,7 +36,7 @@ def test_the_file_that_is_named_counts(tmp_path, monkeypatch):
         shareddb.Environment.load("shop", tmp_path)
 
 
-def test_a_server_for_one_block():
+def test_a_server_for_one_block(eventually):
     with shareddb.Environment.throw_away() as environment:
         folder = environment.path.parent
         pid = environment.deploy().pid
@@ -46,7 +46,7 @@ def test_a_server_for_one_block():
         with environment.connect() as server:
             assert list(shareddb.Provisioner(server).list()) == []
     assert not folder.exists()
-    assert not Path(f"/proc/{pid}").exists()
+    eventually("the server's process is over", lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_data_stay_where_a_folder_was_named(tmp_path_factory):
