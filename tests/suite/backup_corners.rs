@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use shareddb_core::{
-    AppSpec, BackupEvent, BackupManager, BackupOptions, BackupStore, DumpFile, Interrupt, RestoreOptions, Stage,
-    Verdict, VerifyOptions,
+    AppSpec, BackupEvent, BackupManager, BackupOptions, BackupStore, DumpFile, Interrupt, RestoreOptions,
+    RotateOptions, Stage, Verdict, VerifyOptions,
 };
 use shareddb_tests::TestServer;
 use shareddb_tests::clients::programs;
@@ -53,6 +53,31 @@ async fn the_last_backup_has_everything_that_was_acknowledged() {
     assert_eq!(error.code(), "interrupted");
     config.connect().await.unwrap();
     assert_tidy(server, &app, &manager, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_backup_that_fails_opens_no_login_that_a_rotation_has_closed() {
+    let server = TestServer::shared().await;
+    let app = heavy(server, "reopen", 1000).await;
+    let provisioner = server.provisioner().await;
+    let mut leaked = RotateOptions::default();
+    leaked.now = true;
+    provisioner.rotate(&app.name, &leaked).await.unwrap();
+    let interrupt = Interrupt::new();
+    let raised = interrupt.clone();
+    let manager = BackupManager::new(server.server().await, memory()).with_interrupt(interrupt);
+    let stopped = manager.on_event(at(Stage::Dumping, move || {
+        let raised = raised.clone();
+        async move { raised.raise() }
+    }));
+    let error = stopped.last_backup(&app.name, &BackupOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), "interrupted");
+    let open = format!(
+        "SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolcanlogin AND rolname IN ('{}', '{}')",
+        app.logins[0], app.logins[1]
+    );
+    assert_eq!(server.value("postgres", &open).await, app.logins[1].as_str());
+    provisioner.connection(&app.name).await.unwrap().connect().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

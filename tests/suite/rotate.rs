@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use shareddb_core::{
@@ -54,9 +55,11 @@ async fn the_old_password_works_until_its_end_and_its_sessions_go_on() {
     let session = old.connect().await.unwrap();
     session.simple_query("CREATE TABLE t (x int)").await.unwrap();
 
+    let begun = Timestamp::now();
     let report = provisioner.rotate(&app.name, &after(Duration::from_secs(3))).await.unwrap();
     assert_eq!((report.outcome, report.app.generation), (Outcome::Rotated, 2));
     let ends = report.old_login_ends.expect("it has an end");
+    assert!(ends >= begun + Duration::from_secs(3), "a grace is as long as was said: {begun} to {ends}");
     let new = provisioner.connection(&app.name).await.unwrap();
     assert_eq!((old.user(), new.user()), (app.logins[0].as_str(), app.logins[1].as_str()));
     assert_eq!((code(&old).await, code(&new).await), ("ok", "ok"));

@@ -305,7 +305,9 @@ impl<'a> Execution<'a> {
                 Ok(vec![sql::set_password(login.as_str(), &self.verifier(*source)?)])
             }
             Step::SetExpiry { login, grace } => {
-                let end = self.time.checked_add(Duration::from_secs(*grace));
+                // The time is that of the second that has begun: a grace is not cut short by the rest of it.
+                let seconds = grace + u64::from(*grace > 0);
+                let end = self.time.checked_add(Duration::from_secs(seconds));
                 let end = end.map_err(|_| Error::invalid_input("grace_invalid", "there is no such point in time"))?;
                 self.done.old_login_ends = Some(end);
                 Ok(vec![login_end::set_expiry(login.as_str(), &end.to_string())])
