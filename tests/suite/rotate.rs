@@ -392,6 +392,11 @@ async fn whoever_has_the_leaked_password_cannot_hinder_its_end() {
             holder.simple_query(&sql).await.unwrap();
             provisioner.rotate(&app.name, &leaked()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
             eventually("the holder is out", async || !works(&holder).await).await;
+            let left = format!(
+                "SELECT count(rolpassword) FROM pg_authid WHERE rolname = '{}'",
+                closed(&provisioner, &app.name).await
+            );
+            assert_eq!(server.value("postgres", &left).await, "0", "{what}: what is closed has no password");
             assert_ne!(code(&leaked_one).await, "ok", "{what}");
             assert_ne!(code(&leaked_one.with_password("evil".into())).await, "ok", "{what}");
             assert_eq!(code(&provisioner.connection(&app.name).await.unwrap()).await, "ok", "{what}");
@@ -399,6 +404,11 @@ async fn whoever_has_the_leaked_password_cannot_hinder_its_end() {
             create_until_unchanged(&provisioner, &AppSpec::new(app.name.clone())).await;
         }
     }
+}
+
+async fn closed(provisioner: &Provisioner, name: &AppName) -> String {
+    let app = provisioner.app(name).await.unwrap();
+    app.login(app.closed.expect("a login is closed")).to_string()
 }
 
 /// What is closed stays so, whoever has set a password meanwhile; it opens with a new one.

@@ -139,6 +139,9 @@ fn a_create_ends_a_rotation_that_was_killed() {
             let first = plan(&start, &options).unwrap();
             for crash in 0..=first.steps.len() {
                 let killed = start.after(&first.steps[..crash]);
+                let open = killed.secret_password() == old && killed.recorded().unwrap().rotation.is_some();
+                let told = killed.plan().notices.iter().any(|notice| notice.contains("because of a leak"));
+                assert_eq!(told, open && options.now, "{crash} steps: a leak that is not ended is told");
                 let end = killed.after(&killed.steps_to_the_end());
                 assert!(end.plan().is_empty() && end.secret_works(), "{crash} steps:\n{}\n{end:#?}", end.plan());
                 assert_eq!(end.recorded().unwrap().rotation, None);
