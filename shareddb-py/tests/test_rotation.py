@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -206,6 +208,92 @@ def test_an_engine_for_coroutines(mount, logins, driver):
 
     first, seen = asyncio.run(asyncio.wait_for(users(), 10))
     assert (first, seen) == (config.user, fresh.user)
+
+
+@asynccontextmanager
+async def of_psycopg(config):
+    with shareddb.rotation.pool(config) as pool:
+
+        def ask():
+            with pool.connection(timeout=3) as connection:
+                return connection.execute("SELECT session_user").fetchone()[0]
+
+        yield lambda: asyncio.to_thread(ask)
+
+
+@asynccontextmanager
+async def of_psycopg_for_coroutines(config):
+    async with shareddb.rotation.async_pool(config) as pool:
+
+        async def ask():
+            async with pool.connection(timeout=3) as connection:
+                return (await (await connection.execute("SELECT session_user")).fetchone())[0]
+
+        yield ask
+
+
+@asynccontextmanager
+async def of_asyncpg(config):
+    async with shareddb.rotation.asyncpg_pool(config) as pool:
+        yield lambda: pool.fetchval("SELECT session_user")
+
+
+@asynccontextmanager
+async def of_sqlalchemy(config):
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(config.sqlalchemy_url(), pool_pre_ping=True)
+    shareddb.rotation.follow_engine(engine, config)
+
+    def ask():
+        with engine.connect() as connection:
+            return connection.execute(text("SELECT session_user")).scalar()
+
+    yield lambda: asyncio.to_thread(ask)
+    engine.dispose()
+
+
+POOLS = [of_psycopg, of_psycopg_for_coroutines, of_asyncpg, of_sqlalchemy]
+
+
+@pytest.mark.parametrize("opened", POOLS)
+def test_a_pool_whose_login_was_closed_comes_back_with_the_secret(opened, app, provisioner, mount):
+    config = read(mount)
+
+    async def lose_and_find():
+        async with opened(config) as ask:
+            assert await ask() == config.user
+            assert provisioner.rotate(app, now=True).outcome == "rotated"
+            # Before the pod has the new Secret nobody can help it.
+            with pytest.raises(Exception):
+                for _ in range(3):
+                    await ask()
+            mount.swap(provisioner.connection(app))
+            deadline = time.monotonic() + 10
+            while True:
+                try:
+                    return await ask()
+                except Exception:
+                    if time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(0.1)
+
+    assert asyncio.run(lose_and_find()) == provisioner.connection(app).user != config.user
+
+
+@pytest.mark.parametrize("opened", POOLS)
+def test_a_pool_that_was_idle_meanwhile_never_tries_the_old_login(opened, app, provisioner, mount):
+    config = read(mount)
+
+    async def wake():
+        async with opened(config) as ask:
+            assert provisioner.rotate(app, now=True).outcome == "rotated"
+            mount.swap(provisioner.connection(app))
+            # What was read within the last second counts.
+            await asyncio.sleep(1.1)
+            return await ask()
+
+    assert asyncio.run(wake()) == provisioner.connection(app).user != config.user
 
 
 def test_words_of_the_caller_count(mount):

@@ -1,7 +1,7 @@
 """Pools of other libraries that follow the mounted Secret, so that nobody notices when credentials change.
 
-Each reads its login again from the folder that a `ConnectionConfig` came from, at most once a second and when a connection
-is asked for. Connections of the old login are replaced as they come back; none is taken from whoever has it. From
+Each reads its login again from the folder that a `ConnectionConfig` came from, at most once a second, when a connection is
+asked for and when one is opened. Connections of the old login are replaced as they come back; none is taken from whoever has it. From
 environment variables no process learns of a change: there the helpers make pools that do not follow.
 
 Django needs no code: `"OPTIONS": {"service": "my-app"}` in an entry of `DATABASES`, with `PGSERVICEFILE` at the mounted
@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ._errors import Error
@@ -34,6 +34,8 @@ _log = logging.getLogger("shareddb")
 _SIZE = 4
 _IDLE = 60.0
 _DEFAULTS = {"min_size": 0, "max_size": _SIZE, "timeout": 5.0, "max_idle": _IDLE, "max_lifetime": 1800.0}
+# After so long without success psycopg_pool begins anew, at once; before, it waits twice as long after each try.
+_DEFAULTS["reconnect_timeout"] = 5.0
 
 
 class Login:
@@ -79,6 +81,11 @@ class Login:
             _log.info("new login: %s", renewed)
             return True
 
+    def newest(self) -> Login:
+        """This, after a look."""
+        self.look()
+        return self
+
 
 def pool(
     config: ConnectionConfig, *, check: Callable[[Connection[Any]], None] | None = None, **options: Any
@@ -91,31 +98,41 @@ def pool(
     from psycopg_pool import ConnectionPool
 
     login = Login(config)
+    drained = 0
 
     def checked(connection: Connection[Any]) -> None:
-        if login.look():
+        nonlocal drained
+        if login.newest().generation != drained:
+            drained = login.generation
             made.drain()
         (check or ConnectionPool.check_connection)(connection)
 
+    def conninfo() -> str:
+        return login.newest().config.conninfo
+
     words: dict[str, Any] = _DEFAULTS | {"open": True} | options
-    made: ConnectionPool[Connection[Any]] = ConnectionPool(lambda: login.config.conninfo, check=checked, **words)
+    made: ConnectionPool[Connection[Any]] = ConnectionPool(conninfo, check=checked, **words)
     return made
 
 
-def async_pool(config: ConnectionConfig, **options: Any) -> AsyncConnectionPool[AsyncConnection[Any]]:
+def async_pool(
+    config: ConnectionConfig, *, check: Callable[[AsyncConnection[Any]], Awaitable[None]] | None = None, **options: Any
+) -> AsyncConnectionPool[AsyncConnection[Any]]:
     """The same for coroutines. It is not open yet: `async with shareddb.rotation.async_pool(config) as pool`."""
     from psycopg_pool import AsyncConnectionPool
 
     login = Login(config)
-    check = options.pop("check", None) or AsyncConnectionPool.check_connection
+    drained = 0
 
     async def checked(connection: AsyncConnection[Any]) -> None:
-        if login.look():
+        nonlocal drained
+        if login.newest().generation != drained:
+            drained = login.generation
             await made.drain()
-        await check(connection)
+        await (check or AsyncConnectionPool.check_connection)(connection)
 
     async def conninfo() -> str:
-        return login.config.conninfo
+        return login.newest().config.conninfo
 
     words: dict[str, Any] = _DEFAULTS | {"open": False} | options
     made: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(conninfo, check=checked, **words)
@@ -131,15 +148,18 @@ def asyncpg_pool(config: ConnectionConfig, **options: Any) -> asyncpg.Pool[Any]:
     import asyncpg
 
     login = Login(config)
+    expired = 0
     setup = options.pop("setup", None)
 
     async def connect(*_: Any, **manners: Any) -> asyncpg.Connection[Any]:
         # The pool's own words come first: its classes and its loop.
-        made: asyncpg.Connection[Any] = await asyncpg.connect(**login.config.asyncpg() | manners)
+        made: asyncpg.Connection[Any] = await asyncpg.connect(**login.newest().config.asyncpg() | manners)
         return made
 
     async def set_up(connection: Any) -> None:
-        if login.look():
+        nonlocal expired
+        if login.newest().generation != expired:
+            expired = login.generation
             await made.expire_connections()
         if setup is not None:
             await setup(connection)
@@ -167,15 +187,13 @@ def follow_engine(engine: Engine | AsyncEngine, config: ConnectionConfig) -> Log
     login = Login(config)
 
     def do_connect(_dialect: Any, record: Any, _arguments: list[Any], parameters: dict[str, Any]) -> None:
-        login.look()
-        record.info["shareddb"] = login.generation
+        record.info["shareddb"] = login.newest().generation
         words = login.config.asyncpg() if target.driver == "asyncpg" else login.config.psycopg()
         # What is SQLAlchemy's own, such as async_fallback, stays.
         parameters.update(words)
 
     def checkout(_connection: Any, record: Any, _proxy: Any) -> None:
-        login.look()
-        if record.info.get("shareddb", 0) != login.generation:
+        if record.info.get("shareddb", 0) != login.newest().generation:
             raise exc.DisconnectionError("the login has changed")
 
     event.listen(target, "do_connect", do_connect)
