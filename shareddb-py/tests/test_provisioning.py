@@ -46,7 +46,9 @@ class Provisioning(unittest.TestCase):
         self.assertTrue(plan)
         self.assertFalse(plan.exists)
         self.assertEqual(len(plan), len(list(plan)))
-        self.assertEqual(str(plan), "\n".join(f"  {line}" for line in plan))
+        lines = str(plan).splitlines()
+        self.assertEqual(lines[:-1], [f"  {line}" for line in plan])
+        self.assertRegex(lines[-1], r"^\d+ to add, \d+ to change, 0 to remove, 1 to try$")
         self.assertIn("+ database/first_db, closed at first", plan)
 
         report = provisioner.create("first", connections=7)
