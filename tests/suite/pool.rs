@@ -161,7 +161,7 @@ async fn what_one_leaves_in_a_session_the_next_does_not_find() {
             .await,
         "0"
     );
-    client.raw().batch_execute("SET statement_timeout = 1").await.unwrap();
+    client.raw().await.unwrap().batch_execute("SET statement_timeout = 1").await.unwrap();
     drop(client);
     let client = pool.get().await.unwrap();
     assert_eq!(text(&client, "SHOW statement_timeout").await, "0");

@@ -42,6 +42,12 @@ impl Trouble {
             _ => Self::None,
         }
     }
+
+    /// Whether the server no longer knows what to make of a statement: of its names, its types, or what it has noted of them
+    /// (`cache lookup failed for type …`, XX000, after a type was replaced).
+    pub(crate) fn is_of_meaning(error: &tokio_postgres::Error) -> bool {
+        error.code().is_some_and(|state| state.code().starts_with("42") || state.code() == "XX000")
+    }
 }
 
 /// The words are translated on some servers, the routine is not.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::backoff::full_jitter;
 use super::exchange::Failure;
@@ -15,6 +15,8 @@ use crate::error::{Error, Result, Trouble};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Further than any clock reaches would be too far for the runtime's timers.
+const FOR_EVER: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 impl Pool {
     /// Runs a transaction with the options of [`TransactionOptions::default`]; see [`Self::transaction_with`].
@@ -86,7 +88,8 @@ impl Pool {
         F: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        let deadline = Instant::now() + options.deadline;
+        let now = Instant::now();
+        let deadline = now.checked_add(options.deadline).unwrap_or(now + FOR_EVER);
         let late = || {
             let message =
                 format!("the transaction of {label} was not done in {:?}; nothing was committed", options.deadline);
@@ -129,17 +132,19 @@ impl Pool {
         loop {
             let mut held = self.hold(label).await?;
             held.course = Some(Course::new(options));
-            match held.send_batch(&options.begin()).await {
-                Ok(()) => return Ok(Transaction::new(held)),
-                Err(error) => {
+            let (error, lost) = match timeout(self.shared.options.connect, held.send_batch(&options.begin())).await {
+                Ok(Ok(())) => return Ok(Transaction::new(held)),
+                Ok(Err(error)) => {
                     let lost = Trouble::of(&error) == Trouble::Lost;
-                    let error = held.failed(Failure::Server(error));
-                    if !lost || left == 0 {
-                        return Err(error);
-                    }
-                    left -= 1;
+                    (held.failed(Failure::Server(error)), lost)
                 }
+                // A BEGIN waits for nobody: this server is gone.
+                Err(_) => (held.unsettled(), true),
+            };
+            if !lost || left == 0 {
+                return Err(error);
             }
+            left -= 1;
         }
     }
 }

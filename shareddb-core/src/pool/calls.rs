@@ -1,14 +1,27 @@
 //! What is known of a session from the calls that went over it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 /// The calls of one connection, and what they left.
 #[derive(Default)]
 pub(super) struct Calls {
-    in_flight: AtomicUsize,
-    abandoned: AtomicBool,
+    count: Mutex<Count>,
+    /// The last call in flight has ended, or nobody settles what was abandoned any more.
+    moved: Notify,
     traces: AtomicBool,
+    lent: AtomicBool,
     broken: AtomicBool,
+}
+
+#[derive(Default)]
+struct Count {
+    in_flight: usize,
+    abandoned: bool,
+    settling: bool,
 }
 
 /// One call; dropped before its end it was abandoned.
@@ -17,15 +30,67 @@ pub(super) struct Call<'a> {
     ended: bool,
 }
 
+/// Whoever ends what was abandoned: nobody begins anything meanwhile, as a cancel could meet it.
+pub(super) struct Settling<'a>(&'a Calls);
+
 impl Calls {
-    pub(super) fn begin(&self) -> Call<'_> {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    /// Begins a call. `None`: what was abandoned has to end first, as it would hold up this one and cancelling it could meet
+    /// this one.
+    pub(super) fn begin(&self) -> Option<Call<'_>> {
+        let mut count = self.lock();
+        // Behind what is still waited for it stands in line.
+        if count.settling || (count.abandoned && count.in_flight == 0) {
+            return None;
+        }
+        count.in_flight += 1;
+        Some(Call { calls: self, ended: false })
+    }
+
+    /// Begins a call, whatever goes on.
+    pub(super) fn force(&self) -> Call<'_> {
+        self.lock().in_flight += 1;
         Call { calls: self, ended: false }
+    }
+
+    /// The right to end what was abandoned, once nobody else has it. `None`: nothing is to be ended.
+    pub(super) async fn turn(&self) -> Option<Settling<'_>> {
+        loop {
+            let mut moved = pin!(self.moved.notified());
+            moved.as_mut().enable();
+            {
+                let mut count = self.lock();
+                if !count.settling {
+                    let wanted = count.abandoned && count.in_flight == 0;
+                    count.settling = wanted;
+                    // Made only if it is given out: its end needs the lock.
+                    return wanted.then(|| Settling(self));
+                }
+            }
+            moved.await;
+        }
+    }
+
+    /// Returns once no call is in flight.
+    pub(super) async fn rest(&self) {
+        loop {
+            let mut moved = pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if !self.is_busy() {
+                return;
+            }
+            moved.await;
+        }
     }
 
     /// Something may be left in the session for the next one.
     pub(super) fn leave_traces(&self) {
         self.traces.store(true, Ordering::Release);
+    }
+
+    /// The session is in the hands of somebody whose calls are not seen.
+    pub(super) fn lend(&self) {
+        self.leave_traces();
+        self.lent.store(true, Ordering::Release);
     }
 
     /// The connection must not be used again.
@@ -43,23 +108,33 @@ impl Calls {
 
     /// Whether nobody waits for what the server is still doing.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Acquire)
+        self.lock().abandoned
+    }
+
+    /// Whether the server may be doing something that nobody waits for.
+    pub(super) fn may_be_working(&self) -> bool {
+        self.is_abandoned() || self.lent.load(Ordering::Acquire)
     }
 
     /// Whether somebody waits for what the server is doing.
     pub(super) fn is_busy(&self) -> bool {
-        self.in_flight.load(Ordering::Acquire) > 0
+        self.lock().in_flight > 0
     }
 
     /// What was abandoned has ended.
     pub(super) fn settle(&self) {
-        self.abandoned.store(false, Ordering::Release);
+        self.lock().abandoned = false;
     }
 
     /// The session is as at its beginning.
     pub(super) fn clean(&self) {
-        self.abandoned.store(false, Ordering::Release);
+        self.settle();
+        self.lent.store(false, Ordering::Release);
         self.traces.store(false, Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,27 +146,68 @@ impl Call<'_> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if !self.ended {
-            self.calls.abandoned.store(true, Ordering::Release);
+        let mut count = self.calls.lock();
+        count.abandoned |= !self.ended;
+        count.in_flight -= 1;
+        let last = count.in_flight == 0;
+        drop(count);
+        if last {
+            self.calls.moved.notify_waiters();
         }
-        self.calls.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.lock().settling = false;
+        self.0.moved.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     #[test]
     fn a_call_that_is_dropped_is_abandoned() {
         let calls = Calls::default();
-        calls.begin().end();
+        calls.begin().unwrap().end();
         assert!(!calls.is_abandoned() && !calls.is_busy());
-        let call = calls.begin();
-        assert!(calls.is_busy());
+        let (call, beside) = (calls.begin().unwrap(), calls.begin().unwrap());
         drop(call);
-        assert!(calls.is_abandoned() && !calls.is_busy());
+        assert!(calls.is_abandoned() && calls.is_busy());
+        calls.begin().expect("it stands in line").end();
+        beside.end();
+        assert!(!calls.is_busy() && calls.begin().is_none());
+        calls.force().end();
         calls.clean();
         assert!(!calls.is_abandoned());
+    }
+
+    #[test]
+    fn one_settles_and_the_others_wait() {
+        let calls = Calls::default();
+        assert!(calls.turn().now_or_never().unwrap().is_none());
+        drop(calls.begin());
+        let turn = calls.turn().now_or_never().unwrap().expect("there is something to settle");
+        let mut other = Box::pin(calls.turn());
+        assert!((&mut other).now_or_never().is_none() && calls.begin().is_none());
+        // Given up before its end: it is the other one's turn.
+        drop(turn);
+        let turn = other.now_or_never().unwrap().expect("there still is");
+        calls.settle();
+        drop(turn);
+        assert!(calls.turn().now_or_never().unwrap().is_none() && calls.begin().is_some());
+    }
+
+    #[test]
+    fn the_last_call_is_waited_for() {
+        let calls = Calls::default();
+        let call = calls.begin().unwrap();
+        let mut rest = Box::pin(calls.rest());
+        assert!((&mut rest).now_or_never().is_none());
+        call.end();
+        assert!(rest.now_or_never().is_some());
     }
 }

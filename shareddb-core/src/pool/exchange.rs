@@ -3,6 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::calls::Call;
 use super::fault;
 use super::held::Held;
 use super::options::Statements;
@@ -17,65 +18,84 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Held {
     pub(super) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
-        self.ready().await?;
         let mut again = true;
         loop {
-            let call = self.link().calls.begin();
+            let call = self.begin().await?;
             let result = self.send_query(sql, params).await;
             call.end();
             match result {
                 Ok(rows) => return Ok(rows),
-                Err(Failure::Server(error)) if again && self.heals(&error) => again = false,
+                Err(Failure::Server(error)) if self.heals(sql, &error) && again => again = false,
                 Err(failure) => return Err(self.failed(failure)),
             }
         }
     }
 
     pub(super) async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64> {
-        self.ready().await?;
         let mut again = true;
         loop {
-            let call = self.link().calls.begin();
+            let call = self.begin().await?;
             let result = self.send_execute(sql, params).await;
             call.end();
             match result {
                 Ok(count) => return Ok(count),
-                Err(Failure::Server(error)) if again && self.heals(&error) => again = false,
+                Err(Failure::Server(error)) if self.heals(sql, &error) && again => again = false,
                 Err(failure) => return Err(self.failed(failure)),
             }
         }
     }
 
     pub(super) async fn batch(&self, sql: &str) -> Result<()> {
-        self.ready().await?;
-        self.link().calls.leave_traces();
-        self.send_batch(sql).await.map_err(|error| self.failed(Failure::Server(error)))
+        let call = self.begin().await?;
+        self.leave_traces(sql);
+        let result = self.link().session.batch_execute(sql).await;
+        call.end();
+        result.map_err(|error| self.failed(Failure::Server(error)))
     }
 
-    /// Several statements of one text, with nothing noted.
+    /// Several statements of one text that are the pool's own, whatever goes on.
     pub(super) async fn send_batch(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
-        let call = self.link().calls.begin();
+        let call = self.link().calls.force();
         let result = self.link().session.batch_execute(sql).await;
         call.end();
         result
     }
 
-    /// What was abandoned over this connection ends first: it would hold up what comes now, and cancelling it could
-    /// meet what comes now.
-    async fn ready(&self) -> Result<()> {
-        if self.course.as_ref().is_some_and(|course| !course.is_open()) {
-            return Err(Error::invalid_input("transaction_over", "the transaction has ended already"));
-        }
-        if self.shared.has_ended() && self.course.is_none() {
-            return Err(fault::closed());
-        }
+    /// Begins a call, after what was abandoned over this connection has ended.
+    pub(super) async fn begin(&self) -> Result<Call<'_>> {
         let link = self.link();
-        if link.calls.is_abandoned() && !link.calls.is_busy() && !link.drain().await {
-            link.calls.breaks();
-            let message = format!("the connection of {}: a statement that was abandoned did not end", self.label);
-            return Err(Error::unavailable("connection_lost", message).with_hint("get another connection"));
+        loop {
+            if let Some(call) = link.calls.begin() {
+                // Counted first: whoever ends the transaction waits for those that are, and the others see it here.
+                return match self.may_go_on() {
+                    Ok(()) => Ok(call),
+                    Err(error) => {
+                        call.end();
+                        Err(error)
+                    }
+                };
+            }
+            // In a box: its state is large, and every statement would carry it along.
+            if !Box::pin(link.settle()).await {
+                return Err(self.unsettled());
+            }
         }
-        Ok(())
+    }
+
+    fn may_go_on(&self) -> Result<()> {
+        match &self.course {
+            Some(course) if course.is_open() => Ok(()),
+            Some(_) => Err(Error::invalid_input("transaction_over", "the transaction has ended already")),
+            None if self.shared.has_ended() => Err(fault::closed()),
+            None => Ok(()),
+        }
+    }
+
+    /// What was abandoned goes on.
+    pub(super) fn unsettled(&self) -> Error {
+        self.link().calls.breaks();
+        let message = format!("the connection of {}: a statement that was abandoned did not end", self.label);
+        Error::unavailable("connection_lost", message).with_hint("get another connection")
     }
 
     async fn send_query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
@@ -106,14 +126,14 @@ impl Held {
             }
         };
         if prepared.traces {
-            link.calls.leave_traces();
+            self.leave_traces(sql);
         }
         Ok(prepared.statement)
     }
 
     fn typed<'a>(&self, sql: &str, params: Params<'a>) -> Result<Vec<(&'a (dyn ToSql + Sync), Type)>, Failure> {
         if pooling::leaves_traces(sql) {
-            self.link().calls.leave_traces();
+            self.leave_traces(sql);
         }
         let typed = |(index, value): (usize, &&'a (dyn ToSql + Sync))| match type_of(*value) {
             Some(of) => Ok((*value, of)),
@@ -122,14 +142,36 @@ impl Held {
         params.iter().enumerate().map(typed).collect()
     }
 
-    /// Whether the statement can be sent once more, and its cause is out of the way: nothing was executed.
-    fn heals(&self, error: &tokio_postgres::Error) -> bool {
-        if Trouble::of(error) != Trouble::StalePlan {
-            return false;
+    fn leave_traces(&self, sql: &str) {
+        let link = self.link();
+        link.calls.leave_traces();
+        if pooling::is_about_statements(sql) {
+            // What the driver and the next caller prepare has names, too; a reset tells them from the caller's in no way.
+            link.calls.breaks();
+            link.statements.clear();
         }
-        self.link().statements.clear();
-        // In a transaction it has failed with all that was before.
-        self.course.is_none() && !self.link().calls.has_traces()
+    }
+
+    /// Whether the statement can be sent once more, and its cause is out of the way: nothing was executed.
+    fn heals(&self, sql: &str, error: &tokio_postgres::Error) -> bool {
+        let statements = &self.link().statements;
+        let healed = match Trouble::of(error) {
+            Trouble::StalePlan => {
+                statements.clear();
+                true
+            }
+            // It was in order before: something that it names has become something else.
+            Trouble::None if Trouble::is_of_meaning(error) => statements.forget(sql),
+            _ => false,
+        };
+        match &self.course {
+            // With it all that was before has failed.
+            Some(course) if healed => {
+                course.note(Trouble::StalePlan);
+                false
+            }
+            _ => healed && !self.link().calls.has_traces(),
+        }
     }
 
     /// Makes an error of it, and draws the conclusions for this connection and the others.

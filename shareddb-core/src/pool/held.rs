@@ -48,7 +48,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else { return };
         meter::held(self.since.elapsed());
-        if self.course.as_ref().is_some_and(Course::is_open) {
+        if self.course.as_ref().is_some_and(|course| !course.is_over()) {
             object.calls.leave_traces();
         }
         let back = Back { object: Some(object), shared: Arc::clone(&self.shared), slot: self.slot };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 
 use super::calls::Calls;
 use super::canceller::Canceller;
@@ -14,7 +15,9 @@ use crate::connection::Session;
 use crate::postgres::pooling;
 
 /// How long an abandoned statement may take to end after it was cancelled.
-const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN: Duration = Duration::from_secs(2);
+/// Statements that wait in line have to be cancelled one by one.
+const BETWEEN_CANCELS: Duration = Duration::from_millis(20);
 /// A connection that was used this recently is taken to be alive.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -71,16 +74,42 @@ impl Link {
         self.session.check_connection().await.is_ok()
     }
 
-    /// Ends what was abandoned. `false`: it did not end in time, and nobody must use the session.
-    pub(super) async fn drain(&self) -> bool {
-        // In a box: its state is large, and every statement would carry it along.
-        let ended = Box::pin(async {
-            if self.canceller.cancel().await.is_err() {
-                tracing::debug!("the server takes no request to cancel");
+    /// Ends what was abandoned, if nobody waits for anything. `false`: it did not end in time, and nobody must use the session.
+    pub(super) async fn settle(&self) -> bool {
+        match self.calls.turn().await {
+            Some(_turn) => self.drain().await,
+            None => true,
+        }
+    }
+
+    /// Ends everything, also what somebody waits for. `false`: as above.
+    pub(super) async fn silence(&self) -> bool {
+        let silent = timeout(DRAIN, async {
+            while timeout(BETWEEN_CANCELS, self.calls.rest()).await.is_err() {
+                self.cancel().await;
             }
-            // The server answers in turn: once it answers this, what was before has ended.
-            self.session.check_connection().await.is_ok()
         });
+        silent.await.is_ok() && self.settle().await
+    }
+
+    async fn cancel(&self) {
+        if self.canceller.cancel().await.is_err() {
+            tracing::debug!("the server takes no request to cancel");
+        }
+    }
+
+    /// Ends what is going on. `false`: as above.
+    async fn drain(&self) -> bool {
+        let ended = async {
+            self.cancel().await;
+            // The server answers in turn: once it answers this, what was before has ended. The cancel may meet this itself.
+            loop {
+                match self.session.check_connection().await {
+                    Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {}
+                    answer => return answer.is_ok(),
+                }
+            }
+        };
         let drained = timeout(DRAIN, ended).await.unwrap_or(false);
         if drained {
             self.calls.settle();
@@ -90,7 +119,7 @@ impl Link {
 
     /// Makes it as it was at the beginning. `false`: that did not come about in time, and nobody must use it again.
     pub(super) async fn wash(&self, options: &PoolOptions) -> bool {
-        if self.calls.is_abandoned() && !self.drain().await {
+        if self.calls.may_be_working() && !self.drain().await {
             return false;
         }
         if !self.reset(options).await && (!self.is_usable() || !self.drain().await || !self.reset(options).await) {

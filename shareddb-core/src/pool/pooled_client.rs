@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 
 /// A connection of a pool; dropping it gives it back.
 ///
-/// A call that is dropped before it has ended, by a timeout say, is cancelled on the server. What is left in the session
+/// A call that is dropped before it has ended, by a timeout say, is cancelled on the server as soon as the connection is used
+/// again or given back; in a transaction, everything before it is lost with it. What is left in the session
 /// (a SET, an open transaction, a lock) is gone before the next caller gets it, if it was left by a statement that shows it,
 /// by [`Self::batch_execute`] or by [`Self::raw`]; what a function does inside is not seen.
 pub struct PooledClient {
@@ -18,7 +19,8 @@ pub struct PooledClient {
 }
 
 impl PooledClient {
-    /// Rows of a query. The statement is prepared once for each connection and then kept.
+    /// Rows of a query. The statement is prepared once for each connection and then kept, with the types of its parameters: a
+    /// column that becomes `timestamptz` gets what was meant for a `timestamp` until the connection is replaced.
     ///
     /// # Errors
     ///
@@ -68,10 +70,15 @@ impl PooledClient {
 
     /// The driver's client, for what is missing here: COPY, portals, types of one's own, other libraries. The connection
     /// is reset before somebody else gets it.
-    pub fn raw(&mut self) -> &mut tokio_postgres::Client {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when an earlier call was dropped and does not end.
+    pub async fn raw(&mut self) -> Result<&mut tokio_postgres::Client> {
+        self.held.begin().await?.end();
         let link = self.held.link_mut();
-        link.calls.leave_traces();
-        &mut link.session
+        link.calls.lend();
+        Ok(&mut link.session)
     }
 }
 

@@ -22,6 +22,8 @@ struct Used {
     statement: Statement,
     traces: bool,
     last: u64,
+    /// It was used after it was prepared.
+    reused: bool,
 }
 
 /// A prepared statement, and whether it can leave something in its session.
@@ -37,6 +39,7 @@ impl StatementCache {
         let now = known.uses;
         let used = known.statements.get_mut(sql)?;
         used.last = now;
+        used.reused = true;
         Some(Prepared { statement: used.statement.clone(), traces: used.traces })
     }
 
@@ -46,8 +49,14 @@ impl StatementCache {
             let oldest = known.statements.iter().min_by_key(|(_, used)| used.last).map(|(sql, _)| sql.clone());
             oldest.and_then(|sql| known.statements.remove(&sql));
         }
-        let used = Used { statement: prepared.statement.clone(), traces: prepared.traces, last: known.uses };
+        let used =
+            Used { statement: prepared.statement.clone(), traces: prepared.traces, last: known.uses, reused: false };
         known.statements.insert(sql.to_owned(), used);
+    }
+
+    /// Forgets one. Whether it had been in use before.
+    pub(super) fn forget(&self, sql: &str) -> bool {
+        self.lock().statements.remove(sql).is_some_and(|used| used.reused)
     }
 
     /// Forgets all of them; the server is told as the last user of each lets go.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::exchange::Failure;
 use super::held::Held;
@@ -80,8 +80,10 @@ impl TransactionOptions {
 
 /// What has happened in a transaction, whatever its code makes of it.
 pub(super) struct Course {
+    /// Statements are taken.
     open: AtomicBool,
-    failed: AtomicBool,
+    /// The server has nothing of it any more.
+    over: AtomicBool,
     conflict: AtomicBool,
     read_only: bool,
 }
@@ -90,7 +92,7 @@ impl Course {
     pub(super) fn new(options: &TransactionOptions) -> Self {
         Self {
             open: AtomicBool::new(true),
-            failed: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             conflict: AtomicBool::new(false),
             read_only: options.access == Some(Access::ReadOnly),
         }
@@ -100,20 +102,28 @@ impl Course {
         self.open.load(Ordering::Acquire)
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
     pub(super) fn is_read_only(&self) -> bool {
         self.read_only
     }
 
     pub(super) fn note(&self, trouble: Trouble) {
-        self.failed.store(true, Ordering::Release);
         // Prepared statements that no longer fit are prepared anew by then.
         if matches!(trouble, Trouble::Conflict | Trouble::StalePlan) {
             self.conflict.store(true, Ordering::Release);
         }
     }
 
+    /// From now on no statement is taken.
     fn close(&self) {
         self.open.store(false, Ordering::Release);
+    }
+
+    fn ends(&self) {
+        self.over.store(true, Ordering::Release);
     }
 }
 
@@ -121,9 +131,12 @@ impl Course {
 /// [`Self::commit`] it is rolled back, before anybody else gets the connection.
 ///
 /// After an error the server refuses all further statements, unless [`PooledClient::batch_execute`] goes back to a savepoint;
-/// once the transaction has ended they are [`Error::InvalidInput`] with the code `transaction_over`.
+/// a call that is dropped before its end is such an error, too. Once the transaction ends they are [`Error::InvalidInput`]
+/// with the code `transaction_over`.
 pub struct Transaction {
     client: Arc<PooledClient>,
+    /// Somebody else ends it.
+    lent: bool,
 }
 
 impl Deref for Transaction {
@@ -136,12 +149,12 @@ impl Deref for Transaction {
 
 impl Transaction {
     pub(super) fn new(held: Held) -> Self {
-        Self { client: Arc::new(PooledClient { held }) }
+        Self { client: Arc::new(PooledClient { held }), lent: false }
     }
 
     /// The same transaction, for the closure that fills it.
     pub(super) fn lent(&self) -> Self {
-        Self { client: Arc::clone(&self.client) }
+        Self { client: Arc::clone(&self.client), lent: true }
     }
 
     /// Commits.
@@ -149,9 +162,12 @@ impl Transaction {
     /// # Errors
     ///
     /// Those of [`PooledClient::query`], where nothing was committed. [`Error::Failed`] with the code `transaction_failed`, when a
-    /// statement had failed and the code went on regardless: nothing was committed. [`Error::Failed`] with the code
-    /// `outcome_unknown`, when the connection was lost meanwhile: everything was committed, or nothing.
+    /// statement had failed or was given up and the code went on regardless: nothing was committed. [`Error::Failed`] with the
+    /// code `outcome_unknown`, when the connection was lost meanwhile: everything was committed, or nothing.
+    /// [`Error::InvalidInput`] with the code `transaction_lent` in the closure of [`super::Pool::transaction`], which ends its
+    /// transaction by what it returns.
     pub async fn commit(self) -> Result<()> {
+        self.must_be_own()?;
         self.finish(Instant::now() + COMMIT).await
     }
 
@@ -159,9 +175,19 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// Those of [`PooledClient::query`]. Nothing was committed in any case.
+    /// Those of [`PooledClient::query`], and `transaction_lent` as for [`Self::commit`]. Nothing was committed in any case.
     pub async fn rollback(self) -> Result<()> {
+        self.must_be_own()?;
         self.undo().await
+    }
+
+    fn must_be_own(&self) -> Result<()> {
+        if !self.lent {
+            return Ok(());
+        }
+        let message = format!("the transaction of {} is not its closure's to end", self.held.label);
+        Err(Error::invalid_input("transaction_lent", message)
+            .with_hint("return Ok to commit and Err to roll back, or begin a transaction with Pool::begin"))
     }
 
     /// Whether other transactions were in its way.
@@ -169,47 +195,69 @@ impl Transaction {
         self.course().is_some_and(|course| course.conflict.load(Ordering::Acquire))
     }
 
+    /// Rolls back, also what other tasks are still doing in it.
     pub(super) async fn undo(&self) -> Result<()> {
-        let result = self.held.send_batch(pooling::ROLLBACK).await;
-        self.close(result.is_ok());
-        self.held.link().session.take_warnings();
+        self.close();
+        let link = self.held.link();
+        if !link.silence().await {
+            return Err(self.held.unsettled());
+        }
+        let Ok(result) = timeout(COMMIT, self.held.send_batch(pooling::ROLLBACK)).await else {
+            return Err(self.held.unsettled());
+        };
+        link.session.take_warnings();
+        self.ended(result.is_ok());
         result.map_err(|error| self.held.failed(Failure::Server(error)))
     }
 
-    /// Rolls back unless it has ended. What cannot be undone in time is cleaned as the connection comes back.
+    /// Rolls back unless it has ended. What cannot be undone is cleaned as the connection comes back.
     pub(super) async fn abandon(&self) {
-        if self.course().is_some_and(Course::is_open) {
-            let _ = timeout_at(Instant::now() + COMMIT, self.undo()).await;
+        if self.course().is_some_and(|course| !course.is_over()) {
+            let _ = self.undo().await;
         }
     }
 
     pub(super) async fn finish(&self, deadline: Instant) -> Result<()> {
-        if self.course().is_some_and(|course| course.failed.load(Ordering::Acquire))
-            && self.held.send_batch(pooling::STILL_GOOD).await.is_err()
-        {
+        self.close();
+        let latest = deadline.max(Instant::now() + COMMIT);
+        let link = self.held.link();
+        // What was begun belongs to it; behind the COMMIT it would be a transaction of its own.
+        if timeout_at(latest, link.calls.rest()).await.is_err() {
             self.undo().await?;
             let message =
-                format!("the transaction of {}: a statement had failed, so nothing was committed", self.held.label);
+                format!("the transaction of {}: a statement did not end, so nothing was committed", self.held.label);
+            return Err(Error::timeout("transaction_deadline", message));
+        }
+        if !link.settle().await {
+            return Err(self.held.unsettled());
+        }
+        let Ok(sent) = timeout_at(latest, self.held.send_batch(pooling::COMMIT)).await else {
+            link.calls.breaks();
+            return Err(self.unknown("no answer came"));
+        };
+        let Err(error) = sent else {
+            self.ended(true);
+            return Ok(());
+        };
+        let state = error.code().map(|state| state.code().to_owned());
+        if state.as_deref() == Some(pooling::FAILED) {
+            self.undo().await?;
+            let message = format!(
+                "the transaction of {}: a statement had failed or was given up, so nothing was committed",
+                self.held.label
+            );
             return Err(Error::failed("transaction_failed", message)
                 .with_hint("return the error of a statement that failed, or undo just that one with a savepoint"));
         }
-        let sent = timeout_at(deadline.max(Instant::now() + COMMIT), self.held.send_batch(pooling::COMMIT)).await;
-        let error = match sent {
-            Ok(Ok(())) => {
-                self.close(true);
-                return Ok(());
-            }
-            Ok(Err(error)) => error,
-            Err(_) => return Err(self.unknown("no answer came")),
-        };
-        if Trouble::of(&error) == Trouble::Lost || error.code().is_some_and(|code| code.code() == "40003") {
+        if Trouble::of(&error) == Trouble::Lost || state.as_deref() == Some("40003") {
             let cause = error.to_string();
             let _ = self.held.failed(Failure::Server(error));
             return Err(self.unknown(&cause));
         }
-        // The server has rolled back.
-        self.close(true);
-        Err(self.held.failed(Failure::Server(error)))
+        // Cancelled before the COMMIT it is still there; else the server has rolled back, and remarks that.
+        let error = self.held.failed(Failure::Server(error));
+        self.undo().await?;
+        Err(error)
     }
 
     fn unknown(&self, cause: &str) -> Error {
@@ -224,10 +272,12 @@ impl Transaction {
         self.held.course.as_ref()
     }
 
-    fn close(&self, ended: bool) {
-        if let (true, Some(course)) = (ended, self.course()) {
-            course.close();
-        }
+    fn close(&self) {
+        self.course().into_iter().for_each(Course::close);
+    }
+
+    fn ended(&self, ended: bool) {
+        self.course().filter(|_| ended).into_iter().for_each(Course::ends);
     }
 }
 

@@ -12,11 +12,12 @@ pub(crate) const ROLLBACK: &str = "ROLLBACK";
 /// One row, `off` where writing is possible: a standby, and a server that was made read-only, say `on`.
 pub(crate) const READ_ONLY: &str = "SHOW transaction_read_only";
 
-/// Fails with 25P02 in a transaction that has failed; a COMMIT there would roll back, and say nothing.
-pub(crate) const STILL_GOOD: &str = "SELECT 1";
+/// Commits, or fails with [`FAILED`] in a transaction that has failed: a COMMIT alone would roll back there, and call that a
+/// success.
+pub(crate) const COMMIT: &str = "SELECT 1; COMMIT";
 
-/// Ends a transaction.
-pub(crate) const COMMIT: &str = "COMMIT";
+/// What everything but the end is refused with in a transaction that has failed.
+pub(crate) const FAILED: &str = "25P02";
 
 /// The slots of the server that ordinary roles can use, the limits of the session's role and of its database
 /// (NULL: none), and the sessions there are. Everybody may ask.
@@ -41,15 +42,32 @@ pub(crate) fn begin(isolation: Option<&str>, access: Option<&str>) -> String {
 pub(crate) fn leaves_traces(sql: &str) -> bool {
     const HARMLESS: [&str; 10] =
         ["select", "insert", "update", "delete", "with", "values", "merge", "table", "explain", "show"];
-    const TRACES: [&str; 3] = ["set_config", "pg_advisory_lock", "pg_try_advisory_lock"];
-    let text = without_comments(sql);
-    let word = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-    if !HARMLESS.iter().any(|harmless| word.eq_ignore_ascii_case(harmless)) {
+    const TRACES: [&str; 5] = ["set_config", "pg_settings", "pg_temp", "temp", "temporary"];
+    const LOCKS: [&str; 2] = ["pg_advisory", "pg_try_advisory"];
+    let first = words(without_comments(sql)).next();
+    if !first.is_some_and(|first| is_one_of(first, &HARMLESS)) {
         return true;
     }
-    let lower = sql.to_ascii_lowercase();
-    // SELECT … INTO TEMP is told by the word, whichever way it is written.
-    TRACES.iter().chain(&[" temp ", " temporary "]).any(|trace| lower.contains(trace))
+    // Names in escapes say nothing to whoever reads them.
+    let escaped = sql.as_bytes().windows(3).any(|text| text.eq_ignore_ascii_case(b"u&\""));
+    escaped
+        || words(sql).any(|word| {
+            let begins = |lock: &&str| word.get(..lock.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(lock));
+            is_one_of(word, &TRACES) || LOCKS.iter().any(begins)
+        })
+}
+
+/// Whether it may be about prepared statements, of which a session has the pool's as well. Told from its text.
+pub(crate) fn is_about_statements(sql: &str) -> bool {
+    words(sql).any(|word| is_one_of(word, &["prepare", "deallocate", "discard"]))
+}
+
+fn words(sql: &str) -> impl Iterator<Item = &str> {
+    sql.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+fn is_one_of(word: &str, all: &[&str]) -> bool {
+    all.iter().any(|one| word.eq_ignore_ascii_case(one))
 }
 
 /// The text from its first word on.
@@ -60,11 +78,27 @@ fn without_comments(sql: &str) -> &str {
         if let Some(rest) = text.strip_prefix("--") {
             text = rest.split_once('\n').map_or("", |(_, rest)| rest);
         } else if let Some(rest) = text.strip_prefix("/*") {
-            text = rest.split_once("*/").map_or("", |(_, rest)| rest);
+            text = behind_comment(rest);
         } else {
             return text;
         }
     }
+}
+
+/// What is behind a comment, which may have others in it.
+fn behind_comment(sql: &str) -> &str {
+    let (mut text, mut depth) = (sql, 1);
+    while depth > 0 {
+        let Some(at) = text.find(['*', '/']) else { return "" };
+        let (step, change) = match text[at..].as_bytes() {
+            [b'*', b'/', ..] => (2, -1),
+            [b'/', b'*', ..] => (2, 1),
+            _ => (1, 0),
+        };
+        text = &text[at + step..];
+        depth += change;
+    }
+    text
 }
 
 #[cfg(test)]
@@ -79,6 +113,7 @@ mod tests {
             "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x",
             "insert into t values ($1)",
             "SHOW search_path",
+            "/* a /* b */ c */ SELECT template, temperature FROM t",
         ] {
             assert!(!leaves_traces(harmless), "{harmless}");
         }
@@ -93,9 +128,21 @@ mod tests {
             "",
             "CREATE TEMP TABLE t ()",
             "DISCARD ALL",
+            "SELECT * INTO TEMP\nt FROM u",
+            "SELECT * INTO\tTEMPORARY TABLE t FROM u",
+            "SELECT * INTO pg_temp.t FROM u",
+            "EXPLAIN ANALYZE CREATE TABLE pg_temp.t AS SELECT 1",
+            "UPDATE pg_settings SET setting = '1' WHERE name = 'statement_timeout'",
+            "/* /* */ select */ SET search_path = x",
+            "/* never ends",
+            "SELECT U&\"pg\\005fadvisory\\005flock\"(7)",
         ] {
             assert!(leaves_traces(trace), "{trace}");
         }
+        for about in ["PREPARE a AS SELECT 1", "SELECT 1;deallocate all", "/**/DISCARD\nALL"] {
+            assert!(is_about_statements(about), "{about}");
+        }
+        assert!(!is_about_statements("SET search_path = prepared"));
     }
 
     #[test]
