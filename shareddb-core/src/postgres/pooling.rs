@@ -90,7 +90,7 @@ fn behind_comment(sql: &str) -> &str {
     let (mut text, mut depth) = (sql, 1);
     while depth > 0 {
         let Some(at) = text.find(['*', '/']) else { return "" };
-        let (step, change) = match text[at..].as_bytes() {
+        let (step, change) = match &text.as_bytes()[at..] {
             [b'*', b'/', ..] => (2, -1),
             [b'/', b'*', ..] => (2, 1),
             _ => (1, 0),
