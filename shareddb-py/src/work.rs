@@ -1,5 +1,6 @@
 //! Work that takes long: a caller stands still for it, or awaits it. Either way it can be ended early and cleans up.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -60,6 +61,13 @@ impl<T: Send + 'static> Work<T> {
         (Task { handle: Some(runtime.spawn(future)), ending, runtime: runtime.handle().clone() }, follower)
     }
 
+    /// Begins it and leaves it to itself. The interpreter waits for it before it ends.
+    pub(crate) fn leave(self, py: Python<'_>) -> PyResult<()> {
+        let (task, _) = self.begin(runtime(py)?);
+        drop(task);
+        Ok(())
+    }
+
     /// Stands still until it is done. What a signal handler or the follower raises ends it.
     pub(crate) fn wait(self, py: Python<'_>) -> PyResult<T> {
         let runtime = idle_runtime(py)?;
@@ -67,6 +75,7 @@ impl<T: Send + 'static> Work<T> {
             let (mut task, follower) = self.begin(runtime);
             runtime.block_on(async {
                 let (error, patience) = tokio::select! {
+                    biased;
                     done = heeding_signals(&mut task) => match done {
                         Ok(done) => return settled(done, &follower),
                         Err(error) => (error, PROMPT),
@@ -81,14 +90,20 @@ impl<T: Send + 'static> Work<T> {
         })
     }
 
-    /// The same for a coroutine. When that is cancelled, it waits until the work has cleaned up.
+    /// The same for a coroutine. When that is cancelled, it waits until the work has cleaned up. One that was cancelled before its
+    /// first step begins nothing.
     pub(crate) async fn awaited(self, mut cancel: CancelHandle) -> PyResult<T> {
+        let early = poll_fn(|context| Poll::Ready(cancel.poll_cancelled(context))).await;
+        if let Poll::Ready(exception) = early {
+            return Err(thrown(exception));
+        }
         let runtime = Python::attach(runtime)?;
         let (mut task, follower) = self.begin(runtime);
         let error = tokio::select! {
-            done = &mut task => return settled(done, &follower),
-            exception = cancel.cancelled() => Python::attach(|py| PyErr::from_value(exception.into_bound(py))),
+            biased;
+            exception = cancel.cancelled() => thrown(exception),
             error = follower.raised() => error,
+            done = &mut task => return settled(done, &follower),
         };
         task.end();
         // On the runtime, since there are no timers on Python's threads.
@@ -96,6 +111,11 @@ impl<T: Send + 'static> Work<T> {
         let _ = ended.await;
         Err(error)
     }
+}
+
+/// What somebody has thrown into a coroutine.
+fn thrown(exception: Py<PyAny>) -> PyErr {
+    Python::attach(|py| PyErr::from_value(exception.into_bound(py)))
 }
 
 /// Work that was begun. It ends with whoever waits for it, and cleans up by itself where it has to.

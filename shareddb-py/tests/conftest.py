@@ -65,6 +65,21 @@ def admin(endpoint):
     return shareddb.ConnectionConfig(endpoint.host, endpoint.port, "postgres", endpoint.admin, password=password)
 
 
+@pytest.fixture(scope="session")
+def command(environment):
+    """Runs the command `shareddb`, which `SHAREDDB_COMMAND` names, on the same server."""
+    program = os.environ.get("SHAREDDB_COMMAND")
+    if program is None:
+        pytest.skip("SHAREDDB_COMMAND does not say where the command is")
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "DB_", "DATABASE_"))}
+    variables |= {"SHAREDDB_HOME": str(environment.path.parent), "NO_COLOR": "1"}
+
+    def run(*arguments):
+        return subprocess.run([program, *arguments], env=variables, check=True, capture_output=True, text=True)
+
+    return run
+
+
 @pytest.fixture
 def stopped(endpoint):
     """A server that takes connections and answers nothing, as long as the block lasts."""

@@ -21,11 +21,11 @@ from ._errors import (
     NotFoundError,
     PermissionDeniedError,
     RefusedError,
-    TimeoutError,
+    TimeoutError as TimeoutError,
     ToolFailedError,
     UnavailableError,
 )
-from . import rotation
+from . import rotation as rotation
 from ._shareddb import (
     Adopt,
     App,
@@ -45,6 +45,7 @@ from ._shareddb import (
     Provisioner,
     PrunePlan,
     Pruned,
+    PsqlCommand,
     Report,
     RestoreReport,
     RetentionPolicy,
@@ -57,6 +58,7 @@ from ._shareddb import (
     __version__,
 )
 
+# `from shareddb import *` leaves the built-in `TimeoutError` where it is.
 __all__ = [
     "Adopt",
     "App",
@@ -82,6 +84,7 @@ __all__ = [
     "Provisioner",
     "PrunePlan",
     "Pruned",
+    "PsqlCommand",
     "RefusedError",
     "Report",
     "RestoreReport",
@@ -89,7 +92,6 @@ __all__ = [
     "Server",
     "ServerStatus",
     "Status",
-    "TimeoutError",
     "ToolFailedError",
     "UnavailableError",
     "Verification",
