@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use shareddb_core::{Environment, Error, Interrupt, LocalEndpoint, Result};
+use shareddb_core::{Environment, Error, LocalEndpoint, Result};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::follower::Follower;
 use crate::runtime::wait;
 use crate::work::Work;
 
@@ -56,13 +55,13 @@ impl ThrowAway {
             }
             started
         };
-        by_itself(start).wait(py)
+        Work::whole(start).wait(py)
     }
 
     /// Ends the server, if it can be, and removes the folder in any case.
     pub(crate) fn end(&self, environment: &Environment) -> Work<()> {
         let (environment, folder, made) = (environment.clone(), self.folder.clone(), self.made.clone());
-        by_itself(async move {
+        Work::whole(async move {
             let mut made = made.lock_owned().await;
             if *made {
                 end(&environment, folder).await?;
@@ -76,11 +75,6 @@ impl ThrowAway {
         let made = self.made.clone();
         wait(py, async { Ok(made.lock_owned().await) })
     }
-}
-
-/// Work that is not ended by the end of the wait for it: nobody raises its interrupt.
-fn by_itself<T: Send + 'static>(future: impl Future<Output = Result<T>> + Send + 'static) -> Work<T> {
-    Work::asked(Follower::default(), Interrupt::new(), future)
 }
 
 fn make(folder: &Path) -> Result<()> {

@@ -21,6 +21,8 @@ use crate::runtime::{heeding_signals, idle_runtime, running, runtime};
 const PROMPT: Duration = Duration::from_millis(80);
 /// How long cleaning up may take: a login is closed, an upload taken back, a database dropped.
 const LAST_STEPS: Duration = Duration::from_secs(10);
+/// How long work may take that nothing ends early: a server starts and stops in a minute each, or not at all.
+const WHOLE: Duration = Duration::from_secs(150);
 const PULSE: Duration = Duration::from_millis(5);
 
 /// Works that still clean up although nobody waits for them any more.
@@ -39,6 +41,8 @@ enum Ending {
     Cut,
     /// It is asked to, and cleans up.
     Asked(Interrupt),
+    /// It does not.
+    Never,
 }
 
 impl<T: Send + 'static> Work<T> {
@@ -54,6 +58,11 @@ impl<T: Send + 'static> Work<T> {
         future: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Self {
         Self { future: Box::pin(future), ending: Ending::Asked(interrupt), follower }
+    }
+
+    /// Work that goes on to its end, whoever waits for it.
+    pub(crate) fn whole(future: impl Future<Output = Result<T>> + Send + 'static) -> Self {
+        Self { future: Box::pin(future), ending: Ending::Never, follower: Follower::default() }
     }
 
     fn begin(self, runtime: &Runtime) -> (Task<T>, Follower) {
@@ -131,7 +140,7 @@ impl<T: Send + 'static> Task<T> {
         match (&self.ending, &self.handle) {
             (Ending::Asked(interrupt), _) => interrupt.raise(),
             (Ending::Cut, Some(handle)) => handle.abort(),
-            (Ending::Cut, None) => {}
+            (Ending::Cut, None) | (Ending::Never, _) => {}
         }
     }
 }
@@ -156,9 +165,10 @@ impl<T: Send + 'static> Drop for Task<T> {
             self.end();
         }
         let Some(handle) = self.handle.take() else { return };
+        let patience = if matches!(self.ending, Ending::Never) { WHOLE } else { LAST_STEPS };
         LEAVING.fetch_add(1, Ordering::Relaxed);
         self.runtime.spawn(async move {
-            let _ = timeout(LAST_STEPS, handle).await;
+            let _ = timeout(patience, handle).await;
             LEAVING.fetch_sub(1, Ordering::Relaxed);
         });
     }

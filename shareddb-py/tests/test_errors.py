@@ -58,6 +58,14 @@ def test_not_found(provisioner):
     assert (str(came), came.code, came.hint, came.retryable) == (str(error), error.code, error.hint, False)
 
 
+def test_what_else_cannot_be_pickled(environment, server, provisioner, app):
+    plan = provisioner.plan(app, connections=3)
+    for thing in (environment, server, provisioner, plan, plan.app, provisioner.list()[0], provisioner.connection(app)):
+        with pytest.raises(TypeError):
+            pickle.dumps(thing)
+    assert pickle.loads(pickle.dumps(provisioner.list().to_dicts()))
+
+
 def test_conflict(provisioner, app):
     raised(lambda: provisioner.create(app, database="another"), shareddb.ConflictError, "name_recorded")
 

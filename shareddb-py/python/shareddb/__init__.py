@@ -4,6 +4,9 @@ Everything that waits does so without the GIL and can be interrupted with Ctrl-C
 and the same call goes on from there. It may be called from several threads at once, and in an event loop, which stands
 still meanwhile: `await provisioner.create_async("my-app")` keeps it going.
 
+Errors can be pickled, and nothing else can: what other processes need they ask for themselves, or get as
+`provisioner.list().to_dicts()`.
+
 A process forked after the first such call gets a `FailedError` with the code `forked` from each of them.
 
 >>> import shareddb
