@@ -12,7 +12,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use shareddb_core::{Cores, Image, Size};
 
-pub(crate) use backup::{Backup, Backups, Keys, ProgressForm, Prune, Restore, Telling, Verify};
+pub(crate) use backup::{Backup, Backups, ProgressForm, Prune, Restore, Telling, Verify};
 pub(crate) use rotate::Rotate;
 pub(crate) use schedule::Schedule;
 

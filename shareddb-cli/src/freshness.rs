@@ -12,7 +12,6 @@ use crate::args::Status;
 use crate::color::Style;
 use crate::context::Context;
 use crate::moments::{age, short, since};
-use crate::storage::store;
 use crate::table::Cell;
 use crate::units;
 
@@ -77,7 +76,7 @@ pub(crate) async fn look(
 ) -> Option<Freshness> {
     environment.backups().ok()?;
     let asked = async {
-        let store = store(environment, None)?;
+        let store = BackupStore::from_env(environment, None)?;
         let apps = newest(&store, environment, apps).await?;
         Ok::<_, Error>(Freshness { store: store.to_string(), apps, limits: Limits::of(args, environment) })
     };

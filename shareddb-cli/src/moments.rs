@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 use crate::units;
 
@@ -43,11 +43,6 @@ pub(crate) fn parse_patience(text: &str) -> Result<Duration, String> {
 /// How long ago something was.
 pub(crate) fn since(moment: Timestamp) -> Duration {
     Timestamp::now().duration_since(moment).try_into().unwrap_or_default()
-}
-
-/// So long from now, to the second.
-pub(crate) fn from_now(days: i64) -> Option<Timestamp> {
-    Timestamp::from_second(Timestamp::now().as_second()).ok()?.checked_add(SignedDuration::from_hours(24 * days)).ok()
 }
 
 /// How long ago something was, in its largest unit as kubectl has it: `52s`, `7m`, `3h`, `41d`.

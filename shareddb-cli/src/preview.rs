@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{Change, Gap, Plan, Result};
+use shareddb_core::{Change, ChangeCount, Gap, Plan, Result};
 
 use crate::args::DryRun;
 use crate::console;
@@ -19,7 +19,7 @@ pub(crate) struct Preview {
     /// What it is about, such as `app/myapp`.
     name: String,
     changes: Vec<Line>,
-    summary: Summary,
+    summary: ChangeCount,
     notices: Vec<String>,
     gaps: Vec<Gap>,
 }
@@ -30,24 +30,10 @@ struct Line {
     object: String,
 }
 
-#[derive(Debug, Serialize)]
-struct Summary {
-    add: usize,
-    change: usize,
-    remove: usize,
-    check: usize,
-}
-
 impl Preview {
     pub(crate) fn new(name: impl Into<String>, changes: impl IntoIterator<Item = (Change, String)>) -> Self {
         let changes: Vec<Line> = changes.into_iter().map(|(op, object)| Line { op, object }).collect();
-        let count = |op| changes.iter().filter(|line| line.op == op).count();
-        let summary = Summary {
-            add: count(Change::Add),
-            change: count(Change::Change),
-            remove: count(Change::Remove),
-            check: count(Change::Check),
-        };
+        let summary = changes.iter().map(|line| line.op).collect();
         Self { name: name.into(), changes, summary, notices: Vec::new(), gaps: Vec::new() }
     }
 
@@ -89,10 +75,7 @@ impl View for Preview {
 
     fn text(&self, style: Text) -> String {
         let lines = self.changes.iter().map(|line| console::change(line.op, &line.object, style.paint) + "\n");
-        let Summary { add, change, remove, check } = self.summary;
-        let check = if check > 0 { format!(", {check} to try") } else { String::new() };
-        let summary =
-            format!("{add} to add, {change} to change, {remove} to remove{check}. Nothing was changed (dry run).\n");
+        let summary = format!("{}. Nothing was changed (dry run).\n", self.summary);
         lines.chain([summary]).collect()
     }
 

@@ -20,6 +20,7 @@ mod inventory;
 mod job;
 mod joiner;
 mod kept;
+mod keyring;
 mod lexer;
 mod live;
 mod load;
@@ -76,7 +77,7 @@ pub use manifest::{
     DatabaseFacts, Encryption, ExtensionFacts, ExtensionOwner, Manifest, Reason, RoleSettings, SequenceFacts,
     ServerFacts, Stored, TableFacts,
 };
-pub use options::{BackupOptions, Choice, OtherRoles, RestoreOptions, VerifyOptions};
+pub use options::{BackupOptions, Choice, LAST_DAYS, OtherRoles, RestoreOptions, SAFETY_DAYS, VerifyOptions};
 pub use pack::{Pack, PackOptions};
 pub use plain::PlainDump;
 pub use prune::Pruned;
@@ -224,7 +225,8 @@ impl BackupManager {
         let shelf = self.shelf(app);
         shelf.list().await?;
         let recipients = shelf.recipients(&options.recipients).await?;
-        let options = BackupOptions { reason: Reason::BeforeDrop, recipients, ..options.clone() };
+        let options =
+            BackupOptions { recipients, ..options.taken_for(Reason::BeforeDrop, Timestamp::now(), LAST_DAYS) };
         self.work(app, async |job| {
             job.shut().await?;
             dump::dump(job, &shelf, &options).await

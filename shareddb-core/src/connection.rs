@@ -167,6 +167,7 @@ impl ConnectionConfig {
         let what = format!("the directory {}", directory.display());
         directory::read(directory)?.map_err(|shortfall| shortfall.into_error(&what))
     }
+
     /// Reads the first source that `variable` knows of; see [`Self::from_env`].
     ///
     /// ```
@@ -208,6 +209,24 @@ impl ConnectionConfig {
     /// [`Error::PermissionDenied`] when a directory that is named cannot be read.
     pub fn from_env() -> Result<Self> {
         environment::read_process()
+    }
+
+    /// Where a program may be told its database: by this URL or this directory, or else by its environment.
+    ///
+    /// What is said outright counts alone: the environment is not read then. Of both a URL and a directory the directory
+    /// counts, because a URL goes stale when a password changes; they have to name the same database.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::from_url`], [`Self::from_directory`] and [`Self::from_env`]; [`Error::InvalidInput`] when the two
+    /// name different databases.
+    pub fn infer(url: Option<&str>, directory: Option<&Path>) -> Result<Self> {
+        match (url, directory) {
+            (Some(url), Some(directory)) => environment::agreeing(directory, url),
+            (Some(url), None) => Self::from_url(url),
+            (None, Some(directory)) => Self::from_directory(directory),
+            (None, None) => Self::from_env(),
+        }
     }
 
     /// Sets the password.

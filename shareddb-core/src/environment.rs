@@ -1,5 +1,8 @@
 //! Environments: where a shared server is, as a value.
 
+#[cfg(feature = "local")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::app::{App, AppSpec};
@@ -107,7 +110,7 @@ impl Environment {
     /// # Errors
     /// `InvalidInput` when nothing of it is in Kubernetes, as for [`Self::with_context`] and [`Self::with_namespace`].
     #[cfg(feature = "kubernetes")]
-    pub fn with_kubeconfig(self, path: impl Into<std::path::PathBuf>) -> Result<Self> {
+    pub fn with_kubeconfig(self, path: impl Into<PathBuf>) -> Result<Self> {
         self.in_cluster("a kubeconfig", |remote| {
             remote.lose_way();
             remote.cluster = remote.cluster.clone().with_kubeconfig(path);
@@ -276,6 +279,19 @@ impl Environment {
                 "an adopted app may have keys of its own there, as its record says, but the server cannot be asked",
             )),
         }
+    }
+
+    /// The directory of PostgreSQL's programs, where somebody has chosen one: for the embedded server, else for this process.
+    ///
+    /// # Errors
+    /// As [`LocalHome::from_env`].
+    #[cfg(feature = "local")]
+    pub fn binaries(&self) -> Result<Option<PathBuf>> {
+        let home = match &self.place {
+            Place::Local(server) => server.home().clone(),
+            Place::Remote(_) => LocalHome::from_env()?,
+        };
+        Ok(home.binaries_override().map(Path::to_owned))
     }
 
     /// Makes the server serve: starts it, and makes it the first time. That it serves already is not an error.

@@ -55,13 +55,13 @@ pub use app::{App, AppSpec, Slot};
 pub use backup::{
     BackupEvent, BackupId, BackupManager, BackupOptions, BackupStore, Candidate, Choice, DatabaseFacts, Described,
     Download, DumpFile, DumpForm, Encryption, ExtensionFacts, ExtensionOwner, Hold, Identities, Interrupt, Inventory,
-    Judged, KeepReason, Kept, LastAttempt, LeftOut, Listed, Manifest, Orphan, OtherRoles, Pack, PackOptions, PlainDump,
-    PrunePlan, Pruned, Quota, Reason, Recipients, RestoreOptions, RestoreReport, RetentionPolicy, RoleSettings,
-    RowDigest, Rule, Sealing, SequenceFacts, ServerFacts, Shelf, Stage, Stored, TableFacts, Unpack, Upload, Uploaded,
-    Verdict, Verification, Verified, VerifyOptions, Why, plan_prune,
+    Judged, KeepReason, Kept, LAST_DAYS, LastAttempt, LeftOut, Listed, Manifest, Orphan, OtherRoles, Pack, PackOptions,
+    PlainDump, PrunePlan, Pruned, Quota, Reason, Recipients, RestoreOptions, RestoreReport, RetentionPolicy,
+    RoleSettings, RowDigest, Rule, SAFETY_DAYS, Sealing, SequenceFacts, ServerFacts, Shelf, Stage, Stored, TableFacts,
+    Unpack, Upload, Uploaded, Verdict, Verification, Verified, VerifyOptions, Why, plan_prune,
 };
 #[cfg(feature = "provision")]
-pub use change::Change;
+pub use change::{Change, ChangeCount};
 #[cfg(feature = "backup")]
 pub use connection::LibpqEnvironment;
 #[cfg(feature = "provision")]
@@ -105,7 +105,7 @@ pub use pool::{
 };
 #[cfg(feature = "provision")]
 pub use provision::{
-    Adoption, AppStatus, AppSummary, Budget, Client, Closer, Event, Gap, LoginState, LoginStatus, ObjectKind,
+    Adoption, AppState, AppStatus, AppSummary, Budget, Client, Closer, Event, Gap, LoginState, LoginStatus, ObjectKind,
     ObjectName, Outcome, PasswordSource, Plan, Problem, Proof, Provisioner, Report, RoleShape, RotateOptions,
     ServerStatus, Status, Step, Wall, WallState,
 };

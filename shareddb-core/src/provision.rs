@@ -45,7 +45,7 @@ pub use plan::Plan;
 pub use proof::Proof;
 pub use report::{Outcome, Report};
 pub use rotation::RotateOptions;
-pub use status::{AppStatus, AppSummary, Problem, ServerStatus, Status};
+pub use status::{AppState, AppStatus, AppSummary, Problem, ServerStatus, Status};
 pub use step::{PasswordSource, Step};
 pub use walls::{Wall, WallState};
 

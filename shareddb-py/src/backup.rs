@@ -7,34 +7,13 @@ use pyo3::prelude::*;
 use shareddb_core::{BackupId, Described, Manifest, Reason, Verdict, Verification as CoreVerification, Verified};
 
 use crate::dialects::chosen;
+use crate::listing::html;
 use crate::moments::{moment, span};
 use crate::work::known;
 
-const REASONS: [Reason; 6] =
-    [Reason::Schedule, Reason::Manual, Reason::BeforeRestore, Reason::BeforeDrop, Reason::Import, Reason::Other];
-
-fn reason_word(reason: &Reason) -> &'static str {
-    match reason {
-        Reason::Schedule => "schedule",
-        Reason::Manual => "manual",
-        Reason::BeforeRestore => "before-restore",
-        Reason::BeforeDrop => "before-drop",
-        Reason::Import => "import",
-        _ => "other",
-    }
-}
-
 /// What a backup is taken for, by its word.
 pub(crate) fn reason(py: Python<'_>, word: &str) -> PyResult<Reason> {
-    known(py, chosen("reason", word, &REASONS, reason_word))
-}
-
-fn verdict_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Passed => "passed",
-        Verdict::Read => "read",
-        Verdict::Failed => "failed",
-    }
+    known(py, chosen("reason", word, &Reason::ALL, |reason| reason.as_str()))
 }
 
 /// A backup of an app.
@@ -95,7 +74,7 @@ impl Backup {
     /// What the last check that restored it has found, `passed` or `failed`.
     #[getter]
     fn verdict(&self) -> Option<&'static str> {
-        self.checked.map(|check| verdict_word(check.verdict))
+        self.checked.map(|check| check.verdict.as_str())
     }
 
     /// When that check ended.
@@ -150,7 +129,7 @@ impl Backup {
     /// What it was taken for: `manual`, `schedule`, `before-restore`, `before-drop`, `import` or `other`.
     #[getter]
     fn reason(&self) -> Option<&'static str> {
-        self.fact(|manifest| reason_word(&manifest.reason))
+        self.fact(|manifest| manifest.reason.as_str())
     }
 
     /// The version of the server.
@@ -222,7 +201,7 @@ impl Verification {
     /// What was found: `passed`, `read` when it was only read to its end, or `failed`.
     #[getter]
     fn verdict(&self) -> &'static str {
-        verdict_word(self.0.verdict)
+        self.0.verdict.as_str()
     }
 
     /// Whether nothing speaks against it.
@@ -241,6 +220,10 @@ impl Verification {
     #[getter]
     fn findings(&self) -> Vec<String> {
         self.0.findings.clone()
+    }
+
+    fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+        html(slf.as_any())
     }
 
     fn __repr__(&self) -> String {

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
 use pyo3::coroutine::CancelHandle;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use shareddb_core::{
-    AppName, BackupId, BackupManager as Core, BackupOptions, BackupStore, Choice, Environment, Error, Identities,
-    Interrupt, LocalHome, Manifest, OtherRoles, Recipients, RestoreOptions, RestoreReport as CoreReport, Result,
+    AppName, BackupId, BackupManager as Core, BackupOptions, BackupStore, Choice, Error, Identities, Interrupt,
+    Manifest, OtherRoles, Reason, Recipients, RestoreOptions, RestoreReport as CoreReport, Result,
     Verification as CoreVerification, VerifyOptions,
 };
 
@@ -24,10 +25,6 @@ use crate::retention::{PrunePlan, Pruned, RetentionPolicy};
 use crate::runtime::wait;
 use crate::server::Server;
 use crate::work::{Work, known};
-
-/// The variables by which the vendors' programs get their credentials.
-const VENDORS: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
-const OTHER_ROLES: [OtherRoles; 3] = [OtherRoles::Require, OtherRoles::Existing, OtherRoles::LeaveOut];
 
 /// Backs up the apps of one server, proves and restores what was backed up.
 #[pyclass(module = "shareddb", frozen)]
@@ -84,9 +81,11 @@ impl BackupManager {
         let id = known(py, backup.id())?;
         let mut options = VerifyOptions::default();
         options.quick = quick;
-        options.identities = known(py, identities(identity))?;
-        let Run { core, follower, interrupt } = self.run(py)?;
-        Ok(Work::asked(follower, interrupt, async move { core.verify(&id, &options).await }))
+        let (files, Run { core, follower, interrupt }) = (files(identity), self.run(py)?);
+        Ok(Work::asked(follower, interrupt, async move {
+            options.identities = Identities::files(files).await?;
+            core.verify(&id, &options).await
+        }))
     }
 
     fn restoring(&self, py: Python<'_>, wishes: RestoreWishes<'_>) -> PyResult<Work<CoreReport>> {
@@ -102,10 +101,13 @@ impl BackupManager {
             options.shelf = (*id.app() != app).then(|| self.store.shelf(self.server.get().of().name(), id.app()));
         }
         options.other_roles = wishes.other_roles.map(|word| known(py, other_roles(word))).transpose()?;
-        options.identities = known(py, identities(wishes.identity))?;
         options.safety_backup = wishes.safety_backup;
-        let (confirm, Run { core, follower, interrupt }) = (wishes.confirm.to_owned(), self.run(py)?);
-        Ok(Work::asked(follower, interrupt, async move { core.restore(&app, &options, &confirm).await }))
+        let (files, confirm) = (files(wishes.identity), wishes.confirm.to_owned());
+        let Run { core, follower, interrupt } = self.run(py)?;
+        Ok(Work::asked(follower, interrupt, async move {
+            options.identities = Identities::files(files).await?;
+            core.restore(&app, &options, &confirm).await
+        }))
     }
 }
 
@@ -139,10 +141,10 @@ impl BackupManager {
         binaries: Option<PathBuf>,
     ) -> PyResult<Self> {
         let environment = server.get().of();
-        let store = known(py, store(environment, url))?;
+        let store = known(py, BackupStore::from_env(environment, url))?;
         let binaries = match binaries {
             Some(binaries) => Some(binaries),
-            None => known(py, usual_binaries(environment))?,
+            None => known(py, environment.binaries())?,
         };
         Ok(Self { server, store, on_event, lock_patience, budget, binaries })
     }
@@ -164,8 +166,26 @@ impl BackupManager {
         yield_after: Option<Duration>,
         keep_until: Option<SystemTime>,
     ) -> PyResult<Backup> {
-        let options = backup_options(py, reason, encrypt_to, yield_after, keep_until)?;
+        let options = backup_options(py, self::reason(py, reason)?, encrypt_to, yield_after, keep_until)?;
         self.taking(py, app, options)?.wait(py).map(Backup::taken)
+    }
+
+    /// Take the backup without which nobody should drop an app. Its logins are closed first and stay closed, so that nothing is
+    /// written that the backup has not; they are open again where it could not be taken. Kept for 90 days, unless `keep_until`
+    /// says otherwise.
+    #[pyo3(signature = (app, *, encrypt_to=None, yield_after=None, keep_until=None))]
+    fn last_backup(
+        &self,
+        py: Python<'_>,
+        app: &str,
+        encrypt_to: Option<Names>,
+        yield_after: Option<Duration>,
+        keep_until: Option<SystemTime>,
+    ) -> PyResult<Backup> {
+        let options = backup_options(py, Reason::BeforeDrop, encrypt_to, yield_after, keep_until)?;
+        let (app, Run { core, follower, interrupt }) = (name(py, app)?, self.run(py)?);
+        let taken = Work::asked(follower, interrupt, async move { core.last_backup(&app, &options).await });
+        taken.wait(py).map(Backup::taken)
     }
 
     /// `backup` for a coroutine. Cancelled, it leaves nothing behind.
@@ -181,13 +201,13 @@ impl BackupManager {
         #[pyo3(cancel_handle)] cancel: CancelHandle,
     ) -> PyResult<Backup> {
         let work = Python::attach(|py| {
-            let options = backup_options(py, &reason, encrypt_to, yield_after, keep_until)?;
+            let options = backup_options(py, self::reason(py, &reason)?, encrypt_to, yield_after, keep_until)?;
             self.taking(py, &app, options)
         })?;
         work.awaited(cancel).await.map(Backup::taken)
     }
 
-    /// The backups of an app, or of every app, the newest first.
+    /// The backups of an app, or of every app one after another; of each the newest first.
     #[pyo3(signature = (app=None))]
     fn list<'py>(&self, py: Python<'py>, app: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
         let app: Option<AppName> = app.map(|app| name(py, app)).transpose()?;
@@ -285,6 +305,11 @@ impl BackupManager {
         wait(py, shelf.prune(plan.core())).map(Pruned::new)
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        visit.call(&self.server)?;
+        self.on_event.iter().try_for_each(|callable| visit.call(callable))
+    }
+
     fn __repr__(&self) -> String {
         format!("<BackupManager of {}, {}>", self.server.get().of().name(), self.store)
     }
@@ -319,13 +344,13 @@ impl Chosen {
 
 fn backup_options(
     py: Python<'_>,
-    word: &str,
+    reason: Reason,
     encrypt_to: Option<Names>,
     yield_after: Option<Duration>,
     keep_until: Option<SystemTime>,
 ) -> PyResult<BackupOptions> {
     let mut options = BackupOptions::default();
-    options.reason = reason(py, word)?;
+    options.reason = reason;
     if let Some(keys) = encrypt_to {
         options.recipients = known(py, Recipients::keys(keys.iter()))?;
     }
@@ -334,36 +359,11 @@ fn backup_options(
     Ok(options)
 }
 
-/// The store of an environment, or the one at this URL.
-fn store(environment: &Environment, url: Option<&str>) -> Result<BackupStore> {
-    let environment =
-        url.into_iter().try_fold(environment.clone(), |environment, url| environment.with_backups(url))?;
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    BackupStore::of(&environment, variables.filter(|(name, _)| VENDORS.iter().any(|vendor| name.starts_with(vendor))))
-}
-
-/// The directory of PostgreSQL's programs that somebody has named, if anybody has.
-fn usual_binaries(environment: &Environment) -> Result<Option<PathBuf>> {
-    let home = environment.local_server().map_or_else(LocalHome::from_env, |local| Ok(local.home().clone()))?;
-    Ok(home.binaries_override().map(Into::into))
-}
-
-/// What opens encrypted backups: files with age's private keys.
-fn identities(paths: Option<&Paths>) -> Result<Identities> {
-    let mut text = String::new();
-    for path in paths.map(Paths::all).unwrap_or_default() {
-        let read = std::fs::read_to_string(path);
-        text += &read.map_err(|error| Error::from_io(format!("cannot read {}", path.display()), error))?;
-        text.push('\n');
-    }
-    Identities::keys(&text)
+/// The files with the private keys that open encrypted backups.
+fn files(identity: Option<&Paths>) -> Vec<PathBuf> {
+    identity.map(Paths::all).unwrap_or_default().to_vec()
 }
 
 fn other_roles(word: &str) -> Result<OtherRoles> {
-    chosen("way with other roles", word, &OTHER_ROLES, |way| match way {
-        OtherRoles::Require => "require",
-        OtherRoles::Existing => "existing",
-        _ => "leave-out",
-    })
+    chosen("way with other roles", word, &OtherRoles::ALL, |way| way.as_str())
 }

@@ -17,3 +17,8 @@ pub(crate) fn listing<'py, T: PyClass + Into<PyClassInitializer<T>>>(
 pub(crate) fn html(thing: &Bound<'_, PyAny>) -> PyResult<String> {
     thing.py().import("shareddb._tables")?.call_method1("html", (thing,))?.extract()
 }
+
+/// What `print` shows of a status.
+pub(crate) fn text(status: &Bound<'_, PyAny>) -> PyResult<String> {
+    status.py().import("shareddb._tables")?.call_method1("status_text", (status,))?.extract()
+}

@@ -165,7 +165,10 @@ impl Report {
     }
 
     fn __str__(&self) -> String {
-        format!("{} {}", self.0.app.name, self.0.outcome.as_str())
+        let notices = self.0.notices.iter().map(|notice| format!("\nnote: {notice}"));
+        let gaps = self.0.gaps.iter().map(|gap| format!("\nnote: {gap}"));
+        let said: String = notices.chain(gaps).collect();
+        format!("{} {}{said}", self.0.app.name, self.0.outcome.as_str())
     }
 
     fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -173,7 +176,7 @@ impl Report {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Report {self}>", self = self.__str__())
+        format!("<Report {} {}>", self.0.app.name, self.0.outcome.as_str())
     }
 }
 

@@ -1,9 +1,10 @@
 //! `RestoreReport`: what a restore did.
 
 use pyo3::prelude::*;
-use shareddb_core::{LeftOut, RestoreReport as Core, Why};
+use shareddb_core::RestoreReport as Core;
 
 use crate::backup::Backup;
+use crate::listing::html;
 
 /// What a restore did.
 #[pyclass(module = "shareddb", frozen)]
@@ -50,7 +51,7 @@ impl RestoreReport {
     /// What of the backup was not loaded, and why.
     #[getter]
     fn left_out(&self) -> Vec<String> {
-        self.0.left_out.iter().filter(|left| !left.why.is_there()).map(said).collect()
+        self.0.left_out.iter().filter(|left| !left.why.is_there()).map(ToString::to_string).collect()
     }
 
     /// What should be known beside that.
@@ -59,22 +60,12 @@ impl RestoreReport {
         self.0.remarks.clone()
     }
 
+    fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+        html(slf.as_any())
+    }
+
     fn __repr__(&self) -> String {
         let from = self.0.manifest.as_ref().map(|manifest| format!(" of {}", manifest.id)).unwrap_or_default();
         format!("<RestoreReport{from}, {} rows, {} kept>", self.0.rows, self.0.kept)
     }
-}
-
-fn said(left: &LeftOut) -> String {
-    let names = |names: &std::collections::BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
-    let why = match &left.why {
-        Why::OfExtension(extension) => format!("which belongs to extension {extension}"),
-        Why::NeedsSuperuser => "which only a superuser can make".to_owned(),
-        Why::BelongsTo(role) => format!("which belongs to role {role}"),
-        Why::Needs(what) => format!("which needs {what}"),
-        Why::GrantsTo(roles) => format!("as far as it is for {}", names(roles)),
-        Why::GrantedBy(roles) => format!("as far as it is granted by {}", names(roles)),
-        other => format!("{other:?}"),
-    };
-    format!("{}, {why}", left.what)
 }

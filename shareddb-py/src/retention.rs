@@ -238,6 +238,10 @@ impl Pruned {
         self.0.orphans.clone()
     }
 
+    fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+        html(slf.as_any())
+    }
+
     fn __repr__(&self) -> String {
         format!("<Pruned, {} deleted>", self.0.deleted.len())
     }

@@ -4,12 +4,11 @@ use std::time::SystemTime;
 
 use pyo3::prelude::*;
 use shareddb_core::{
-    AppStatus as CoreApp, LoginStatus as CoreLogin, Problem, ServerStatus as CoreServer, Status as Core,
-    Wall as CoreWall, WallState,
+    AppStatus as CoreApp, LoginStatus as CoreLogin, ServerStatus as CoreServer, Status as Core, Wall as CoreWall,
 };
 
 use crate::app::AppSummary;
-use crate::listing::{html, listing};
+use crate::listing::{html, listing, text};
 use crate::moments::moment;
 use crate::plan::{lines, number};
 use crate::workload::{Workload, workloads};
@@ -42,6 +41,10 @@ impl Status {
     #[getter]
     fn apps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         listing(py, "AppStatusList", self.0.apps.iter().cloned().map(AppStatus))
+    }
+
+    fn __str__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        text(slf.as_any())
     }
 
     fn __repr__(&self) -> String {
@@ -121,11 +124,7 @@ impl Wall {
     /// Whether it stands: `stands`, `missing`, or `unknown` where the admin may not see it.
     #[getter]
     fn state(&self) -> &'static str {
-        match self.0.state {
-            WallState::Stands => "stands",
-            WallState::Missing => "missing",
-            _ => "unknown",
-        }
+        self.0.state.as_str()
     }
 
     /// What is missing, and the cure.
@@ -155,6 +154,12 @@ impl AppStatus {
     #[getter]
     fn summary(&self) -> AppSummary {
         AppSummary::new(self.0.summary.clone())
+    }
+
+    /// How it is, in a word or two: `OK`, `DRIFT 2`, `PROBLEM`, `GAPS 1`, `NO DATABASE` or `dropping`.
+    #[getter]
+    fn state(&self) -> String {
+        self.0.state().to_string()
     }
 
     /// Which login the Secret names, 1 or 2; `None` when the Secret is not in order.
@@ -208,11 +213,7 @@ impl AppStatus {
     /// What would stop `create`, and what to do about it, if something would.
     #[getter]
     fn problem(&self) -> Option<String> {
-        let said = |Problem { message, hint, .. }: &Problem| match hint {
-            Some(hint) => format!("{message}; {hint}"),
-            None => message.clone(),
-        };
-        self.0.problem.as_ref().map(said)
+        self.0.problem.as_ref().map(ToString::to_string)
     }
 
     /// What a person should know.
@@ -228,7 +229,7 @@ impl AppStatus {
     }
 
     fn __repr__(&self) -> String {
-        format!("<AppStatus {}>", self.0.summary.app.name)
+        format!("<AppStatus {} {}>", self.0.summary.app.name, self.0.state())
     }
 }
 

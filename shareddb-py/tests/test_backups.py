@@ -49,11 +49,24 @@ def test_from_a_backup_to_the_state_before(manager, filled, provisioner, psql, e
     report = manager.restore(filled, backup, confirm=filled)
     assert (report.backup.id, report.rows, report.tables, report.left_out) == (backup.id, 3, 1, [])
     assert report.safety.rows == 0 and report.safety.reason == "before-restore"
+    assert report.safety.keep_until - report.safety.taken_at >= timedelta(days=7) - timedelta(seconds=1)
     assert rows(psql, provisioner, filled) == "3"
     assert manager.undo(filled, confirm=filled) != report.kept
     assert rows(psql, provisioner, filled) == "0"
     again = manager.restore(filled, backup.taken_at, confirm=filled, safety_backup=False)
     assert (again.backup.id, again.safety) == (backup.id, None)
+    assert rows(psql, provisioner, filled) == "3"
+
+
+def test_the_last_backup(manager, filled, provisioner, psql, admin):
+    config = provisioner.connection(filled)
+    backup = manager.last_backup(filled)
+    assert (backup.rows, backup.reason) == (3, "before-drop")
+    assert timedelta(days=89) < backup.keep_until - backup.taken_at < timedelta(days=91)
+    assert psql(admin, f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{config.user}'") == "f"
+    provisioner.drop(filled, confirm=filled)
+    provisioner.create(filled)
+    assert manager.restore(filled, confirm=filled, safety_backup=False).backup.id == backup.id
     assert rows(psql, provisioner, filled) == "3"
 
 

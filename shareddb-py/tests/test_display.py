@@ -35,12 +35,12 @@ def test_a_list_of_apps(provisioner, app):
     apps = provisioner.list()
     assert isinstance(apps, list)
     lines = repr(apps).splitlines()
-    assert lines[0].split() == ["NAME", "DATABASE", "SIZE", "CONNS", "STATUS"]
+    assert lines[0].split() == ["NAME", "DATABASE", "SIZE", "SESSIONS", "LIMIT"]
     assert len(lines) == len(apps) + 1
     [line] = [line for line in lines if line.startswith(f"{app} ")]
     assert line.split()[1] == apps[[each.app.name for each in apps].index(app)].app.database
     [entry] = [entry for entry in apps.to_dicts() if entry["name"] == app]
-    assert entry["size"] > 1_000_000 and entry["connections"].endswith("/10")
+    assert entry["bytes"] > 1_000_000 and (entry["sessions"], entry["limit"]) == (0, 10)
     rows = Cells(apps._repr_html_()).rows
     assert len(rows) == len(apps) + 1 and app in [row[0] for row in rows]
     assert repr(type(apps)()) == "<AppList, empty>"
@@ -64,10 +64,33 @@ def test_a_status(provisioner, app):
     server = status.server
     assert server.version and server.max_connections > 0 and 0 < server.promised <= server.capacity
     assert all(wall.state == "stands" for wall in server.walls), [wall.detail for wall in server.walls]
-    assert repr(status.apps).splitlines()[1].split()[-1] == "ok"
+    assert (one.state, repr(status.apps).splitlines()[1].split()[-1]) == ("OK", "OK")
+    head, *lines = str(status).splitlines()
+    assert head == f"env local: PostgreSQL {server.version} at {server.endpoint}" and lines[-1].endswith("OK")
     html = status._repr_html_()
     assert {"table", "caption", "tr", "td"} <= Cells(html).tags and app in html
     assert len(provisioner.status().apps) == len(provisioner.list())
+
+
+def test_what_is_not_well_is_told(provisioner, app, psql, admin):
+    name = provisioner.app(app)
+    psql(admin, f"ALTER ROLE {name.owner} CONNECTION LIMIT 7")
+    [one] = provisioner.status(app).apps
+    assert one.drift and one.state == "DRIFT 1"
+    psql(admin, f"DROP DATABASE {name.database}")
+    [one] = provisioner.status(app).apps
+    assert one.state == "NO DATABASE"
+
+
+def test_reports_of_backups(server, app):
+    manager = shareddb.BackupManager(server)
+    backup = manager.backup(app)
+    assert backup.id in manager.verify(backup)._repr_html_()
+    report = manager.restore(app, backup, confirm=app)
+    cells = dict(Cells(report._repr_html_()).rows[1:])
+    assert (cells["backup"], cells["what was there is kept as"]) == (backup.id, report.kept)
+    pruned = manager.prune(app, manager.plan_prune(app, shareddb.RetentionPolicy(last=1)))
+    assert "0 deleted, 0 B" in pruned._repr_html_()
 
 
 def test_plans_and_reports(provisioner):

@@ -212,7 +212,7 @@ def test_the_command_and_the_module_see_the_same(environment, provisioner, app, 
     assert told == [list(each) for each in listed] and app in dict(listed)
     plan = provisioner.plan("planned-twice", connections=3, settings={"work_mem": "8MB"})
     dry = command("create", "planned-twice", "--connections", "3", "--set", "work_mem=8MB", "--dry-run").stdout
-    assert [line for line in dry.splitlines() if line.startswith("  ")] == str(plan).splitlines() != []
+    assert plan and str(plan) in dry
     made = command("create", "planned-twice", "--connections", "3", "--set", "work_mem=8MB")
     assert made.stdout == "app/planned-twice created\n"
     assert not provisioner.plan("planned-twice")

@@ -14,7 +14,7 @@ use crate::moments;
 use crate::output::{Text, View};
 use crate::progress::Progress;
 use crate::quoting::argument;
-use crate::storage::{Work, store};
+use crate::storage::Work;
 use crate::units;
 
 /// Backups that were taken.
@@ -60,7 +60,7 @@ pub(crate) async fn run(args: &Backup, context: &Context) -> Result<ExitCode> {
     if let Some(path) = &args.output {
         return plain(args, path, &options, &environment, context).await;
     }
-    let store = store(&environment, args.to.as_deref())?;
+    let store = BackupStore::from_env(&environment, args.to.as_deref())?;
     let place = store.to_string();
     let provisioner = context.mutator(&environment).await?;
     let apps = apps(&args.apps, &provisioner, context).await?;

@@ -4,14 +4,13 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use shareddb_core::{AppName, BackupId, Described, Listed, Manifest, Reason, Result, Verdict, Verified};
+use shareddb_core::{AppName, BackupId, BackupStore, Described, Listed, Manifest, Reason, Result, Verdict, Verified};
 
 use crate::args::Backups;
 use crate::color::Style;
 use crate::context::Context;
 use crate::moments::{age, day, took};
 use crate::output::{Text, View};
-use crate::storage::store;
 use crate::table::{Cell, Table};
 use crate::units;
 
@@ -133,7 +132,7 @@ impl Item {
                 fact(&|facts| facts.tables.to_string()),
                 fact(&|facts| units::bytes(facts.database_bytes)),
                 fact(&|facts| took(facts.took_seconds)),
-                fact(&|facts| reason(facts.reason).to_owned()),
+                fact(&|facts| facts.reason.as_str().to_owned()),
                 fact(&|facts| if facts.encrypted { "yes" } else { "no" }.to_owned()),
             ]);
         }
@@ -155,18 +154,6 @@ impl Item {
             (false, Some(until)) => format!("until-{}", day(until)),
             (false, None) => String::new(),
         }
-    }
-}
-
-/// What a backup was taken for.
-fn reason(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Schedule => "schedule",
-        Reason::Manual => "manual",
-        Reason::BeforeRestore => "before-restore",
-        Reason::BeforeDrop => "before-drop",
-        Reason::Import => "import",
-        _ => "other",
     }
 }
 
@@ -200,7 +187,7 @@ impl View for BackupList {
 
 pub(crate) async fn run(args: &Backups, context: &Context) -> Result<ExitCode> {
     let environment = context.environment()?;
-    let store = store(&environment, args.from.as_deref())?;
+    let store = BackupStore::from_env(&environment, args.from.as_deref())?;
     let apps: Vec<AppName> = match &args.app {
         Some(app) => vec![app.parse()?],
         None => store.apps(environment.name()).await?,

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use shareddb_core::{
-    AppName, AppSummary, BackupOptions, BackupStore, Change, Environment, Manifest, Plan, Provisioner, Report, Result,
+    AppName, AppSummary, BackupOptions, BackupStore, Change, Environment, LAST_DAYS, Manifest, Plan, Provisioner,
+    Report, Result,
 };
 
 use super::backup::line;
@@ -14,15 +15,11 @@ use super::restore::{sessions, size, summary};
 use crate::args::Drop;
 use crate::confirmation::{Warning, confirm};
 use crate::context::Context;
-use crate::moments::from_now;
 use crate::output::{Text, View};
 use crate::preview::Preview;
 use crate::progress::Progress;
 use crate::quoting;
-use crate::storage::{Work, store};
-
-/// How long the last backup is kept, whatever the policy.
-const LAST_DAYS: i64 = 90;
+use crate::storage::Work;
 
 /// An app that is gone, and what is left of it.
 #[derive(Debug, Serialize)]
@@ -55,7 +52,7 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
     let there = summary(&provisioner, &app).await?;
     let store = match args.no_backup || there.dropping {
         true => None,
-        false => Some(store(&environment, args.to.as_deref())?),
+        false => Some(BackupStore::from_env(&environment, args.to.as_deref())?),
     };
     if there.dropping && !args.no_backup {
         context.console.note("a drop has begun already, with or without a backup: none is taken now");
@@ -91,8 +88,7 @@ async fn last_backup(
     provisioner: &Provisioner,
     context: &Context,
 ) -> Result<Manifest> {
-    let mut options = BackupOptions::default();
-    options.keep = from_now(LAST_DAYS);
+    let options = BackupOptions::default();
     let work =
         Work::begin(context, environment, provisioner, store, Progress::new(context.console.clone(), args.telling))?;
     let taken = work.on(app, work.manager.last_backup(app, &options)).await;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use shareddb_core::{AppName, BackupId, Judged, KeepReason, PrunePlan, Pruned, Result, RetentionPolicy};
+use shareddb_core::{AppName, BackupId, BackupStore, Judged, KeepReason, PrunePlan, Pruned, Result, RetentionPolicy};
 
 use crate::args::Prune;
 use crate::color::Style;
@@ -13,7 +13,6 @@ use crate::context::Context;
 use crate::moments::{age, day};
 use crate::output::{Text, View};
 use crate::preview::CHANGES;
-use crate::storage::store;
 use crate::table::{Cell, Table};
 use crate::units;
 
@@ -112,7 +111,7 @@ pub(crate) async fn run(args: &Prune, context: &Context) -> Result<ExitCode> {
         yearly: args.keep_yearly.unwrap_or_default(),
     };
     let environment = context.environment()?;
-    let store = store(&environment, args.from.as_deref())?;
+    let store = BackupStore::from_env(&environment, args.from.as_deref())?;
     context.console.progress(&format!("env {} · {store}", environment.name()));
     let apps: Vec<AppName> = match &args.app {
         Some(app) => vec![app.parse()?],

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use shareddb_core::{
-    AppName, AppSpec, AppSummary, Change, Environment, Error, LeftOut, Provisioner, RestoreReport, Result, Why,
+    AppName, AppSpec, AppSummary, Change, Environment, Error, LeftOut, Provisioner, RestoreReport, Result,
 };
 
 use super::backup::line;
@@ -53,6 +53,12 @@ struct Absent {
     why: String,
 }
 
+impl Absent {
+    fn of(left: &LeftOut) -> Self {
+        Self { what: left.what.clone(), why: left.why.to_string() }
+    }
+}
+
 impl View for Restored {
     const KIND: &'static str = "Restore";
 
@@ -79,7 +85,7 @@ pub(crate) async fn run(args: &Restore, context: &Context) -> Result<ExitCode> {
         return undo::run(args, &summary(&provisioner, &app).await?, &environment, &provisioner, context).await;
     }
     let incoming = Incoming::of(args, &source, &environment, context).await?;
-    let mut options = incoming.options(args)?;
+    let mut options = incoming.options(args).await?;
     let provisioner = context.mutator(&environment).await?;
     let there = match summary(&provisioner, &app).await {
         Err(error) if error.code() == "app_not_found" && args.other.is_some() => None,
@@ -122,9 +128,10 @@ pub(crate) async fn run(args: &Restore, context: &Context) -> Result<ExitCode> {
 
 impl Restored {
     fn of(app: &AppName, incoming: &Incoming, report: RestoreReport, context: &Context) -> Self {
-        let left_out: Vec<Absent> = report.left_out.iter().filter(|left| !left.why.is_there()).map(absent).collect();
+        let left_out: Vec<Absent> =
+            report.left_out.iter().filter(|left| !left.why.is_there()).map(Absent::of).collect();
         for Absent { what, why } in &left_out {
-            context.console.note(&format!("not restored: {what}, {why}"));
+            context.console.note(&format!("not restored: {what}: {why}"));
         }
         report.remarks.iter().for_each(|remark| context.console.note(remark));
         let file = match &incoming.what {
@@ -234,18 +241,4 @@ fn preview(app: &AppName, there: Option<&AppSummary>, incoming: &Incoming, is_sa
         }
     };
     Preview::new(format!("app/{app}"), changes)
-}
-
-fn absent(left: &LeftOut) -> Absent {
-    let names = |names: &std::collections::BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
-    let why = match &left.why {
-        Why::OfExtension(extension) => format!("which belongs to extension {extension}"),
-        Why::NeedsSuperuser => "which only a superuser can make".to_owned(),
-        Why::BelongsTo(role) => format!("which belongs to role {role}"),
-        Why::Needs(what) => format!("which needs {what}"),
-        Why::GrantsTo(roles) => format!("as far as it is for {}", names(roles)),
-        Why::GrantedBy(roles) => format!("as far as it is granted by {}", names(roles)),
-        other => format!("{other:?}"),
-    };
-    Absent { what: left.what.clone(), why }
 }

@@ -73,7 +73,7 @@ impl View for Report {
         let troubles = apps.iter().map(|app| {
             let name = &app.summary.app.name;
             let old = backups.map(|backups| backups.warnings(name, &self.place)).unwrap_or_default();
-            let lines = if health::is_well(app) { String::new() } else { trouble(app, environment, style.paint) };
+            let lines = if app.is_well() { String::new() } else { trouble(app, environment, style.paint) };
             let old = old.iter().map(|warning| format!("  backup: {}\n", printable(warning)));
             lines + &old.collect::<String>()
         });

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{AppName, BackupId, Choice, Error, Result, Verdict, Verification, VerifyOptions};
+use shareddb_core::{
+    AppName, BackupId, BackupStore, Choice, Error, Identities, Result, Verdict, Verification, VerifyOptions,
+};
 
 use super::several::{Failed, Several, apps};
 use crate::args::Verify;
@@ -14,7 +16,7 @@ use crate::output::{Text, View};
 use crate::preview::CHANGES as NO;
 use crate::progress::Progress;
 use crate::quoting::printable;
-use crate::storage::{Work, identities, store};
+use crate::storage::Work;
 
 #[derive(Debug, Serialize)]
 struct Checked {
@@ -49,9 +51,9 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<ExitCode> {
     let named = named(args.app.as_deref(), id.as_ref())?;
     let mut options = VerifyOptions::default();
     options.quick = args.quick;
-    options.identities = identities(&args.keys)?;
+    options.identities = Identities::files(args.keys.identity.clone()).await?;
     let source = context.environment()?;
-    let store = store(&source, args.from.as_deref())?;
+    let store = BackupStore::from_env(&source, args.from.as_deref())?;
     let elsewhere = args.on.as_deref().map(|name| context.other_environment(name)).transpose()?;
     let environment = elsewhere.as_ref().unwrap_or(&source);
     let provisioner = context.mutator(environment).await?;

@@ -94,6 +94,24 @@ pub enum Reason {
     Other,
 }
 
+impl Reason {
+    /// Every one of them.
+    pub const ALL: [Self; 6] =
+        [Self::Schedule, Self::Manual, Self::BeforeRestore, Self::BeforeDrop, Self::Import, Self::Other];
+
+    /// Its word, as manifests have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Manual => "manual",
+            Self::BeforeRestore => "before-restore",
+            Self::BeforeDrop => "before-drop",
+            Self::Import => "import",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// The server a backup was taken from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

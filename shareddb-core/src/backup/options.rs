@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::id::BackupId;
 use super::manifest::Reason;
@@ -20,8 +20,23 @@ pub struct BackupOptions {
     /// How long somebody may wait for a lock that the dump holds before it gives way; zero is for ever. A minute, unless
     /// something else is said.
     pub yield_after: Duration,
-    /// Until when no policy deletes it.
+    /// Until when no policy deletes it. Unless something else is said that is nothing for a backup, [`SAFETY_DAYS`] for one
+    /// of what a restore replaces, and [`LAST_DAYS`] for the last one of an app.
     pub keep: Option<Timestamp>,
+}
+
+/// For how many days a backup is kept of what a restore has replaced, unless something else is said.
+pub const SAFETY_DAYS: i64 = 7;
+/// For how many days the last backup of an app is kept that was dropped, unless something else is said.
+pub const LAST_DAYS: i64 = 90;
+
+impl BackupOptions {
+    /// The same for a backup that is taken for this and kept for so long, to the second, where nothing else was said.
+    pub(super) fn taken_for(&self, reason: Reason, now: Timestamp, days: i64) -> Self {
+        let until = now.checked_add(SignedDuration::from_hours(24 * days));
+        let keep = self.keep.or_else(|| Timestamp::from_second(until.ok()?.as_second()).ok());
+        Self { reason, keep, ..self.clone() }
+    }
 }
 
 impl Default for BackupOptions {
@@ -68,6 +83,20 @@ pub enum OtherRoles {
     Existing,
     /// They are left out and told.
     LeaveOut,
+}
+
+impl OtherRoles {
+    /// Every one of them.
+    pub const ALL: [Self; 3] = [Self::Require, Self::Existing, Self::LeaveOut];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Require => "require",
+            Self::Existing => "existing",
+            Self::LeaveOut => "leave-out",
+        }
+    }
 }
 
 /// How a backup is proven.

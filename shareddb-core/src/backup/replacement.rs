@@ -1,5 +1,7 @@
 //! Putting something in the place of an app's database, and taking that back.
 
+use jiff::Timestamp;
+
 use super::foreign::Foreign;
 use super::incoming::{self, Made};
 use super::job::Job;
@@ -8,8 +10,8 @@ use super::restore::Own;
 use super::scratch::{self, Scratch};
 use super::swap::{self, NotReplaced};
 use super::{
-    BackupId, BackupManager, BackupOptions, DumpFile, LeftOut, Manifest, OtherRoles, Reason, Recipients,
-    RestoreOptions, Shelf, dump, released,
+    BackupId, BackupManager, DumpFile, LeftOut, Manifest, OtherRoles, Reason, Recipients, RestoreOptions, SAFETY_DAYS,
+    Shelf, dump, released,
 };
 use crate::error::{Error, Result};
 use crate::names::AppName;
@@ -110,7 +112,7 @@ impl BackupManager {
             return Ok(None);
         }
         let shelf = self.shelf(&job.app.name);
-        let mut before = BackupOptions { reason: Reason::BeforeRestore, ..options.safety.clone() };
+        let mut before = options.safety.taken_for(Reason::BeforeRestore, Timestamp::now(), SAFETY_DAYS);
         before.recipients = shelf.recipients(recipients).await?;
         dump::dump(job, &shelf, &before).await.map(Some)
     }

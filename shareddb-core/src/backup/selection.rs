@@ -106,6 +106,12 @@ impl Why {
     }
 }
 
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
+}
+
 impl LoadList {
     /// Decides about every entry.
     pub fn of(toc: &Toc, target: &Target) -> Self {

@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 use crate::file::{self, blocking};
 use crate::names::{AppName, EnvironmentName};
 
+/// The variables by which the vendors' programs get their credentials.
+const VENDORS: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 const MARKER: &str = "shareddb-backups.json";
 const MARKER_KIND: &str = "BackupStore";
 /// The one arrangement of objects that this version knows.
@@ -76,6 +78,18 @@ impl BackupStore {
     /// `InvalidInput` (`backups_unset`) when nobody has said where they are; else as [`Self::open`].
     pub fn of(environment: &Environment, settings: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
         Self::open(environment.backups()?, settings)
+    }
+
+    /// The store at `url`, or else that of the environment, with the credentials that this process's environment has for it.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn from_env(environment: &Environment, url: Option<&str>) -> Result<Self> {
+        let environment =
+            url.into_iter().try_fold(environment.clone(), |environment, url| environment.with_backups(url))?;
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::of(&environment, variables.filter(|(name, _)| VENDORS.iter().any(|vendor| name.starts_with(vendor))))
     }
 
     /// A store in the folder `root` of any object store.

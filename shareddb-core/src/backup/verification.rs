@@ -20,18 +20,26 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    const ALL: [(Self, &'static str); 3] = [(Self::Passed, "passed"), (Self::Read, "read"), (Self::Failed, "failed")];
+    const ALL: [Self; 3] = [Self::Passed, Self::Read, Self::Failed];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Read => "read",
+            Self::Failed => "failed",
+        }
+    }
 
     /// The verdict that this word stands for.
     pub(crate) fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, known)| *known == word).map(|(verdict, _)| *verdict)
+        Self::ALL.into_iter().find(|verdict| verdict.as_str() == word)
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = Self::ALL.iter().find(|(verdict, _)| verdict == self).map_or("", |(_, word)| word);
-        f.write_str(word)
+        f.pad(self.as_str())
     }
 }
 
@@ -86,9 +94,9 @@ mod tests {
 
     #[test]
     fn verdicts_are_words() {
-        for (verdict, word) in Verdict::ALL {
-            assert_eq!((verdict.to_string().as_str(), Verdict::of_word(word)), (word, Some(verdict)));
-            assert_eq!(serde_json::to_string(&verdict).unwrap(), format!("{word:?}"));
+        for verdict in Verdict::ALL {
+            assert_eq!(Verdict::of_word(&verdict.to_string()), Some(verdict));
+            assert_eq!(serde_json::to_string(&verdict).unwrap(), format!("\"{verdict}\""));
         }
         assert_eq!(Verdict::of_word("Passed"), None);
     }

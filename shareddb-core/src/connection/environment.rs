@@ -1,6 +1,7 @@
 //! Where an application's environment says its database is.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use secrecy::ExposeSecret;
 
@@ -108,6 +109,17 @@ pub(super) fn read(variable: Lookup<'_>) -> Result<ConnectionConfig> {
     Ok(config)
 }
 
+/// Reads a directory beside which there is a URL, too.
+pub(super) fn agreeing(directory: &Path, url: &str) -> Result<ConnectionConfig> {
+    let (mut mounted, said) = (ConnectionConfig::from_directory(directory)?, ConnectionConfig::from_url(url)?);
+    if !said.differences(&mounted).is_empty() {
+        let name = format!("the directory {}", directory.display());
+        return Err(disagreement(&name, &mounted, "the URL", &said));
+    }
+    mounted.overshadow(&said);
+    Ok(mounted)
+}
+
 fn nothing() -> Error {
     Error::invalid_input("connection_missing", "the environment names no database").with_hint(
         "set DATABASE_URL, or mount the app's Secret and set SHAREDDB_SECRET_DIR to its directory; \
@@ -120,7 +132,7 @@ fn disagreement(first: &str, a: &ConnectionConfig, second: &str, b: &ConnectionC
         "connection_ambiguous",
         format!("{first} and {second} name different databases: they differ in {}", a.differences(b).join(", ")),
     )
-    .with_hint(format!("unset the one that is not meant: {first} or {second}"))
+    .with_hint(format!("take away the one that is not meant: {first} or {second}"))
 }
 
 fn database_url(variable: Lookup<'_>) -> Finding {
@@ -275,6 +287,25 @@ mod tests {
         let mut variables = vec![URL, ("DB_HOST", "H.")];
         variables.extend(GUIDE.iter().skip(1));
         assert!(from(&variables).is_ok());
+    }
+
+    #[test]
+    fn what_is_said_outright_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [("DB_HOST", "h"), ("DB_NAME", "d"), ("DB_USER", "u2"), ("DB_PASSWORD", "new")];
+        files.iter().for_each(|(name, value)| fs::write(directory.path().join(name), value).unwrap());
+        let path = Some(directory.path());
+        assert_eq!(ConnectionConfig::infer(Some(URL.1), None).unwrap().user(), "u");
+        assert_eq!(ConnectionConfig::infer(None, path).unwrap().user(), "u2");
+        let both = ConnectionConfig::infer(Some(URL.1), path).unwrap();
+        assert_eq!((both.user(), both.password().unwrap().expose_secret()), ("u2", "new"));
+        assert!(both.explain().to_string().contains("the URL"), "{}", both.explain());
+        let error = ConnectionConfig::infer(Some("postgresql://u:m4rker@h/other"), path).unwrap_err();
+        assert_eq!(error.code(), "connection_ambiguous");
+        assert!(
+            error.to_string().ends_with("differ in database") && !format!("{error:?}").contains("m4rker"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::app::{App, AppSpec, Slot};
+use crate::change::ChangeCount;
 use crate::error::Result;
 use crate::mark::{Mark, Progress, RotationRecord};
 use crate::postgres::marks::Bearer;
@@ -59,7 +60,7 @@ impl fmt::Display for Plan {
         for step in &self.steps {
             writeln!(f, "  {} {step}", step.change().symbol())?;
         }
-        Ok(())
+        writeln!(f, "{}", self.steps.iter().map(Step::change).collect::<ChangeCount>())
     }
 }
 

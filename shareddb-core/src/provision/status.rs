@@ -1,10 +1,13 @@
 //! What is there: a line per app, and what ought to be different.
 
+use std::fmt;
+
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::app::{App, AppSpec, Slot};
+use crate::change::Change;
 use crate::credentials::Issue;
 use crate::error::{Error, Result};
 use crate::names::AppName;
@@ -87,6 +90,65 @@ impl AppStatus {
             gaps: Vec::new(),
         }
     }
+
+    /// How it is, in one word.
+    pub fn state(&self) -> AppState {
+        if self.summary.dropping {
+            AppState::Dropping
+        } else if self.summary.size.is_none()
+            && self.problem.as_ref().is_none_or(|problem| problem.code != "out_of_reach")
+        {
+            AppState::NoDatabase
+        } else if !self.drift.is_empty() {
+            // That something has begun, and the trial login at the end, only follow from the changes.
+            let follows = |step: &&Step| {
+                step.change() == Change::Check || matches!(step, Step::MarkOwner { .. } | Step::EndRotation { .. })
+            };
+            AppState::Drift(self.drift.iter().filter(|step| !follows(step)).count().max(1))
+        } else if self.problem.is_some() {
+            AppState::Problem
+        } else if !self.gaps.is_empty() {
+            AppState::Gaps(self.gaps.len())
+        } else {
+            AppState::Ok
+        }
+    }
+
+    /// Whether there is nothing to tell about it.
+    pub fn is_well(&self) -> bool {
+        self.state() == AppState::Ok && self.notices.is_empty()
+    }
+}
+
+/// How an app is, in one word: the worst of what there is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AppState {
+    /// It is being dropped.
+    Dropping,
+    /// Its database is gone.
+    NoDatabase,
+    /// So many changes would make it what its record says.
+    Drift(usize),
+    /// Something is in the way of making it so.
+    Problem,
+    /// So many things ought to be different and are not for the admin to change.
+    Gaps(usize),
+    /// As it should be.
+    Ok,
+}
+
+impl fmt::Display for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dropping => f.pad("dropping"),
+            Self::NoDatabase => f.pad("NO DATABASE"),
+            Self::Drift(changes) => write!(f, "DRIFT {changes}"),
+            Self::Problem => f.pad("PROBLEM"),
+            Self::Gaps(gaps) => write!(f, "GAPS {gaps}"),
+            Self::Ok => f.pad("OK"),
+        }
+    }
 }
 
 /// Why an app cannot be made what its record says.
@@ -100,6 +162,13 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.hint.iter().try_for_each(|hint| write!(f, "; {hint}"))
+    }
 }
 
 impl From<Error> for Problem {

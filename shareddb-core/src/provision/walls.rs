@@ -42,6 +42,17 @@ pub enum WallState {
 }
 
 impl WallState {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stands => "stands",
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl WallState {
     fn of(stands: bool) -> Self {
         if stands { Self::Stands } else { Self::Missing }
     }

@@ -297,7 +297,7 @@ class Provisioner:
     def drop(self, app: str, *, confirm: str) -> Report:
         """Remove an app with its data. `confirm` is the app's name again.
 
-        Raises `RefusedError` when it is another text, and `NotFoundError` when there is no such app.
+        No backup is taken: `BackupManager.last_backup` takes one that lacks nothing. Raises `RefusedError` when it is another text, and `NotFoundError` when there is no such app.
         """
 
     def plan_rotate(
@@ -622,6 +622,10 @@ class AppStatus:
         """What a list says of it."""
 
     @property
+    def state(self) -> str:
+        """How it is, in a word or two: `OK`, `DRIFT 2`, `PROBLEM`, `GAPS 1`, `NO DATABASE` or `dropping`."""
+
+    @property
     def slot(self) -> int | None:
         """Which login the Secret names, 1 or 2; `None` when the Secret is not in order."""
 
@@ -750,7 +754,7 @@ class BackupManager:
         self,
         app: str,
         *,
-        reason: str = "manual",
+        reason: Literal["manual", "schedule", "before-restore", "before-drop", "import"] = "manual",
         encrypt_to: Iterable[str] | None = None,
         yield_after: timedelta | None = None,
         keep_until: datetime | None = None,
@@ -767,15 +771,29 @@ class BackupManager:
         self,
         app: str,
         *,
-        reason: str = "manual",
+        reason: Literal["manual", "schedule", "before-restore", "before-drop", "import"] = "manual",
         encrypt_to: Iterable[str] | None = None,
         yield_after: timedelta | None = None,
         keep_until: datetime | None = None,
     ) -> Coroutine[Any, Any, Backup]:
         """`backup` for a coroutine. Cancelled, it leaves nothing behind."""
 
+    def last_backup(
+        self,
+        app: str,
+        *,
+        encrypt_to: Iterable[str] | None = None,
+        yield_after: timedelta | None = None,
+        keep_until: datetime | None = None,
+    ) -> Backup:
+        """Take the backup without which nobody should drop an app.
+
+        Its logins are closed first and stay closed, so that nothing is written that the backup has not; they are open again
+        where it could not be taken. Kept for 90 days, unless `keep_until` says otherwise.
+        """
+
     def list(self, app: str | None = None) -> BackupList:
-        """The backups of an app, or of every app, the newest first: a list that prints as a table."""
+        """The backups of an app, or of every app one after another; of each the newest first. The list prints as a table."""
 
     def verify(
         self,
@@ -806,13 +824,14 @@ class BackupManager:
         *,
         confirm: str,
         safety_backup: bool = True,
-        other_roles: str | None = None,
+        other_roles: Literal["require", "existing", "leave-out"] | None = None,
         identity: _Paths | None = None,
     ) -> RestoreReport:
         """Put a backup in the place of an app's database. What was there is kept for `undo`.
 
         `backup` is one, or its name, or a time for the newest that there was then; by default the newest of all.
-        `confirm` is the app's name again. Without `safety_backup` what is there now is not backed up first.
+        `confirm` is the app's name again. What is there now is backed up first and that is kept for 7 days, unless
+        `safety_backup` is false.
         `other_roles` says what becomes of rights for roles other than the app's: `require`, `existing` or `leave-out`.
         Raises `RefusedError` when `confirm` is another text, and `NotFoundError` when there is no such backup. The
         app's database is as it was then.
@@ -825,7 +844,7 @@ class BackupManager:
         *,
         confirm: str,
         safety_backup: bool = True,
-        other_roles: str | None = None,
+        other_roles: Literal["require", "existing", "leave-out"] | None = None,
         identity: _Paths | None = None,
     ) -> Coroutine[Any, Any, RestoreReport]:
         """`restore` for a coroutine. Cancelled, the app's database is as it was."""
@@ -978,6 +997,8 @@ class Verification:
     def findings(self) -> list[str]:
         """What was wrong, a sentence each."""
 
+    def _repr_html_(self) -> str: ...
+
 @final
 class RestoreReport:
     """What a restore did."""
@@ -1009,6 +1030,8 @@ class RestoreReport:
     @property
     def remarks(self) -> list[str]:
         """What should be known beside that."""
+
+    def _repr_html_(self) -> str: ...
 
 @final
 class RetentionPolicy:
@@ -1102,6 +1125,8 @@ class Pruned:
     @property
     def orphans(self) -> list[str]:
         """Objects of no backup that are gone."""
+
+    def _repr_html_(self) -> str: ...
 
 @final
 class ConnectionConfig:

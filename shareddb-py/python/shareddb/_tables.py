@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from ._shareddb import AppStatus, AppSummary, Backup
+    from ._shareddb import (
+        AppStatus,
+        AppSummary,
+        Backup,
+        Explanation,
+        Plan,
+        PrunePlan,
+        Pruned,
+        Report,
+        RestoreReport,
+        Status,
+        Verification,
+    )
 
 T = TypeVar("T")
 
@@ -43,31 +55,29 @@ class Table(list[T], Generic[T]):
 class AppList(Table["AppSummary"]):
     """Apps, by name."""
 
-    columns = ("NAME", "DATABASE", "SIZE", "CONNS", "STATUS")
+    columns = ("NAME", "DATABASE", "SIZE", "SESSIONS", "LIMIT")
 
     def row(self, item: AppSummary) -> dict[str, Any]:
-        return _app(item) | {"status": "dropping" if item.dropping else ""}
+        return {
+            "name": item.app.name,
+            "database": item.app.database,
+            "bytes": Bytes(item.size) if item.size is not None else None,
+            "sessions": item.sessions,
+            "limit": item.app.connections,
+        }
 
 
 class AppStatusList(Table["AppStatus"]):
     """Apps compared with their records, by name."""
 
-    columns = ("NAME", "DATABASE", "SIZE", "CONNS", "STATUS")
+    columns = (*AppList.columns, "STATUS")
 
     def row(self, item: AppStatus) -> dict[str, Any]:
-        if item.summary.dropping:
-            status = "dropping"
-        elif item.problem:
-            status = item.problem
-        elif item.drift:
-            status = f"differs in {len(item.drift)} steps"
-        else:
-            status = "ok"
-        return _app(item.summary) | {"status": status}
+        return AppList().row(item.summary) | {"status": item.state}
 
 
 class BackupList(Table["Backup"]):
-    """Backups, the newest first."""
+    """Backups, of each app the newest first."""
 
     columns = ("ID", "APP", "TAKEN", "SIZE", "ROWS", "VERIFIED", "REASON")
 
@@ -81,15 +91,6 @@ class BackupList(Table["Backup"]):
             "verdict": item.verdict,
             "reason": item.reason or "unreadable",
         }
-
-
-def _app(item: AppSummary) -> dict[str, Any]:
-    return {
-        "name": item.app.name,
-        "database": item.app.database,
-        "size": Bytes(item.size) if item.size is not None else None,
-        "connections": f"{item.sessions}/{item.app.connections}",
-    }
 
 
 class Bytes(int):
@@ -131,25 +132,90 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]], caption: str
 
 def html(thing: Any) -> str:
     """What a notebook shows of a plan, a report, a status or an explanation."""
-    kind = type(thing).__name__
-    if kind == "Plan":
-        caption = f"app {thing.app.name}" if thing else f"app {thing.app.name}: nothing to do"
-        return _steps(caption, thing.steps, thing.notices, thing.gaps)
-    if kind == "Report":
-        return _steps(f"app {thing.app.name} {thing.outcome}", thing.steps, thing.notices, thing.gaps)
-    if kind == "PrunePlan":
-        rows = ((each.id, each.taken_at, Bytes(each.bytes), each.reasons or "goes") for each in thing)
-        return table(("ID", "TAKEN", "SIZE", "KEPT BY"), rows)
-    if kind == "Explanation":
-        fields = ((each.name, each.value, each.source, each.rotation, each.shadows) for each in thing)
-        return table(("SETTING", "VALUE", "SOURCE", "ROTATES", "SHADOWS"), fields)
-    server = thing.server
-    caption = f"env {thing.environment}: PostgreSQL {server.version} at {server.endpoint}"
-    walls = table(("WALL", "STATE", "DETAIL"), ((wall.name, wall.state, wall.detail) for wall in server.walls), caption)
-    return walls + str(thing.apps._repr_html_())
+    return _PAGES[type(thing).__name__](thing)
 
 
-def _steps(caption: str, steps: list[str], notices: list[str], gaps: list[str]) -> str:
-    rows = [step.split(" ", 1) for step in steps]
-    rows += [["note", notice] for notice in notices] + [["gap", gap] for gap in gaps]
+def _plan(plan: Plan) -> str:
+    return _steps(f"app {plan.app.name}" if plan else f"app {plan.app.name}: nothing to do", plan, [])
+
+
+def _report(report: Report) -> str:
+    rows: list[tuple[str, object]] = []
+    if report.old_login_ends is not None:
+        rows.append(("old login ends", report.old_login_ends))
+    for workload in report.workloads or []:
+        # A workload that is equal to none of these is another view of the same.
+        done = any(str(each) == str(workload) for each in report.restarted)
+        state = "restarted" if done else "needs a restart" if workload.needs_restart else "follows"
+        rows.append((state, str(workload)))
+    return _steps(f"app {report.app.name} {report.outcome}", report, rows)
+
+
+def _steps(caption: str, of: Plan | Report, more: Iterable[tuple[str, object]]) -> str:
+    rows: list[Iterable[object]] = [step.split(" ", 1) for step in of.steps]
+    rows += more
+    rows += [("note", notice) for notice in of.notices] + [("gap", gap) for gap in of.gaps]
     return table(("", "STEP"), rows, caption)
+
+
+def _prune_plan(plan: PrunePlan) -> str:
+    rows = ((each.id, each.taken_at, Bytes(each.bytes), each.reasons or "goes") for each in plan)
+    return table(("ID", "TAKEN", "SIZE", "KEPT BY"), rows)
+
+
+def _pruned(pruned: Pruned) -> str:
+    rows: list[tuple[object, object]] = [(each, "deleted") for each in pruned.deleted]
+    rows += [(each, "spared: it is held") for each in pruned.spared]
+    rows += [(each, f"stays: {why}") for each, why in pruned.retained]
+    rows += [(each, "deleted: of no backup") for each in pruned.orphans]
+    return table(("ID", ""), rows, f"{len(pruned.deleted)} deleted, {Bytes(pruned.bytes).shown()}")
+
+
+def _restore_report(report: RestoreReport) -> str:
+    rows: list[tuple[str, object]] = [
+        ("backup", report.backup),
+        ("tables", report.tables),
+        ("rows", report.rows),
+        ("backup of what was there", report.safety),
+        ("what was there is kept as", report.kept),
+    ]
+    rows += [("not restored", each) for each in report.left_out] + [("note", each) for each in report.remarks]
+    return table(("", ""), rows, "restored")
+
+
+def _verification(verification: Verification) -> str:
+    found = [[each] for each in verification.findings]
+    return table(("FINDING",), found, f"{verification.id}: {verification.verdict} in {text(verification.took)}")
+
+
+def _explanation(explanation: Explanation) -> str:
+    fields = ((each.name, each.value, each.source, each.rotation, each.shadows) for each in explanation)
+    return table(("SETTING", "VALUE", "SOURCE", "ROTATES", "SHADOWS"), fields)
+
+
+def _status(status: Status) -> str:
+    walls = ((wall.name, wall.state, wall.detail) for wall in status.server.walls)
+    return table(("WALL", "STATE", "DETAIL"), walls, _head(status)) + str(status.apps._repr_html_())
+
+
+def status_text(status: Status) -> str:
+    """What `print` shows of a status: what ought to be different about the server, and the apps."""
+    server = status.server
+    walls = [f"wall {wall.name} is {wall.state}: {wall.detail}" for wall in server.walls if wall.state != "stands"]
+    return "\n".join([_head(status), *map(text, [*server.notices, *walls]), repr(status.apps)])
+
+
+def _head(status: Status) -> str:
+    return f"env {status.environment}: PostgreSQL {status.server.version} at {status.server.endpoint}"
+
+
+_PAGES: dict[str, Callable[[Any], str]] = {
+    "Plan": _plan,
+    "Report": _report,
+    "PrunePlan": _prune_plan,
+    "Pruned": _pruned,
+    "RestoreReport": _restore_report,
+    "Verification": _verification,
+    "Explanation": _explanation,
+    "Status": _status,
+}

@@ -1,17 +1,14 @@
 //! What is to be restored: a backup, or a dump that was made elsewhere.
 
 use shareddb_core::{
-    AppName, BackupStore, Choice, DumpFile, DumpForm, Environment, Manifest, OtherRoles, RestoreOptions, Result, Shelf,
+    AppName, BackupStore, Choice, DumpFile, DumpForm, Environment, Identities, Manifest, OtherRoles, RestoreOptions,
+    Result, Shelf,
 };
 
 use crate::args::Restore;
 use crate::context::Context;
-use crate::moments::{age, from_now};
-use crate::storage::{identities, store};
+use crate::moments::age;
 use crate::units;
-
-/// How long the backup of what was there before is kept, whatever the policy.
-const SAFETY_DAYS: i64 = 7;
 
 /// It, and where the backups of the app that it replaces are.
 pub(super) struct Incoming {
@@ -42,11 +39,11 @@ impl Incoming {
         let (store, shelf) = match &args.from_env {
             Some(name) => {
                 let there = context.other_environment(name)?;
-                let shelf = store(&there, args.from.as_deref())?.shelf(there.name(), app);
+                let shelf = BackupStore::from_env(&there, args.from.as_deref())?.shelf(there.name(), app);
                 (for_safety(args, environment)?, shelf)
             }
             None => {
-                let store = store(environment, args.from.as_deref())?;
+                let store = BackupStore::from_env(environment, args.from.as_deref())?;
                 let shelf = store.shelf(environment.name(), app);
                 (store, shelf)
             }
@@ -61,17 +58,16 @@ impl Incoming {
     ///
     /// # Errors
     /// When a file with keys cannot be read.
-    pub(super) fn options(&self, args: &Restore) -> Result<RestoreOptions> {
+    pub(super) async fn options(&self, args: &Restore) -> Result<RestoreOptions> {
         let mut options = RestoreOptions::default();
         options.safety_backup = !args.no_safety_backup;
-        options.safety.keep = from_now(SAFETY_DAYS);
         options.other_roles = match (args.skip_grants_to_missing, args.keep_grants) {
             (true, _) => Some(OtherRoles::Existing),
             (false, true) => Some(OtherRoles::Require),
             (false, false) => None,
         };
         if let What::Backup(manifest, shelf) = &self.what {
-            options.identities = identities(&args.keys)?;
+            options.identities = Identities::files(args.keys.identity.clone()).await?;
             // What was shown is what is restored, also when there is a newer one by then.
             options.backup = Choice::Id(manifest.id.clone());
             options.shelf = Some(shelf.clone());
@@ -118,7 +114,7 @@ impl Incoming {
 
 /// Where the backup of what is there goes, if there is to be one.
 fn for_safety(args: &Restore, environment: &Environment) -> Result<BackupStore> {
-    match store(environment, None) {
+    match BackupStore::from_env(environment, None) {
         Err(_) if args.no_safety_backup => BackupStore::open("memory:///", []),
         store => store,
     }

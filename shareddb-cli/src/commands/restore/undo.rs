@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::moments::short;
 use crate::preview::Preview;
 use crate::progress::Progress;
-use crate::storage::{Work, store};
+use crate::storage::Work;
 use crate::units;
 
 pub(super) async fn run(
@@ -29,7 +29,7 @@ pub(super) async fn run(
     }
     confirm(app, args.confirm.as_deref(), environment, context, &warning(there, &kept, context)).await?;
     // What is taken back is on the server.
-    let store = store(environment, None).or_else(|_| BackupStore::open("memory:///", []))?;
+    let store = BackupStore::from_env(environment, None).or_else(|_| BackupStore::open("memory:///", []))?;
     let progress = Progress::new(context.console.clone(), args.telling);
     let work = Work::begin(context, environment, provisioner, store, progress)?;
     let kept = work.on(app, work.manager.undo(app, app.as_str())).await?;
