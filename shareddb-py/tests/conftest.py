@@ -5,7 +5,7 @@ import secrets
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -35,10 +35,12 @@ def provisioner(server):
 
 @pytest.fixture
 def app(provisioner):
-    """The name of a fresh app."""
+    """The name of a fresh app, which makes room for others when the test has ended."""
     name = f"test-{secrets.token_hex(4)}"
     provisioner.create(name)
-    return name
+    yield name
+    with suppress(shareddb.NotFoundError):
+        provisioner.drop(name, confirm=name)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ def test_an_app_from_plan_to_drop(provisioner, psql):
     assert plan
     assert not plan.exists
     assert len(plan) == len(list(plan))
-    *lines, sum_ = str(plan).splitlines()
+    *lines, summary = str(plan).splitlines()
     assert lines == [f"  {line}" for line in plan]
-    assert re.fullmatch(r"\d+ to add, \d+ to change, 0 to remove, 1 to try", sum_)
+    assert re.fullmatch(r"\d+ to add, \d+ to change, 0 to remove, 1 to try", summary)
     assert "+ database/first_db, closed at first" in plan
 
     report = provisioner.create("first", connections=7)
@@ -34,7 +34,7 @@ def test_an_app_from_plan_to_drop(provisioner, psql):
     assert (again.outcome, again.steps, again.proof) == ("unchanged", [], None)
     nothing = provisioner.plan("first")
     assert not nothing
-    assert (str(nothing), list(nothing)) == ("", [])
+    assert (str(nothing), list(nothing)) == ("0 to add, 0 to change, 0 to remove", [])
     assert nothing.exists
 
     configured = provisioner.create("first", connections=8, settings={"work_mem": "8MB"})
