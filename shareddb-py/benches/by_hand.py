@@ -1,4 +1,4 @@
-"""The script that people write today: an app's database by psycopg, its Secret by whatever `publish` does.
+"""The script that people write today: an app's database by psycopg, its Secret by `publish`.
 
 Kept to compare with: it makes a role, a database, a schema and a Secret. It proves nothing, repairs nothing, records nothing,
 has one login and hence no rotation, leaves the databases of others open, and when it is killed somebody tidies up by hand.
@@ -20,7 +20,7 @@ def create(admin, conninfo, host, port, app, publish):
     admin.execute(sql.SQL("CREATE DATABASE {database} OWNER {user}").format(**words))
     admin.execute(sql.SQL("REVOKE ALL ON DATABASE {database} FROM PUBLIC").format(**words))
     admin.execute(sql.SQL("ALTER ROLE {user} SET search_path = {schema}").format(**words))
-    with psycopg.connect(f"{conninfo} dbname={database}", autocommit=True) as inside:
+    with psycopg.connect(conninfo, dbname=database, autocommit=True) as inside:
         inside.execute(sql.SQL("CREATE SCHEMA {schema} AUTHORIZATION {user}").format(**words))
     url = f"postgresql://{user}:{password}@{host}:{port}/{database}"
     values = {
@@ -32,4 +32,3 @@ def create(admin, conninfo, host, port, app, publish):
         "DATABASE_URL": url,
     }
     publish(f"{app}-db-secret", values)
-

@@ -1,11 +1,14 @@
-"""What the Python package costs, and 100 apps made in several ways.
+"""What the Python package costs, measured beside the library, the command and a script by hand.
 
-    python measure.py [--command PATH] [--apps 100]
+`cargo bench -p shareddb-tests --bench python` starts the servers and runs each part of this; its head says more.
 
-On a throw-away server of its own, whose Secrets are files. Needs psycopg; with `--command` the program `shareddb` is measured, too.
+    python measure.py calls --home FOLDER
+    python measure.py imports
+    python measure.py creates --apps N --file FILE --namespace NAME --port PORT --admin PASSWORD_FILE --command PROGRAM
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -15,8 +18,11 @@ from pathlib import Path
 
 import by_hand
 import psycopg
+from kubernetes import client, config
 
 import shareddb
+
+URL = "postgresql://me:s3cret@db.example:5432/my_app_db?sslmode=require&application_name=worker"
 
 
 def timed(work):
@@ -25,80 +31,92 @@ def timed(work):
     return time.perf_counter() - began
 
 
-def line(what, seconds, unit="ms"):
-    factor = {"ms": 1e3, "µs": 1e6, "s": 1}[unit]
-    print(f"{what:56} {seconds * factor:10.1f} {unit}", flush=True)
+def line(what, seconds, unit="s"):
+    factor = {"ms": 1e3, "s": 1}[unit]
+    print(f"{what:<48} {seconds * factor:9.2f} {unit}", flush=True)
+
+
+def calls(home):
+    """Seconds of each call, medians, as JSON. The library does the same beside it."""
+    environment = shareddb.Environment.local(home)
+
+    def median(times, work):
+        return statistics.median(timed(work) for _ in range(times))
+
+    with environment.connect() as server:
+        provisioner = shareddb.Provisioner(server)
+        provisioner.app("measured-0")
+        took = {
+            "ConnectionConfig.from_url": median(400, lambda: shareddb.ConnectionConfig.from_url(URL)),
+            "environment.stored_connection": median(200, lambda: environment.stored_connection("measured-0")),
+            "provisioner.app": median(20, lambda: provisioner.app("measured-0")),
+        }
+    print(json.dumps(took))
 
 
 def imports():
+    """Beside an interpreter that imports nothing; the quickest of ten."""
+
     def run(script):
         return min(timed(lambda: subprocess.run([sys.executable, "-c", script], check=True)) for _ in range(10))
 
     nothing = run("pass")
-    line("import shareddb", run("import shareddb") - nothing)
-    line("import psycopg", run("import psycopg") - nothing)
+    for module in ("shareddb", "psycopg", "kubernetes"):
+        line(f"import {module}", run(f"import {module}") - nothing, "ms")
 
 
-def calls(provisioner, admin):
-    """A call that asks the server something, and the least that any client needs for that: a login and a query."""
-    app = provisioner.create("measured").app.name
-    line("provisioner.app(…), median of 200", statistics.median(timed(lambda: provisioner.app(app)) for _ in range(200)))
+def creates(options):
+    """Apps made in each way, in turn, so that a busy moment of the machine meets all of them."""
+    config.load_kube_config(os.environ["KUBECONFIG"])
+    secrets_api = client.CoreV1Api()
+    words = {"host": "127.0.0.1", "port": options.port, "user": "postgres", "password": options.admin.read_text().strip()}
+    conninfo = psycopg.conninfo.make_conninfo(**words)
 
-    def query():
-        with psycopg.connect(admin.conninfo) as connection:
-            connection.execute("SELECT 1").fetchone()
+    def publish(name, values):
+        secrets_api.create_namespaced_secret(options.namespace, {"metadata": {"name": name}, "stringData": values})
 
-    line("psycopg: connect and SELECT 1, median of 200", statistics.median(timed(query) for _ in range(200)))
-    url = admin.url
-    rounds = 10_000
+    environment = shareddb.Environment.load("bench", file=options.file)
+    command = [options.command, "create", "--allow-overcommit", "-q", "-e", "bench"]
 
-    def read():
-        for _ in range(rounds):
-            shareddb.ConnectionConfig.from_url(url)
+    def by_command(app):
+        subprocess.run([*command, app], check=True, cwd=options.file.parent, stdout=subprocess.DEVNULL)
 
-    line("ConnectionConfig.from_url", timed(read) / rounds, "µs")
+    with environment.connect() as server, psycopg.connect(conninfo, dbname="postgres", autocommit=True) as admin:
+        provisioner = shareddb.Provisioner(server)
+        provisioner.create("warm", allow_overcommit=True)
+        ways = {
+            "creates from Python": lambda n: provisioner.create(f"python-{n}", allow_overcommit=True),
+            "creates by the command, in a loop": lambda n: by_command(f"command-{n}"),
+            "by hand, psycopg and the client of Kubernetes": lambda n: by_hand.create(
+                admin, conninfo, words["host"], options.port, f"hand-{n}", publish
+            ),
+            "creates from Python of apps that are there": lambda n: provisioner.create(f"python-{n}"),
+            "creates by the command of apps that are there": lambda n: by_command(f"command-{n}"),
+        }
+        took = dict.fromkeys(ways, 0.0)
+        for n in range(options.apps):
+            for way, work in ways.items():
+                took[way] += timed(lambda: work(n))
+    for way, seconds in took.items():
+        line(f"{options.apps} {way}", seconds)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--command", type=Path)
-    parser.add_argument("--apps", type=int, default=100)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("calls").add_argument("--home", required=True)
+    verbs.add_parser("imports")
+    made = verbs.add_parser("creates")
+    for name, kind in (("apps", int), ("file", Path), ("namespace", str), ("port", int), ("admin", Path), ("command", str)):
+        made.add_argument(f"--{name}", type=kind, required=True)
     options = parser.parse_args()
-    imports()
-    with shareddb.Environment.throw_away() as environment, environment.connect() as server:
-        endpoint = environment.deploy()
-        password = endpoint.password_file.read_text().strip()
-        admin = shareddb.ConnectionConfig(endpoint.host, endpoint.port, "postgres", endpoint.admin, password=password)
-        provisioner = shareddb.Provisioner(server)
-        calls(provisioner, admin)
-        count = options.apps
-        seconds = timed(lambda: [provisioner.create(f"one-{n}", allow_overcommit=True) for n in range(count)])
-        line(f"{count} creates from Python", seconds, "s")
-        seconds = timed(lambda: [provisioner.create(f"one-{n}") for n in range(count)])
-        line(f"{count} creates of apps that are there", seconds, "s")
-        if options.command:
-            variables = os.environ | {"SHAREDDB_HOME": str(environment.path.parent)}
-            command = [str(options.command), "create", "--allow-overcommit", "-q"]
-
-            def loop(word):
-                for n in range(count):
-                    subprocess.run([*command, f"{word}-{n}"], check=True, env=variables, stdout=subprocess.DEVNULL)
-
-            line(f"{count} creates by the command, in a loop", timed(lambda: loop("two")), "s")
-            line(f"{count} creates by the command of apps that are there", timed(lambda: loop("two")), "s")
-        folder = environment.path.parent / "by-hand"
-        folder.mkdir()
-
-        def publish(name, values):
-            (folder / name).write_text(repr(values))
-
-        with psycopg.connect(admin.conninfo, autocommit=True) as connection:
-
-            def by_hand_all():
-                for n in range(count):
-                    by_hand.create(connection, admin.conninfo, admin.host, admin.port, f"hand-{n}", publish)
-
-            line(f"{count} by hand, with psycopg and files", timed(by_hand_all), "s")
+    match options.verb:
+        case "calls":
+            calls(options.home)
+        case "imports":
+            imports()
+        case "creates":
+            creates(options)
 
 
 main()

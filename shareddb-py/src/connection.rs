@@ -1,18 +1,23 @@
 //! `ConnectionConfig`: how to log in to a database.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use shareddb_core::{ConnectionConfig as Core, SecretName, SqlAlchemyDriver};
+use pyo3::types::{PyDict, PyMapping};
+use shareddb_core::{ConnectionConfig as Core, RootCertificate, SecretName, SqlAlchemyDriver};
 
-use crate::changes::Changes;
+use crate::changes::{self, Changes};
 use crate::dialects::{self, exposed};
 use crate::environment::Environment;
 use crate::explanation::Explanation;
+use crate::names::{Words, mapping};
+use crate::psql::PsqlCommand;
 use crate::runtime::wait;
+use crate::whole::{Whole, kind};
 use crate::work::known;
 
 /// Everything needed to log in to one database as one user.
@@ -37,7 +42,7 @@ impl ConnectionConfig {
     fn from_parts(
         py: Python<'_>,
         host: String,
-        port: u16,
+        port: Whole,
         database: String,
         user: String,
         password: Option<String>,
@@ -46,7 +51,7 @@ impl ConnectionConfig {
         sslrootcert: Option<PathBuf>,
         application_name: Option<String>,
         connect_timeout: Option<Duration>,
-        options: Option<BTreeMap<String, String>>,
+        options: Option<Words>,
     ) -> PyResult<Self> {
         let changes = Changes {
             password,
@@ -58,22 +63,33 @@ impl ConnectionConfig {
             options,
             ..Changes::default()
         };
+        let port = known(py, changes::port(port))?;
         known(py, changes.applied(Core::new(host, port, database, user))).map(Self)
     }
 
-    /// Read this process's environment: `SHAREDDB_SECRET_DIR`, `SERVICE_BINDING_ROOT`, `DATABASE_URL`, `DATABASE_*`,
-    /// `DB_*`, `PG*`, the first of them that is complete.
+    /// Read this process's environment.
+    ///
+    /// One source supplies everything: `SHAREDDB_SECRET_DIR`, `SERVICE_BINDING_ROOT`, `DATABASE_URL`, `DATABASE_*`,
+    /// `DB_*` or `PG*`, the first of them that is complete.
     #[staticmethod]
     fn from_env(py: Python<'_>) -> PyResult<Self> {
         // With the GIL: Python changes the environment under it, and reading meanwhile is a race in the C library.
         known(py, Core::from_env()).map(Self)
     }
 
-    /// Read variables as `from_env` does, from a mapping.
+    /// Read variables as `from_env` does, from a mapping, such as `os.environ`.
     #[staticmethod]
-    #[allow(clippy::needless_pass_by_value, reason = "Python's mappings become owned ones")]
-    fn from_vars(py: Python<'_>, variables: BTreeMap<String, String>) -> PyResult<Self> {
-        known(py, Core::from_vars(|name| variables.get(name).cloned())).map(Self)
+    fn from_vars(py: Python<'_>, variables: &Bound<'_, PyAny>) -> PyResult<Self> {
+        // Only what is asked for: the rest may be anything.
+        let (variables, fault) = (mapping(variables)?, Cell::new(None));
+        let read = Core::from_vars(|name| {
+            let value = variable(variables, name);
+            value.unwrap_or_else(|error| {
+                fault.set(Some(error));
+                None
+            })
+        });
+        fault.take().map_or_else(|| known(py, read).map(Self), Err)
     }
 
     /// Read a `postgresql://` URL, strictly.
@@ -102,13 +118,13 @@ impl ConnectionConfig {
         wait(py, read).map(Self)
     }
 
-    /// The same with other words in some places.
+    /// The same with other words in some places; `options` are added.
     #[pyo3(signature = (*, port=None, database=None, user=None, password=None, hostaddr=None, sslmode=None,
                         sslrootcert=None, application_name=None, connect_timeout=None, options=None))]
     fn replace(
         &self,
         py: Python<'_>,
-        port: Option<u16>,
+        port: Option<Whole>,
         database: Option<String>,
         user: Option<String>,
         password: Option<String>,
@@ -117,7 +133,7 @@ impl ConnectionConfig {
         sslrootcert: Option<PathBuf>,
         application_name: Option<String>,
         connect_timeout: Option<Duration>,
-        options: Option<BTreeMap<String, String>>,
+        options: Option<Words>,
     ) -> PyResult<Self> {
         let changes = Changes {
             port,
@@ -132,6 +148,16 @@ impl ConnectionConfig {
             options,
         };
         known(py, changes.applied(self.0.clone())).map(Self)
+    }
+
+    /// The same without an address: the host name is looked up again.
+    fn without_hostaddr(&self) -> Self {
+        Self(self.0.clone().without_hostaddr())
+    }
+
+    /// The same without a limit for logins, which not every driver has a word for: it is 5 seconds again.
+    fn without_connect_timeout(&self) -> Self {
+        Self(self.0.clone().without_connect_timeout())
     }
 
     /// The host name, address, or socket directory.
@@ -176,6 +202,18 @@ impl ConnectionConfig {
         self.0.ssl_mode().as_str()
     }
 
+    /// The file with the certificate that the server's must descend from, where there is a file.
+    #[getter]
+    fn sslrootcert(&self) -> Option<PathBuf> {
+        self.0.root_certificate().and_then(RootCertificate::path).map(Into::into)
+    }
+
+    /// That certificate itself, as PEM; `None` where none was named.
+    fn root_certificate(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let text = py.detach(|| self.0.root_certificate().map(RootCertificate::text).transpose());
+        known(py, text)
+    }
+
     /// The name shown in the server's activity view.
     #[getter]
     fn application_name(&self) -> Option<&str> {
@@ -194,8 +232,9 @@ impl ConnectionConfig {
         self.0.source_directory().map(Into::into)
     }
 
-    /// The same connection with the login that is by now in the folder that it was read from; `None` when that is the login it
-    /// has, and where it came from no folder.
+    /// The same connection with the login that is by now in the folder that it was read from.
+    ///
+    /// `None` when that is the login it has, and where it came from no folder.
     fn renewed(&self, py: Python<'_>) -> PyResult<Option<Self>> {
         let renewed = py.detach(|| self.0.renewed());
         Ok(known(py, renewed)?.map(Self))
@@ -252,7 +291,30 @@ impl ConnectionConfig {
         known(py, self.0.service_section(name)).map(|section| exposed(&section))
     }
 
-    /// A pool of psycopg_pool's that follows the mounted Secret. The options are those of `psycopg_pool.ConnectionPool`.
+    /// A line of libpq's password file, with the password.
+    fn pgpass(&self, py: Python<'_>) -> PyResult<String> {
+        known(py, self.0.pgpass()).map(|line| exposed(&line))
+    }
+
+    /// `url`, `user` and `password` for the PostgreSQL JDBC driver, as Spark takes them.
+    fn jdbc<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        dialects::jdbc(py, &known(py, self.0.jdbc())?)
+    }
+
+    /// How to start psql, with the password in its environment.
+    fn psql(&self, py: Python<'_>) -> PyResult<PsqlCommand> {
+        known(py, self.0.psql()).map(PsqlCommand::new)
+    }
+
+    /// libpq's environment variables as text, with the password: for a `.env` file, a shell, or what reads JSON.
+    ///
+    /// `form` is `dotenv`, `shell` or `json`.
+    fn export(&self, py: Python<'_>, form: &str) -> PyResult<String> {
+        let form = known(py, dialects::form(form))?;
+        known(py, self.0.export(form)).map(|text| exposed(&text))
+    }
+
+    /// A pool of psycopg_pool's that follows the mounted Secret: the options are those of `psycopg_pool.ConnectionPool`.
     #[pyo3(signature = (**options))]
     fn pool<'py>(slf: &Bound<'py, Self>, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import("shareddb.rotation")?.call_method("pool", (slf,), options)
@@ -265,4 +327,14 @@ impl ConnectionConfig {
     fn __repr__(&self) -> String {
         format!("<ConnectionConfig {}>", self.0)
     }
+}
+
+/// As `get` says, which makes nothing up.
+fn variable(variables: &Bound<'_, PyMapping>, name: &str) -> PyResult<Option<String>> {
+    let value = variables.call_method1("get", (name,))?;
+    if value.is_none() {
+        return Ok(None);
+    }
+    let wrong = |_| PyTypeError::new_err(format!("{name}: expected a str, not {}", kind(&value)));
+    value.extract().map(Some).map_err(wrong)
 }

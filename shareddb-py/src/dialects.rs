@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use secrecy::{ExposeSecret as _, SecretString};
-use shareddb_core::{AsyncpgArguments, DjangoSettings, Error, Result};
+use shareddb_core::{AsyncpgArguments, DjangoSettings, Error, Export, JdbcSettings, Result};
 
 /// Python has no type that hides a secret, so it gets one only where the caller's words ask for it.
 pub(crate) fn exposed(secret: &SecretString) -> String {
@@ -19,6 +19,16 @@ pub(crate) fn chosen<T: Copy>(what: &str, word: &str, all: &[T], name: impl Fn(&
         let words: Vec<&str> = all.iter().map(name).collect();
         Error::invalid_input("word_unknown", format!("{word:?} is no {what}"))
             .with_hint(format!("one of {}", words.join(", ")))
+    })
+}
+
+/// # Errors
+/// `InvalidInput` for a word that names no form.
+pub(crate) fn form(word: &str) -> Result<Export> {
+    chosen("form", word, &[Export::Dotenv, Export::Shell, Export::Json], |form| match form {
+        Export::Dotenv => "dotenv",
+        Export::Shell => "shell",
+        Export::Json => "json",
     })
 }
 
@@ -48,6 +58,16 @@ pub(crate) fn django<'py>(py: Python<'py>, settings: &DjangoSettings) -> PyResul
     entry.set_item("PASSWORD", settings.password.as_ref().map(exposed).unwrap_or_default())?;
     entry.set_item("OPTIONS", &settings.options)?;
     Ok(entry)
+}
+
+pub(crate) fn jdbc<'py>(py: Python<'py>, settings: &JdbcSettings) -> PyResult<Bound<'py, PyDict>> {
+    let words = PyDict::new(py);
+    words.set_item("url", &settings.url)?;
+    words.set_item("user", &settings.user)?;
+    if let Some(password) = &settings.password {
+        words.set_item("password", password.expose_secret())?;
+    }
+    Ok(words)
 }
 
 pub(crate) fn asyncpg<'py>(py: Python<'py>, arguments: &AsyncpgArguments) -> PyResult<Bound<'py, PyDict>> {

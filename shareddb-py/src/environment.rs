@@ -1,28 +1,26 @@
 //! `Environment`: one shared server and its place.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use shareddb_core::{AppName, Environment as Core, Environments, Error, LocalHome, Result};
+use shareddb_core::{AppName, Environment as Core, Environments, LocalHome, Result};
 
 use crate::connection::ConnectionConfig;
 use crate::local::LocalEndpoint;
 use crate::runtime::wait;
 use crate::server::Server;
-use crate::work::known;
+use crate::throw_away::ThrowAway;
+use crate::work::{Work, known};
 
 /// One shared server and its place. It holds no connection.
 #[pyclass(module = "shareddb", frozen)]
 pub(crate) struct Environment {
     core: Core,
-    /// The folder that goes with the block in which this is used.
-    throw_away: Option<PathBuf>,
-    /// Whether each block that was entered has started the server.
+    /// What goes with the block in which this is used.
+    throw_away: Option<ThrowAway>,
+    /// Whether each block that is open has started the server.
     blocks: Mutex<Vec<bool>>,
 }
 
@@ -35,10 +33,14 @@ impl Environment {
         &self.core
     }
 
-    /// Removes what is thrown away.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(folder) = &self.throw_away else { return Ok(()) };
-        py.import("shutil")?.call_method1("rmtree", (folder, true)).map(drop)
+    fn blocks(&self) -> MutexGuard<'_, Vec<bool>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The end of what is thrown away, once no block needs it any more.
+    fn ending(&self) -> Option<Work<()>> {
+        let throw_away = self.throw_away.as_ref()?;
+        self.blocks().is_empty().then(|| throw_away.end(&self.core))
     }
 }
 
@@ -73,29 +75,22 @@ impl Environment {
         known(py, environment()).map(Self::new)
     }
 
-    /// The embedded server that lives in the folder `path`; by default where `SHAREDDB_HOME` and the like say.
+    /// The embedded server that lives in the folder `path`.
     ///
-    /// `binaries` is the directory of PostgreSQL's programs; by default they are searched.
+    /// By default it is where `SHAREDDB_HOME` and the like say. `binaries` is the directory of PostgreSQL's programs; by default they are searched.
     #[staticmethod]
     #[pyo3(signature = (path=None, *, binaries=None))]
     fn local(py: Python<'_>, path: Option<PathBuf>, binaries: Option<PathBuf>) -> PyResult<Self> {
         known(py, local(path, binaries)).map(Self::new)
     }
 
-    /// An embedded server for one block: it is made in a folder for temporary files, and gone with all its data at the end.
+    /// An embedded server for one `with` block: it is made in a folder for temporary files, and gone with all its data at the end.
     #[staticmethod]
     #[pyo3(signature = (*, binaries=None))]
     fn throw_away(py: Python<'_>, binaries: Option<PathBuf>) -> PyResult<Self> {
-        let made = py.import("tempfile")?.call_method1("mkdtemp", ("", "shareddb-"))?;
-        let folder: PathBuf = made.extract()?;
-        // As root the server runs as another user, who must get through.
-        let opened = fs::set_permissions(&folder, Permissions::from_mode(0o711));
-        let opened = opened.map_err(|error| Error::from_io(format!("cannot open {}", folder.display()), error));
-        let core = known(py, opened.and_then(|()| local(Some(folder.join("local")), binaries)));
-        if core.is_err() {
-            let _ = fs::remove_dir(&folder);
-        }
-        Ok(Self { throw_away: Some(folder), ..Self::new(core?) })
+        let throw_away = ThrowAway::new(py)?;
+        let core = known(py, local(Some(throw_away.home()), binaries))?;
+        Ok(Self { throw_away: Some(throw_away), ..Self::new(core) })
     }
 
     /// The name.
@@ -118,7 +113,11 @@ impl Environment {
 
     /// Start the server, make it the first time. That it runs already is not an error. It outlives this process.
     fn deploy(&self, py: Python<'_>) -> PyResult<LocalEndpoint> {
-        wait(py, self.core.deploy()).map(LocalEndpoint::new)
+        let endpoint = match &self.throw_away {
+            Some(throw_away) => throw_away.start(py, &self.core),
+            None => wait(py, self.core.deploy()),
+        };
+        endpoint.map(LocalEndpoint::new)
     }
 
     /// End the embedded server and keep its data. `False` when it was not running, or is another.
@@ -137,30 +136,31 @@ impl Environment {
         wait(py, self.core.stored_connection(&app)).map(ConnectionConfig::new)
     }
 
-    /// Starts the embedded server.
+    /// Starts the server, if it is the embedded one.
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        let environment = slf.get();
-        match environment.deploy(slf.py()) {
-            Ok(endpoint) => {
-                environment.blocks.lock().unwrap_or_else(PoisonError::into_inner).push(endpoint.is_started());
-                Ok(slf)
-            }
+        let (environment, py) = (slf.get(), slf.py());
+        if environment.core.local_server().is_none() {
+            return Ok(slf);
+        }
+        match environment.deploy(py) {
+            Ok(endpoint) => environment.blocks().push(endpoint.is_started()),
             Err(error) => {
-                environment.remove(slf.py())?;
-                Err(error)
+                // A Ctrl-C is answered at once; what it left goes meanwhile.
+                environment.ending().map_or(Ok(()), |ending| ending.leave(py))?;
+                return Err(error);
             }
         }
+        Ok(slf)
     }
 
     /// Ends what the block has started.
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        let started = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if started != Some(true) {
-            return Ok(());
+        let started = self.blocks().pop();
+        if self.throw_away.is_none() && started == Some(true) {
+            self.stop(py)?;
         }
-        self.stop(py)?;
-        self.remove(py)
+        self.ending().map_or(Ok(()), |ending| ending.wait(py))
     }
 
     fn __repr__(&self) -> String {

@@ -19,12 +19,15 @@ mod moments;
 mod names;
 mod plan;
 mod provisioner;
+mod psql;
 mod restored;
 mod retention;
 mod runtime;
 mod server;
 mod spec;
 mod status;
+mod throw_away;
+mod whole;
 mod work;
 mod workload;
 
@@ -55,6 +58,8 @@ mod _shareddb {
     use crate::plan::{Plan, Report};
     #[pymodule_export]
     use crate::provisioner::Provisioner;
+    #[pymodule_export]
+    use crate::psql::PsqlCommand;
     #[pymodule_export]
     use crate::restored::RestoreReport;
     #[pymodule_export]

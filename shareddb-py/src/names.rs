@@ -1,13 +1,15 @@
 //! Names and lists of names as Python gives them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyMapping, PyString};
 use shareddb_core::{Error, Result, RoleName};
 
+use crate::whole::kind;
 use crate::work::known;
 
 /// A name of one kind.
@@ -44,20 +46,40 @@ impl<'py> FromPyObject<'_, 'py> for Names {
     }
 }
 
-/// One path or several.
-#[derive(FromPyObject)]
-pub(crate) enum Paths {
-    /// One.
-    One(PathBuf),
-    /// Several.
-    Several(Vec<PathBuf>),
+/// Words by their names: any mapping from `str` to `str`.
+pub(crate) struct Words(pub(crate) BTreeMap<String, String>);
+
+impl<'py> FromPyObject<'_, 'py> for Words {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let items = mapping(&object)?.items()?;
+        items.iter().map(|item| item.extract()).collect::<PyResult<_>>().map(Self)
+    }
 }
+
+/// Anything that has values by name.
+pub(crate) fn mapping<'a, 'py>(object: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyMapping>> {
+    object.cast().map_err(|_| PyTypeError::new_err(format!("expected a mapping, not {}", kind(object))))
+}
+
+/// One path, or any iterable of several.
+pub(crate) struct Paths(Vec<PathBuf>);
 
 impl Paths {
     pub(crate) fn all(&self) -> &[PathBuf] {
-        match self {
-            Self::One(path) => std::slice::from_ref(path),
-            Self::Several(paths) => paths,
+        &self.0
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Paths {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(path) = object.extract() {
+            return Ok(Self(vec![path]));
         }
+        let wrong = |_| PyTypeError::new_err(format!("expected a path or several, not {}", kind(&object)));
+        object.try_iter().map_err(wrong)?.map(|path| path?.extract()).collect::<PyResult<_>>().map(Self)
     }
 }

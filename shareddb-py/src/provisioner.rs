@@ -1,10 +1,10 @@
 //! `Provisioner`: giving an application its database, and taking it away.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pyo3::coroutine::CancelHandle;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 use shareddb_core::{AppName, Event, Provisioner as Core, Report as CoreReport, RotateOptions};
 
 use crate::adopt::Adopt;
@@ -12,12 +12,13 @@ use crate::app::{App, AppSummary};
 use crate::connection::ConnectionConfig;
 use crate::follower::Follower;
 use crate::listing::listing;
-use crate::names::{Names, name};
+use crate::names::{Names, Words, name};
 use crate::plan::{Plan, Report, line};
 use crate::runtime::wait;
 use crate::server::Server;
 use crate::spec::Wishes;
 use crate::status::Status;
+use crate::whole::Whole;
 use crate::work::{Work, known};
 
 /// Provisions the apps of one server. Everything can be done again: what is as it should be is left alone.
@@ -94,10 +95,10 @@ impl Provisioner {
         app: &str,
         database: Option<&str>,
         user: Option<&str>,
-        connections: Option<i64>,
+        connections: Option<Whole>,
         search_path: Option<Names>,
         extensions: Option<Names>,
-        settings: Option<BTreeMap<String, String>>,
+        settings: Option<Words>,
         allow_overcommit: bool,
         secure_server: bool,
         adopt: Option<Adopt>,
@@ -119,7 +120,7 @@ impl Provisioner {
         wait(py, core.plan(&spec)).map(Plan::new)
     }
 
-    /// Make an app what the arguments say; one left out means "as recorded, else the default".
+    /// Make an app what the arguments say: its database, roles, schema, rights, password and Secret.
     #[pyo3(signature = (app, *, database=None, user=None, connections=None, search_path=None, extensions=None,
                         settings=None, allow_overcommit=false, secure_server=false, adopt=None))]
     fn create(
@@ -128,10 +129,10 @@ impl Provisioner {
         app: &str,
         database: Option<&str>,
         user: Option<&str>,
-        connections: Option<i64>,
+        connections: Option<Whole>,
         search_path: Option<Names>,
         extensions: Option<Names>,
-        settings: Option<BTreeMap<String, String>>,
+        settings: Option<Words>,
         allow_overcommit: bool,
         secure_server: bool,
         adopt: Option<Adopt>,
@@ -159,10 +160,10 @@ impl Provisioner {
         app: String,
         database: Option<String>,
         user: Option<String>,
-        connections: Option<i64>,
+        connections: Option<Whole>,
         search_path: Option<Names>,
         extensions: Option<Names>,
-        settings: Option<BTreeMap<String, String>>,
+        settings: Option<Words>,
         allow_overcommit: bool,
         secure_server: bool,
         adopt: Option<Adopt>,
@@ -190,7 +191,7 @@ impl Provisioner {
         wait(py, core.plan_drop(&app)).map(Plan::new)
     }
 
-    /// Carry out a plan, if it is still what would be decided now.
+    /// Carry out a plan.
     fn apply(&self, py: Python<'_>, plan: &Plan) -> PyResult<Report> {
         let (core, follower) = self.followed(py)?;
         let plan = plan.core().clone();
@@ -219,7 +220,8 @@ impl Provisioner {
         wait(py, core.plan_rotate(&app, &rotate_options(grace, now, restart))).map(Plan::new)
     }
 
-    /// Give an app a new password without a failed query.
+    /// Give an app a new password without a failed query: its other login gets one, the Secret comes to name it, and the login
+    /// before it goes on working until the `grace` is over, a week.
     #[pyo3(signature = (app, *, grace=None, now=false, restart=false))]
     fn rotate(&self, py: Python<'_>, app: &str, grace: Option<Duration>, now: bool, restart: bool) -> PyResult<Report> {
         self.rotation(py, app, rotate_options(grace, now, restart))?.wait(py).map(Report::new)
@@ -245,14 +247,14 @@ impl Provisioner {
         wait(py, core.plan_undo_adopt(&app)).map(Plan::new)
     }
 
-    /// Give an adopted app back as it was, as long as its second login was never issued.
+    /// Give an adopted app back as it was: its login, password, rights and settings; the Secret stays.
     fn undo_adopt(&self, py: Python<'_>, app: &str) -> PyResult<Report> {
         let app: AppName = name(py, app)?;
         let (core, follower) = self.followed(py)?;
         Work::new(follower, async move { core.undo_adopt(&app).await }).wait(py).map(Report::new)
     }
 
-    /// Every app of the server, by name.
+    /// Every app of the server, by name: a list that prints as a table.
     fn list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core(py)?;
         let apps = wait(py, core.list())?;
@@ -277,6 +279,11 @@ impl Provisioner {
     fn connection(&self, py: Python<'_>, app: &str) -> PyResult<ConnectionConfig> {
         let (core, app): (_, AppName) = (self.core(py)?, name(py, app)?);
         wait(py, core.connection(&app)).map(ConnectionConfig::new)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.server)?;
+        visit.call(self.on_event.as_ref())
     }
 
     fn __repr__(&self) -> String {

@@ -35,11 +35,20 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = Result<
 pub(crate) async fn heeding_signals<F: Future>(future: F) -> PyResult<F::Output> {
     let mut future = pin!(future);
     loop {
-        match timeout(SIGNAL_INTERVAL, future.as_mut()).await {
-            Ok(done) => return Ok(done),
-            Err(_) => Python::attach(|py| py.check_signals())?,
+        if let Ok(done) = timeout(SIGNAL_INTERVAL, future.as_mut()).await {
+            return Ok(done);
+        }
+        if !Python::attach(has_handled_signals)? {
+            return Ok(future.await);
         }
     }
+}
+
+/// Runs the handlers of those signals that came. `false` on a thread that never runs any: Python's main thread alone does.
+fn has_handled_signals(py: Python<'_>) -> PyResult<bool> {
+    py.check_signals()?;
+    let threads = py.import("threading")?;
+    threads.call_method0("get_ident")?.eq(threads.call_method0("main_thread")?.getattr("ident")?)
 }
 
 /// The runtime, for a thread that wants to stand still until something is done.

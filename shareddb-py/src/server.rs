@@ -8,7 +8,7 @@ use shareddb_core::{Environment as CoreEnvironment, Error, Server as Core};
 
 use crate::errors::raise;
 
-/// An environment's server within reach.
+/// An environment's server within reach. A `with` block closes it at its end.
 #[pyclass(module = "shareddb", frozen)]
 pub(crate) struct Server {
     environment: CoreEnvironment,

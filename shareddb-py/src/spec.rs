@@ -1,21 +1,20 @@
 //! What an app is to be, from Python's named arguments.
 
-use std::collections::BTreeMap;
-
-use shareddb_core::{AppSpec, DatabaseName, Error, LoginName, Result};
+use shareddb_core::{AppSpec, DatabaseName, LoginName, Result};
 
 use crate::adopt::Adopt;
-use crate::names::Names;
+use crate::names::{Names, Words};
+use crate::whole::Whole;
 
 /// Python's named arguments, one for one; what was left out means "as recorded, else the default".
 pub(crate) struct Wishes<'a> {
     pub(crate) app: &'a str,
     pub(crate) database: Option<&'a str>,
     pub(crate) user: Option<&'a str>,
-    pub(crate) connections: Option<i64>,
+    pub(crate) connections: Option<Whole>,
     pub(crate) search_path: Option<Names>,
     pub(crate) extensions: Option<Names>,
-    pub(crate) settings: Option<BTreeMap<String, String>>,
+    pub(crate) settings: Option<Words>,
     pub(crate) allow_overcommit: bool,
     pub(crate) secure_server: bool,
     pub(crate) adopt: Option<Adopt>,
@@ -33,22 +32,16 @@ impl Wishes<'_> {
         spec.database = self.database.map(database).transpose()?;
         spec.user = self.user.map(user).transpose()?;
         spec.adopt = self.adopt.map(|adopt| adopt.0);
-        spec.connections = self.connections.map(narrowed).transpose()?;
+        let connections = |count: Whole| count.fit("connections_invalid", "connections per login");
+        spec.connections = self.connections.map(connections).transpose()?;
         spec.search_path = self.search_path.map(Names::parsed).transpose()?;
         spec.extensions = self.extensions.map(Names::parsed).transpose()?;
-        let settings = |settings: BTreeMap<String, String>| {
-            settings.into_iter().map(|(name, value)| Ok((name.parse()?, value))).collect::<Result<_>>()
+        let settings = |settings: Words| {
+            settings.0.into_iter().map(|(name, value)| Ok((name.parse()?, value))).collect::<Result<_>>()
         };
         spec.settings = self.settings.map(settings).transpose()?;
         spec.allow_overcommit = self.allow_overcommit;
         spec.secure_server = self.secure_server;
         Ok(spec)
     }
-}
-
-/// Core judges what fits its type; the rest is told apart by nothing but its size.
-fn narrowed(connections: i64) -> Result<u16> {
-    u16::try_from(connections).map_err(|_| {
-        Error::invalid_input("connections_invalid", format!("{connections} connections per login are not possible"))
-    })
 }

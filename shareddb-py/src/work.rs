@@ -1,5 +1,6 @@
 //! Work that takes long: a caller stands still for it, or awaits it. Either way it can be ended early and cleans up.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -20,6 +21,8 @@ use crate::runtime::{heeding_signals, idle_runtime, running, runtime};
 const PROMPT: Duration = Duration::from_millis(80);
 /// How long cleaning up may take: a login is closed, an upload taken back, a database dropped.
 const LAST_STEPS: Duration = Duration::from_secs(10);
+/// How long work may take that nothing ends early: a server starts and stops in a minute each, or not at all.
+const WHOLE: Duration = Duration::from_secs(150);
 const PULSE: Duration = Duration::from_millis(5);
 
 /// Works that still clean up although nobody waits for them any more.
@@ -38,6 +41,8 @@ enum Ending {
     Cut,
     /// It is asked to, and cleans up.
     Asked(Interrupt),
+    /// It does not.
+    Never,
 }
 
 impl<T: Send + 'static> Work<T> {
@@ -55,9 +60,21 @@ impl<T: Send + 'static> Work<T> {
         Self { future: Box::pin(future), ending: Ending::Asked(interrupt), follower }
     }
 
+    /// Work that goes on to its end, whoever waits for it.
+    pub(crate) fn whole(future: impl Future<Output = Result<T>> + Send + 'static) -> Self {
+        Self { future: Box::pin(future), ending: Ending::Never, follower: Follower::default() }
+    }
+
     fn begin(self, runtime: &Runtime) -> (Task<T>, Follower) {
         let Self { future, ending, follower } = self;
         (Task { handle: Some(runtime.spawn(future)), ending, runtime: runtime.handle().clone() }, follower)
+    }
+
+    /// Begins it and leaves it to itself. The interpreter waits for it before it ends.
+    pub(crate) fn leave(self, py: Python<'_>) -> PyResult<()> {
+        let (task, _) = self.begin(runtime(py)?);
+        drop(task);
+        Ok(())
     }
 
     /// Stands still until it is done. What a signal handler or the follower raises ends it.
@@ -67,6 +84,7 @@ impl<T: Send + 'static> Work<T> {
             let (mut task, follower) = self.begin(runtime);
             runtime.block_on(async {
                 let (error, patience) = tokio::select! {
+                    biased;
                     done = heeding_signals(&mut task) => match done {
                         Ok(done) => return settled(done, &follower),
                         Err(error) => (error, PROMPT),
@@ -81,14 +99,20 @@ impl<T: Send + 'static> Work<T> {
         })
     }
 
-    /// The same for a coroutine. When that is cancelled, it waits until the work has cleaned up.
+    /// The same for a coroutine. When that is cancelled, it waits until the work has cleaned up. One that was cancelled before its
+    /// first step begins nothing.
     pub(crate) async fn awaited(self, mut cancel: CancelHandle) -> PyResult<T> {
+        let early = poll_fn(|context| Poll::Ready(cancel.poll_cancelled(context))).await;
+        if let Poll::Ready(exception) = early {
+            return Err(thrown(exception));
+        }
         let runtime = Python::attach(runtime)?;
         let (mut task, follower) = self.begin(runtime);
         let error = tokio::select! {
-            done = &mut task => return settled(done, &follower),
-            exception = cancel.cancelled() => Python::attach(|py| PyErr::from_value(exception.into_bound(py))),
+            biased;
+            exception = cancel.cancelled() => thrown(exception),
             error = follower.raised() => error,
+            done = &mut task => return settled(done, &follower),
         };
         task.end();
         // On the runtime, since there are no timers on Python's threads.
@@ -96,6 +120,11 @@ impl<T: Send + 'static> Work<T> {
         let _ = ended.await;
         Err(error)
     }
+}
+
+/// What somebody has thrown into a coroutine.
+fn thrown(exception: Py<PyAny>) -> PyErr {
+    Python::attach(|py| PyErr::from_value(exception.into_bound(py)))
 }
 
 /// Work that was begun. It ends with whoever waits for it, and cleans up by itself where it has to.
@@ -111,7 +140,7 @@ impl<T: Send + 'static> Task<T> {
         match (&self.ending, &self.handle) {
             (Ending::Asked(interrupt), _) => interrupt.raise(),
             (Ending::Cut, Some(handle)) => handle.abort(),
-            (Ending::Cut, None) => {}
+            (Ending::Cut, None) | (Ending::Never, _) => {}
         }
     }
 }
@@ -136,9 +165,10 @@ impl<T: Send + 'static> Drop for Task<T> {
             self.end();
         }
         let Some(handle) = self.handle.take() else { return };
+        let patience = if matches!(self.ending, Ending::Never) { WHOLE } else { LAST_STEPS };
         LEAVING.fetch_add(1, Ordering::Relaxed);
         self.runtime.spawn(async move {
-            let _ = timeout(LAST_STEPS, handle).await;
+            let _ = timeout(patience, handle).await;
             LEAVING.fetch_sub(1, Ordering::Relaxed);
         });
     }

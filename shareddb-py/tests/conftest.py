@@ -5,7 +5,7 @@ import secrets
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -35,10 +35,12 @@ def provisioner(server):
 
 @pytest.fixture
 def app(provisioner):
-    """The name of a fresh app."""
+    """The name of a fresh app, which makes room for others when the test has ended."""
     name = f"test-{secrets.token_hex(4)}"
     provisioner.create(name)
-    return name
+    yield name
+    with suppress(shareddb.NotFoundError):
+        provisioner.drop(name, confirm=name)
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +65,21 @@ def admin(endpoint):
     """How the superuser logs in."""
     password = endpoint.password_file.read_text().strip()
     return shareddb.ConnectionConfig(endpoint.host, endpoint.port, "postgres", endpoint.admin, password=password)
+
+
+@pytest.fixture(scope="session")
+def command(environment):
+    """Runs the command `shareddb`, which `SHAREDDB_COMMAND` names, on the same server."""
+    program = os.environ.get("SHAREDDB_COMMAND")
+    if program is None:
+        pytest.skip("SHAREDDB_COMMAND does not say where the command is")
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "DB_", "DATABASE_"))}
+    variables |= {"SHAREDDB_HOME": str(environment.path.parent), "NO_COLOR": "1"}
+
+    def run(*arguments):
+        return subprocess.run([program, *arguments], env=variables, check=True, capture_output=True, text=True)
+
+    return run
 
 
 @pytest.fixture

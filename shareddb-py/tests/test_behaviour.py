@@ -1,6 +1,7 @@
 """What a call does to the interpreter that makes it: threads, signals, event loops, forks."""
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -119,6 +121,19 @@ def test_other_threads_go_on(provisioner, stopped, endpoint):
             waker.join()
 
 
+def test_only_the_main_thread_is_interrupted(provisioner, stopped, endpoint, alarm):
+    """A signal that comes while other threads wait ends the wait of the main one only."""
+    listed = []
+    with stopped():
+        thread = threading.Thread(target=lambda: listed.append(provisioner.list()))
+        thread.start()
+        assert interrupted(alarm, provisioner.list) < 1
+        time.sleep(0.2)
+        assert thread.is_alive() and not listed
+    thread.join()
+    assert len(listed) == 1
+
+
 def test_in_a_running_loop(provisioner, app):
     async def directly():
         return provisioner.list()
@@ -182,6 +197,33 @@ def test_a_cancelled_coroutine_has_cleaned_up(server, provisioner, app, psql, ad
     assert all(backup.problem is None for backup in manager.list(app))
 
 
+def test_one_that_was_cancelled_before_its_first_step_begins_nothing(server, provisioner, app):
+    told = []
+    follower = shareddb.Provisioner(server, on_event=lambda *event: told.append(event))
+    manager = shareddb.BackupManager(server, on_event=told.append)
+
+    async def cancelled(coroutine):
+        task = asyncio.create_task(coroutine)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    for coroutine in (follower.create_async("never-begun"), follower.rotate_async(app), manager.backup_async(app)):
+        asyncio.run(cancelled(coroutine))
+    time.sleep(0.1)
+    assert told == [] and provisioner.plan("never-begun").exists is False
+    assert list(manager.list(app)) == []
+
+
+def test_what_is_thrown_into_a_coroutine_comes_out(provisioner):
+    coroutine = provisioner.create_async("never-begun")
+    with pytest.raises(ZeroDivisionError):
+        coroutine.throw(ZeroDivisionError())
+    unused = provisioner.create_async("never-begun")
+    unused.close()
+    assert provisioner.plan("never-begun").exists is False
+
+
 def test_a_timeout_of_the_loop_cancels(provisioner, stopped):
     async def late():
         began = time.monotonic()
@@ -206,6 +248,25 @@ def test_what_follows_a_plan(server):
     with pytest.raises(RuntimeError, match="enough"):
         shareddb.Provisioner(server, on_event=refuse).create("refused")
     assert provisioner.create("refused").outcome in ("created", "configured")
+
+
+class Listener:
+    """Somebody who has a provisioner and is told of what it does: a cycle."""
+
+    def __init__(self, server):
+        self.provisioner = shareddb.Provisioner(server, on_event=self.hear)
+
+    def hear(self, word, step):
+        pass
+
+
+def test_a_cycle_through_a_listener_is_collected(server):
+    listener = Listener(server)
+    listener.provisioner.list()
+    gone = weakref.ref(listener)
+    del listener
+    gc.collect()
+    assert gone() is None
 
 
 def spawned(path):

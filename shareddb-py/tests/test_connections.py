@@ -1,10 +1,14 @@
 """Settings of connections: sources, conversions, explanations."""
 
 import copy
+import json
 import os
 import pickle
 import traceback
+from collections import ChainMap, defaultdict
+from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 
 import pytest
 
@@ -90,9 +94,102 @@ def test_conversions():
         "OPTIONS": {"sslmode": "require", "application_name": "worker"},
     }
     assert config.service_section("mine").startswith("[mine]\n")
+    assert config.pgpass() == "db.example:5432:my_app_db:me:s3cret\n"
+    jdbc = "jdbc:postgresql://db.example:5432/my_app_db?sslmode=require&ApplicationName=worker"
+    assert config.jdbc() == {"url": jdbc, "user": "me", "password": "s3cret"}
+    assert "PGPASSWORD=s3cret\n" in config.export("dotenv")
+    assert "export PGPASSWORD='s3cret'\n" in config.export("shell")
+    assert json.loads(config.export("json")) == config.environ()
+    with pytest.raises(shareddb.InvalidInputError):
+        config.export("yaml")
+    command = config.psql()
+    assert command.environment == {"PGPASSWORD": "s3cret"} and command.exports() == "export PGPASSWORD='s3cret'\n"
+    assert command.arguments[0].startswith("host='db.example'") and str(command).startswith("psql 'host=")
+    assert "s3cret" not in f"{command} {command!r} {command.arguments}"
     with pytest.raises(shareddb.InvalidInputError) as inexpressible:
         config.replace(hostaddr="127.0.0.1").asyncpg()
     assert "hostaddr" in str(inexpressible.value)
+
+
+def test_what_was_said_can_be_taken_back():
+    plain = ConnectionConfig.from_url(URL)
+    config = plain.replace(hostaddr="127.0.0.1", connect_timeout=timedelta(seconds=3))
+    assert config.without_hostaddr().hostaddr is None and config.hostaddr == "127.0.0.1"
+    assert config.without_connect_timeout().connect_timeout == timedelta(seconds=5)
+    assert config.without_hostaddr().without_connect_timeout().url == plain.url
+
+
+def test_the_root_certificate(tmp_path):
+    plain, root = ConnectionConfig.from_url(URL), tmp_path / "root.crt"
+    assert (plain.sslrootcert, plain.root_certificate()) == (None, None)
+    named = plain.replace(sslmode="verify-full", sslrootcert=root)
+    assert named.sslrootcert == root
+    with pytest.raises(shareddb.Error):
+        named.root_certificate()
+    root.write_text("-----BEGIN CERTIFICATE-----\n")
+    assert named.root_certificate() == root.read_text()
+
+
+class Variables(Mapping):
+    """A mapping that is no dict and tells what it was asked for."""
+
+    def __init__(self, values):
+        self.values_, self.asked = values, set()
+
+    def __getitem__(self, name):
+        self.asked.add(name)
+        return self.values_[name]
+
+    def __iter__(self):
+        return iter(self.values_)
+
+    def __len__(self):
+        return len(self.values_)
+
+
+def test_variables_are_any_mapping(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("DB_", "DATABASE_", "PG", "SERVICE_BINDING", "SHAREDDB_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DATABASE_URL", URL)
+    assert ConnectionConfig.from_vars(os.environ).url == ConnectionConfig.from_env().url
+    words = {"DATABASE_URL": URL}
+    mappings = [words, MappingProxyType(words), ChainMap({}, words), Variables(words), defaultdict(str, words)]
+    assert {ConnectionConfig.from_vars(each).database for each in mappings} == {"my_app_db"}
+    assert set(mappings[-1]) == {"DATABASE_URL"}, "asking makes nothing up"
+    assert ConnectionConfig.from_vars({"DATABASE_URL": URL, "UNRELATED": 7}).database == "my_app_db"
+    for wrong, told in ([URL], "list"), (None, "NoneType"), ({"DATABASE_URL": 7}, "DATABASE_URL: expected a str, not int"):
+        with pytest.raises(TypeError, match=told):
+            ConnectionConfig.from_vars(wrong)
+
+    class Broken(Variables):
+        def __getitem__(self, name):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ConnectionConfig.from_vars(Broken(words))
+
+
+def test_options_are_any_mapping():
+    config = ConnectionConfig("h", 1, "d", "u", options=MappingProxyType({"work_mem": "1MB"}))
+    assert config.psycopg()["options"] == "-c work_mem=1MB"
+    for wrong in (["work_mem"], {"work_mem": 1}, {1: "work_mem"}):
+        with pytest.raises(TypeError):
+            config.replace(options=wrong)
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, 70_000, 2**80, -(2**80)])
+def test_a_port_that_cannot_be_one(port):
+    for call in (lambda: ConnectionConfig("h", port, "d", "u"), lambda: ConnectionConfig.from_url(URL).replace(port=port)):
+        with pytest.raises(shareddb.InvalidInputError) as raised:
+            call()
+        assert raised.value.code == "connection_invalid" and "port" in str(raised.value)
+
+
+def test_a_port_of_another_type():
+    for port in ("5432", 5432.0, None):
+        with pytest.raises(TypeError, match=f"expected an int, not {type(port).__name__}"):
+            ConnectionConfig("h", port, "d", "u")
 
 
 def test_sources(environment, provisioner, app, monkeypatch, tmp_path):

@@ -1,6 +1,9 @@
 """Environments and servers: where they come from, and blocks that they are used in."""
 
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,13 +77,120 @@ def test_what_raises_in_a_block_comes_through():
     assert not environment.path.parent.exists()
 
 
-def test_a_folder_without_programs_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    absent = tmp_path / "absent"
+def alive(pid):
+    """A zombie, which somebody has yet to look at, is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def temporary(tmp_path_factory, monkeypatch):
+    """A folder for temporary files of this test's own, through which the server's account gets."""
+    folder = tmp_path_factory.mktemp("temporary")
+    for parent in [folder, *folder.parents]:
+        if parent.stat().st_uid == folder.stat().st_uid and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o111)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+def test_nothing_is_there_before_a_block(temporary):
+    environment = shareddb.Environment.throw_away()
+    assert list(temporary.iterdir()) == [] and environment.path.parent.parent == temporary
+    assert not environment.stop()
+    with pytest.raises(shareddb.UnavailableError):
+        environment.connect()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_without_programs_leaves_nothing_behind(temporary):
+    absent = shareddb.Environment.throw_away(binaries=temporary / "absent")
     with pytest.raises(shareddb.Error):
-        with shareddb.Environment.throw_away(binaries=absent):
+        with absent:
             pass
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(shareddb.Error):
+        absent.deploy()
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_was_started_before_the_block_goes_with_it(temporary, eventually):
+    environment = shareddb.Environment.throw_away()
+    pid = environment.deploy().pid
+    with environment, environment:
+        assert environment.deploy().pid == pid
+        (environment.path / "mark").touch()
+    assert list(temporary.iterdir()) == []
+    eventually("the server's process is over", lambda: not alive(pid))
+    with environment:
+        assert environment.deploy().pid and not (environment.path / "mark").exists(), "a later block begins anew"
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_server_that_cannot_be_stopped_goes_as_well(temporary):
+    with shareddb.Environment.throw_away() as environment:
+        pid = environment.deploy().pid
+        # A home that others may write to is not worked in.
+        environment.path.chmod(0o777)
+        with pytest.raises(shareddb.PermissionDeniedError):
+            environment.stop()
+    assert list(temporary.iterdir()) == []
+    os.kill(pid, signal.SIGQUIT)
+
+
+BLOCK = """if True:
+    import os, signal, sys, tempfile, threading, time, shareddb
+    tempfile.tempdir, delay = sys.argv[1], float(sys.argv[2])
+    def interrupt():
+        time.sleep(delay)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with shareddb.Environment.throw_away() as environment:
+            print("entered", flush=True)
+            time.sleep(60)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5])
+def test_ctrl_c_leaves_no_server_behind(temporary, delay, eventually):
+    done = subprocess.run([sys.executable, "-c", BLOCK, temporary, str(delay)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.endswith("interrupted\n"), done
+    assert list(temporary.iterdir()) == []
+    working = f"{temporary}/".encode()
+    eventually("nobody works there", lambda: not any(working in line for line in commands()))
+
+
+def commands():
+    """The command lines of all processes."""
+    for entry in Path("/proc").iterdir():
+        try:
+            yield (entry / "cmdline").read_bytes()
+        except OSError:
+            pass
+
+
+def test_a_block_leaves_a_server_alone_that_is_not_embedded(tmp_path, endpoint):
+    file = tmp_path / "shareddb.toml"
+    file.write_text(f"""
+        [env.shop]
+        admin_url = "postgresql://{endpoint.admin}@{endpoint.host}:{endpoint.port}/postgres"
+        admin_password_file = "{endpoint.password_file}"
+        store = "dir:secrets"
+    """)
+    with shareddb.Environment.load("shop", file=file) as environment, environment.connect() as server:
+        assert environment.name == "shop"
+        shareddb.Provisioner(server).list()
+    with environment:
+        pass
+    with environment.connect() as server:
+        shareddb.Provisioner(server).list()
+    with pytest.raises(shareddb.Error) as refused:
+        environment.deploy()
+    assert refused.value.code == "not_embedded"
 
 
 def test_a_closed_server(environment):
@@ -96,11 +206,14 @@ def test_a_closed_server(environment):
         assert closed.value.code == "server_closed"
 
 
-def test_the_command_and_the_module_see_the_same(environment, app, endpoint):
-    """Beside the library there is one place where things are kept: the server."""
-    query = "SELECT count(*) FROM pg_database WHERE datname = '{}'"
-    config = environment.stored_connection(app)
-    out = subprocess.run(
-        [endpoint.binaries / "psql", config.url, "-Atc", query.format(config.database)], capture_output=True, text=True, check=True
-    )
-    assert out.stdout.strip() == "1"
+def test_the_command_and_the_module_see_the_same(environment, provisioner, app, command):
+    listed = [(each.app.name, each.app.database) for each in provisioner.list()]
+    told = [line.split()[:2] for line in command("list").stdout.splitlines()[1:]]
+    assert told == [list(each) for each in listed] and app in dict(listed)
+    plan = provisioner.plan("planned-twice", connections=3, settings={"work_mem": "8MB"})
+    dry = command("create", "planned-twice", "--connections", "3", "--set", "work_mem=8MB", "--dry-run").stdout
+    assert plan and str(plan) in dry
+    made = command("create", "planned-twice", "--connections", "3", "--set", "work_mem=8MB")
+    assert made.stdout == "app/planned-twice created\n"
+    assert not provisioner.plan("planned-twice")
+    assert command("env", "planned-twice", "--format", "url").stdout.strip() == provisioner.connection("planned-twice").url

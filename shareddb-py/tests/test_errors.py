@@ -1,5 +1,6 @@
 """Every outcome of the library is an exception of its own, met in life."""
 
+import builtins
 import os
 import pickle
 import signal
@@ -26,7 +27,8 @@ def test_the_tree(ours, builtin):
     assert issubclass(ours, shareddb.Error) and issubclass(ours, builtin)
     assert (ours.__module__, ours.code, ours.hint, ours.retryable) == ("shareddb", "failed", None, False)
     assert ours.__doc__ and str(ours("a message")) == "a message"
-    assert ours.__name__ in shareddb.__all__
+    assert getattr(shareddb, ours.__name__) is ours
+    assert (ours.__name__ in shareddb.__all__) != hasattr(builtins, ours.__name__)
 
 
 def test_the_tree_is_whole():
@@ -54,6 +56,14 @@ def test_not_found(provisioner):
     came = pickle.loads(pickle.dumps(error))
     assert type(came) is shareddb.NotFoundError
     assert (str(came), came.code, came.hint, came.retryable) == (str(error), error.code, error.hint, False)
+
+
+def test_what_else_cannot_be_pickled(environment, server, provisioner, app):
+    plan = provisioner.plan(app, connections=3)
+    for thing in (environment, server, provisioner, plan, plan.app, provisioner.list()[0], provisioner.connection(app)):
+        with pytest.raises(TypeError):
+            pickle.dumps(thing)
+    assert pickle.loads(pickle.dumps(provisioner.list().to_dicts()))
 
 
 def test_conflict(provisioner, app):

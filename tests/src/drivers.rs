@@ -18,12 +18,15 @@ const DRIVERS: [&str; 6] = [
     "sqlalchemy==2.0.44",
 ];
 /// What the tests of the Python package need beside them.
-const TOOLS: [&str; 6] = [
+const TOOLS: [&str; 9] = [
     "asyncpg-stubs==0.31.3",
     "basedpyright==1.40.2",
     "django==5.2.19",
+    "ipykernel==7.4.0",
+    "kubernetes==37.0.2",
     "maturin==1.16.0",
     "mypy==2.4.1",
+    "nbclient==0.11.0",
     "pytest==9.2.0",
 ];
 

@@ -33,6 +33,8 @@ pub mod object_server;
 pub mod picture;
 pub mod pooler;
 pub mod proxy;
+pub mod python;
+pub mod python_costs;
 pub mod reaper;
 pub mod refusal;
 pub mod sample_data;

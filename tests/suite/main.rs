@@ -74,6 +74,7 @@ mod pool_tls;
 mod pool_transaction;
 mod proof;
 mod python;
+mod python_cluster;
 mod race;
 mod records;
 mod rotate;

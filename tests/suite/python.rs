@@ -1,47 +1,18 @@
 //! The Python package, by its own tests, and as a wheel that somebody installs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use shareddb_tests::command::{program, run};
 use shareddb_tests::drivers::python_tools;
-use tempfile::TempDir;
-
-/// The library is where it is while nobody builds it anew.
-static LIBRARY: Mutex<()> = Mutex::new(());
-
-fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shareddb-py")
-}
-
-/// The package as an interpreter of any version from 3.10 on finds it.
-fn package() -> TempDir {
-    let modules = tempfile::tempdir().unwrap();
-    let package = modules.path().join("shareddb");
-    fs::create_dir(&package).unwrap();
-    for entry in fs::read_dir(source().join("python/shareddb")).unwrap().map(Result::unwrap) {
-        if entry.path().is_file() {
-            fs::copy(entry.path(), package.join(entry.file_name())).unwrap();
-        }
-    }
-    let _nobody_builds = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
-    fs::copy(program("lib_shareddb.so"), package.join("_shareddb.abi3.so")).unwrap();
-    modules
-}
-
-/// An interpreter that finds these folders.
-fn python(folders: &[&Path]) -> Command {
-    let mut python = Command::new("python3");
-    python.env("PYTHONPATH", std::env::join_paths(folders).unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
-    python
-}
+use shareddb_tests::python::{library, package, python, source};
+use shareddb_tests::python_costs::{Extent, measure};
 
 #[test]
 fn the_package_passes_its_tests() {
     let modules = package();
     let mut tests = python(&[modules.path(), &python_tools()]);
+    tests.env("SHAREDDB_COMMAND", program("shareddb"));
     let output = run(tests.current_dir(source()).args(["-m", "pytest", "-q", "-rs"])).expect_code(0);
     assert!(output.stdout.contains(" passed") && !output.stdout.contains("skipped"), "{}", output.stdout);
 }
@@ -62,7 +33,7 @@ fn an_installed_wheel_does_what_the_readme_says() {
     let target = program("lib_shareddb.so").ancestors().nth(2).unwrap().to_owned();
     let mut maturin = Command::new(tools.join("bin/maturin"));
     maturin.args(["build", "--profile", "dev", "--locked", "--offline", "--out"]).arg(&wheels);
-    let nobody_copies = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
+    let nobody_copies = library();
     run(maturin.current_dir(source()).env("CARGO_TARGET_DIR", target)).expect_code(0);
     drop(nobody_copies);
     let [wheel] =
@@ -78,4 +49,21 @@ fn an_installed_wheel_does_what_the_readme_says() {
     let mut lines = Command::new(&inside);
     let output = run(lines.current_dir(place.path()).arg("-c").arg(readme())).expect_code(0);
     assert!(output.stdout.contains("created"), "{}", output.stdout);
+
+    // pytest is no part of it; whoever has both finds the fixtures without a word about them.
+    let mut fixtures = Command::new(&inside);
+    fixtures.env("PYTHONPATH", &tools).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(&wheels);
+    let output = run(fixtures.args(["-m", "pytest", "--fixtures", "-p", "no:cacheprovider"]));
+    for fixture in ["shareddb_env [session scope]", "shareddb_app"] {
+        assert!(output.stdout.contains(fixture), "{fixture}: {}{}", output.stdout, output.stderr);
+    }
+}
+
+/// Too few to tell anything but that it can be measured.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_package_costs_can_be_measured() {
+    let lines = measure(Extent { apps: 2, rounds: 1 }).await;
+    for what in ["provisioner.app", "import shareddb", "2 creates from Python", "by the command", "by hand"] {
+        assert!(lines.iter().any(|line| line.contains(what)), "{what}: {lines:#?}");
+    }
 }

@@ -21,15 +21,15 @@ use tokio::net::TcpStream;
 const SERVICE: &str = "postgres-service";
 
 /// A namespace with the guide's Deployment and Service, and a real server behind them.
-struct Site<'a> {
+pub(crate) struct Site<'a> {
     live: &'a LiveCluster,
     server: &'static TestServer,
-    namespace: String,
-    home: PathBuf,
+    pub(crate) namespace: String,
+    pub(crate) home: PathBuf,
 }
 
 impl<'a> Site<'a> {
-    async fn new(live: &'a LiveCluster) -> Self {
+    pub(crate) async fn new(live: &'a LiveCluster) -> Self {
         let site = Self::without_service(live).await;
         let service = json!({"metadata": {"name": SERVICE}, "spec": {
             "selector": {"app": "postgres"}, "ports": [{"port": 5432, "targetPort": "sql"}],

@@ -4,6 +4,9 @@ Everything that waits does so without the GIL and can be interrupted with Ctrl-C
 and the same call goes on from there. It may be called from several threads at once, and in an event loop, which stands
 still meanwhile: `await provisioner.create_async("my-app")` keeps it going.
 
+Errors can be pickled, and nothing else can: what other processes need they ask for themselves, or get as
+`provisioner.list().to_dicts()`.
+
 A process forked after the first such call gets a `FailedError` with the code `forked` from each of them.
 
 >>> import shareddb
@@ -21,11 +24,11 @@ from ._errors import (
     NotFoundError,
     PermissionDeniedError,
     RefusedError,
-    TimeoutError,
+    TimeoutError as TimeoutError,
     ToolFailedError,
     UnavailableError,
 )
-from . import rotation
+from . import rotation as rotation
 from ._shareddb import (
     Adopt,
     App,
@@ -45,6 +48,7 @@ from ._shareddb import (
     Provisioner,
     PrunePlan,
     Pruned,
+    PsqlCommand,
     Report,
     RestoreReport,
     RetentionPolicy,
@@ -57,6 +61,7 @@ from ._shareddb import (
     __version__,
 )
 
+# `from shareddb import *` leaves the built-in `TimeoutError` where it is.
 __all__ = [
     "Adopt",
     "App",
@@ -82,6 +87,7 @@ __all__ = [
     "Provisioner",
     "PrunePlan",
     "Pruned",
+    "PsqlCommand",
     "RefusedError",
     "Report",
     "RestoreReport",
@@ -89,7 +95,6 @@ __all__ = [
     "Server",
     "ServerStatus",
     "Status",
-    "TimeoutError",
     "ToolFailedError",
     "UnavailableError",
     "Verification",

@@ -31,6 +31,7 @@ __all__ = [
     "Provisioner",
     "PrunePlan",
     "Pruned",
+    "PsqlCommand",
     "Report",
     "RestoreReport",
     "RetentionPolicy",
@@ -52,7 +53,8 @@ _SslMode = Literal["disable", "require", "verify-ca", "verify-full"]
 class Environment:
     """One shared server and its place. It holds no connection.
 
-    In a `with` block the embedded server runs: what the block has started ends with it, and its data stay.
+    In a `with` block the embedded server runs: what the block has started ends with it, and its data stay. Another server
+    is left alone by the block.
     """
 
     @staticmethod
@@ -90,6 +92,9 @@ class Environment:
         """An embedded server for one `with` block: it is made in a folder for temporary files, and gone with all its
         data at the end.
 
+        That is the end of the last block that uses it, whoever has started it. When a block cannot begin, nothing of it
+        stays either; after a Ctrl-C it goes in the background, and the interpreter waits for that before it ends.
+
         >>> with shareddb.Environment.throw_away() as environment:
         ...     environment.name
         'local'
@@ -115,7 +120,8 @@ class Environment:
 
     def connect(self) -> Server:
         """Find the running server. Nobody logs in yet. A tunnel to it ends when the `Server` is closed, or with the
-        last object that was made from it.
+        last object that was made from it; the address of a tunnel, which a `ConnectionConfig` has as its `hostaddr`, leads
+        nowhere from then on.
 
         Raises `UnavailableError` when it does not run.
         """
@@ -202,7 +208,10 @@ class Server:
 
 @final
 class Provisioner:
-    """Provisions the apps of one server. Everything can be done again: what is as it should be is left alone."""
+    """Provisions the apps of one server. Everything can be done again: what is as it should be is left alone.
+
+    A coroutine that nobody awaits does nothing, and nothing warns of it.
+    """
 
     def __new__(
         cls,
@@ -214,7 +223,8 @@ class Provisioner:
         """A provisioner for `server`. Connects to nothing yet.
 
         `on_event` is called with `begun` or `done` and a step while a plan is carried out; what it raises ends that.
-        It cannot call shareddb itself. `lock_patience` is how long a run waits while another one works on the same
+        It is called on a thread of the library, also after a Ctrl-C has ended the call, until what that began is over;
+        and it cannot call shareddb itself. `lock_patience` is how long a run waits while another one works on the same
         app; a minute when nothing was said.
         """
 
@@ -227,7 +237,7 @@ class Provisioner:
         connections: int | None = None,
         search_path: Iterable[str] | None = None,
         extensions: Iterable[str] | None = None,
-        settings: dict[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
         allow_overcommit: bool = False,
         secure_server: bool = False,
         adopt: Adopt | None = None,
@@ -247,7 +257,7 @@ class Provisioner:
         connections: int | None = None,
         search_path: Iterable[str] | None = None,
         extensions: Iterable[str] | None = None,
-        settings: dict[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
         allow_overcommit: bool = False,
         secure_server: bool = False,
         adopt: Adopt | None = None,
@@ -267,7 +277,7 @@ class Provisioner:
         connections: int | None = None,
         search_path: Iterable[str] | None = None,
         extensions: Iterable[str] | None = None,
-        settings: dict[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
         allow_overcommit: bool = False,
         secure_server: bool = False,
         adopt: Adopt | None = None,
@@ -712,7 +722,8 @@ class BackupManager:
     """Backs up the apps of one server, proves and restores what was backed up.
 
     Each call works under the app's lock, with a login that is open for as long and may enter nothing but the app's
-    database. One that is interrupted leaves nothing behind.
+    database. One that is interrupted leaves nothing behind. A coroutine that nobody awaits does nothing, and nothing warns
+    of it.
     """
 
     def __new__(
@@ -729,9 +740,10 @@ class BackupManager:
 
         By default it is the store of the environment. Credentials of stores are read from the environment variables of
         their vendors' programs. Connects to nothing yet. `on_event` is called with each `BackupEvent`, which may be
-        often; what it raises ends the run, and it cannot call shareddb itself. `lock_patience` is how long a run waits
-        while another one works on the same app, a minute; `budget` how long it may take, an hour. `binaries` is the
-        directory of `pg_dump` and `pg_restore`; by default they are searched.
+        often; what it raises ends the run, and it cannot call shareddb itself. It is called on a thread of the library,
+        also after a Ctrl-C has ended the call, until what that began is taken back. `lock_patience` is how long a run
+        waits while another one works on the same app, a minute; `budget` how long it may take, an hour. `binaries` is
+        the directory of `pg_dump` and `pg_restore`; by default they are searched.
         """
 
     @property
@@ -1121,7 +1133,8 @@ class ConnectionConfig:
     """Everything needed to log in to one database as one user.
 
     Neither `str` nor `repr` shows the password. It cannot be pickled, so that the password gets into no file by
-    accident.
+    accident. The address that a tunnel has put into `hostaddr` dies with the `Server` of that tunnel:
+    `without_hostaddr` gives what is good for longer.
 
     >>> config = shareddb.ConnectionConfig.from_url("postgresql://me:secret@db.example/my_app_db?sslmode=require")
     >>> config
@@ -1143,7 +1156,7 @@ class ConnectionConfig:
         sslrootcert: str | PathLike[str] | None = None,
         application_name: str | None = None,
         connect_timeout: timedelta | None = None,
-        options: dict[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> ConnectionConfig:
         """The four things without which there is no connection, and whatever else there is to say.
 
@@ -1161,7 +1174,7 @@ class ConnectionConfig:
 
     @staticmethod
     def from_vars(variables: Mapping[str, str]) -> ConnectionConfig:
-        """Read variables as `from_env` does, from a mapping."""
+        """Read variables as `from_env` does, from a mapping, such as `os.environ`."""
 
     @staticmethod
     def from_url(url: str) -> ConnectionConfig:
@@ -1190,7 +1203,7 @@ class ConnectionConfig:
         sslrootcert: str | PathLike[str] | None = None,
         application_name: str | None = None,
         connect_timeout: timedelta | None = None,
-        options: dict[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> ConnectionConfig:
         """The same with other words in some places; `options` are added.
 
@@ -1198,6 +1211,12 @@ class ConnectionConfig:
         >>> config.replace(application_name="worker").psycopg()["application_name"]
         'worker'
         """
+
+    def without_hostaddr(self) -> ConnectionConfig:
+        """The same without an address: the host name is looked up again."""
+
+    def without_connect_timeout(self) -> ConnectionConfig:
+        """The same without a limit for logins, which not every driver has a word for: it is 5 seconds again."""
 
     @property
     def host(self) -> str:
@@ -1224,8 +1243,19 @@ class ConnectionConfig:
         """The password."""
 
     @property
-    def sslmode(self) -> str:
+    def sslmode(self) -> _SslMode:
         """How far the connection is encrypted, in libpq's word."""
+
+    @property
+    def sslrootcert(self) -> Path | None:
+        """The file with the certificate that the server's must descend from, where there is a file."""
+
+    def root_certificate(self) -> str | None:
+        """That certificate itself, as PEM; `None` where none was named.
+
+        A Secret that was read through the Kubernetes API has it without a file, which drivers need: write it to one and
+        name that with `replace(sslrootcert=…)`. Raises as reading the file does.
+        """
 
     @property
     def application_name(self) -> str | None:
@@ -1284,8 +1314,38 @@ class ConnectionConfig:
     def service_section(self, name: str) -> str:
         """A section of libpq's service file, with the password."""
 
+    def pgpass(self) -> str:
+        """A line of libpq's password file, with the password. Such a file has to be closed to everybody else."""
+
+    def jdbc(self) -> dict[str, str]:
+        """`url`, `user` and `password` for the PostgreSQL JDBC driver, as Spark takes them.
+
+        Raises `InvalidInputError` for what that driver has no word for.
+        """
+
+    def psql(self) -> PsqlCommand:
+        """How to start psql, with the password in its environment."""
+
+    def export(self, form: Literal["dotenv", "shell", "json"]) -> str:
+        """libpq's environment variables as text, with the password: for a `.env` file, a shell, or what reads JSON."""
+
     def pool(self, **options: Any) -> ConnectionPool[Connection[Any]]:
         """A pool of psycopg_pool's that follows the mounted Secret: see `shareddb.rotation.pool`."""
+
+@final
+class PsqlCommand:
+    """How to start psql. `str` is the command line for a shell, without the password."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments after `psql`, without the password."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What psql needs in its environment: `PGPASSWORD`. It should inherit no other `PG…` variable."""
+
+    def exports(self) -> str:
+        """The same as lines for a shell, with the password."""
 
 @final
 class Explanation:
@@ -1323,5 +1383,5 @@ class ExplainedField:
         """What names it as well and does not count, each with `same`, `differs` or `incomplete`."""
 
     @property
-    def rotation(self) -> str:
+    def rotation(self) -> Literal["no", "delayed", "at once"]:
         """Whether a new value reaches a process that runs already: `no`, `delayed` or `at once`."""
