@@ -77,6 +77,17 @@ impl ConnectionConfig {
         known(py, Core::from_env()).map(Self)
     }
 
+    /// Find out where a program was told its database: this URL or this folder, or else its environment.
+    ///
+    /// What is said outright counts alone. Of both a URL and a folder the folder counts; they have to name the same database.
+    #[staticmethod]
+    #[pyo3(signature = (*, url=None, directory=None))]
+    #[allow(clippy::needless_pass_by_value, reason = "Python's paths become owned ones")]
+    fn infer(py: Python<'_>, url: Option<&str>, directory: Option<PathBuf>) -> PyResult<Self> {
+        // With the GIL, as for `from_env`.
+        known(py, Core::infer(url, directory.as_deref())).map(Self)
+    }
+
     /// Read variables as `from_env` does, from a mapping, such as `os.environ`.
     #[staticmethod]
     fn from_vars(py: Python<'_>, variables: &Bound<'_, PyAny>) -> PyResult<Self> {

@@ -64,6 +64,17 @@ def test_every_word_arrives(tmp_path):
         config.replace(host="elsewhere")
 
 
+def test_what_is_said_outright_counts(tmp_path, monkeypatch):
+    for name, value in {"DB_HOST": "db.example", "DB_NAME": "my_app_db", "DB_USER": "you", "DB_PASSWORD": "new"}.items():
+        (tmp_path / name).write_text(value)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://env:x@elsewhere/d")
+    infer = ConnectionConfig.infer
+    assert (infer(url=URL).user, infer(directory=tmp_path).user, infer().user) == ("me", "you", "env")
+    assert infer(url=URL, directory=tmp_path).user == "you"
+    with pytest.raises(shareddb.InvalidInputError):
+        infer(url="postgresql://me:x@elsewhere/d", directory=tmp_path)
+
+
 def test_conversions():
     config = ConnectionConfig.from_url(f"{URL}?sslmode=require&application_name=worker")
     assert config.url == "postgresql://me:s3cret@db.example:5432/my_app_db?sslmode=require&application_name=worker"

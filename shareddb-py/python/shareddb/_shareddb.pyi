@@ -1173,6 +1173,13 @@ class ConnectionConfig:
         """
 
     @staticmethod
+    def infer(*, url: str | None = None, directory: str | PathLike[str] | None = None) -> ConnectionConfig:
+        """Find out where a program was told its database: this URL or this folder, or else its environment.
+
+        What is said outright counts alone. Of both a URL and a folder the folder counts; they have to name the same database.
+        """
+
+    @staticmethod
     def from_vars(variables: Mapping[str, str]) -> ConnectionConfig:
         """Read variables as `from_env` does, from a mapping, such as `os.environ`."""
 
