@@ -21,6 +21,7 @@ mod fingerprint;
 pub(crate) mod keys;
 #[cfg(feature = "backup")]
 mod libpq;
+mod mount;
 mod options;
 mod pgpass;
 mod provenance;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::draft::Part;
+use super::mount;
 
 /// Whether a new value reaches a process that runs already, once it reads its settings anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -23,12 +24,12 @@ pub enum Rotation {
 impl Rotation {
     /// What holds for a file. The kubelet swaps a folder by its link `..data`; one without is a copy, or a `subPath`.
     pub(super) fn of_file(path: &Path) -> Self {
-        path.parent().map_or(Self::Fixed, Self::of_folder)
+        mount::of(path).map_or(Self::Fixed, |_| Self::Delayed)
     }
 
     /// What holds for the files of a folder.
     pub(super) fn of_folder(folder: &Path) -> Self {
-        if folder.join("..data").is_symlink() { Self::Delayed } else { Self::Fixed }
+        if folder.join(mount::VERSION_LINK).is_symlink() { Self::Delayed } else { Self::Fixed }
     }
 }
 
