@@ -251,7 +251,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn without_hostaddr(mut self) -> Self {
         self.hostaddr = None;
-        self.provenance.forget(Part::HostAddr);
+        self.provenance.set_in_code(Part::HostAddr);
         self
     }
 
@@ -312,7 +312,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn without_connect_timeout(mut self) -> Self {
         self.connect_timeout = None;
-        self.provenance.forget(Part::ConnectTimeout);
+        self.provenance.set_in_code(Part::ConnectTimeout);
         self
     }
 
@@ -328,8 +328,9 @@ impl ConnectionConfig {
     /// survives `RESET ALL`.
     #[must_use]
     pub fn with_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.options.insert(name.into(), value.into());
-        self.provenance.set_in_code(Part::Options);
+        let name = name.into();
+        self.provenance.set_option_in_code(&name);
+        self.options.insert(name, value.into());
         self
     }
 

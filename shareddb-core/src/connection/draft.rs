@@ -196,7 +196,7 @@ impl Draft {
         if config.root_certificate.is_none() && config.ssl_mode == Some(SslMode::Disable) {
             origins.remove(&Part::SslRootCert);
         }
-        Provenance { origins, directory: None }
+        Provenance::of(origins)
     }
 
     fn encrypt(&mut self, config: ConnectionConfig) -> ConnectionConfig {

@@ -1,6 +1,6 @@
 //! Where each part of a configuration came from, as far as that can be told without its values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -77,15 +77,25 @@ impl Origin {
     }
 }
 
+/// What a program has set itself is called this.
+const CODE: &str = "code";
+
 /// The origins of all parts that were said. What is not in here has its default.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Provenance {
     pub(super) origins: BTreeMap<Part, Origin>,
+    /// The settings of the server that a program has set itself; others may have come with the login.
+    options: BTreeSet<String>,
     /// The folder that the login was read from and can be read from again; `None` once a piece of it was set in code.
     pub(super) directory: Option<PathBuf>,
 }
 
 impl Provenance {
+    /// What a source has said.
+    pub(super) fn of(origins: BTreeMap<Part, Origin>) -> Self {
+        Self { origins, ..Self::default() }
+    }
+
     /// Parts that a program has set itself.
     pub(super) fn code(parts: impl IntoIterator<Item = Part>) -> Self {
         let mut provenance = Self::default();
@@ -98,11 +108,23 @@ impl Provenance {
         if !matches!(part, Part::HostAddr | Part::ApplicationName | Part::ConnectTimeout | Part::Options) {
             self.directory = None;
         }
-        self.origins.insert(part, Origin::new("code", Rotation::Fixed));
+        self.origins.insert(part, Origin::new(CODE, Rotation::Fixed));
     }
 
-    pub(super) fn forget(&mut self, part: Part) {
-        self.origins.remove(&part);
+    /// A program has set this setting of the server itself.
+    pub(super) fn set_option_in_code(&mut self, name: &str) {
+        self.set_in_code(Part::Options);
+        self.options.insert(name.to_owned());
+    }
+
+    /// Whether a program has set this part itself, or has taken it away.
+    pub(super) fn is_code(&self, part: Part) -> bool {
+        self.origins.get(&part).is_some_and(|origin| origin.label == CODE)
+    }
+
+    /// The settings of the server that a program has set itself.
+    pub(super) fn options(&self) -> impl Iterator<Item = &String> {
+        self.options.iter()
     }
 
     /// Says where the labels are to be found: keys of a Secret, lines of a file.
