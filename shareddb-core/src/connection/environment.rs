@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::directory::ATTEMPTS;
 use super::draft::{Draft, Part, Shortfall};
 use super::mount::Mounts;
-use super::provenance::{Rotation, Shadow};
+use super::provenance::Rotation;
 use super::{ConnectionConfig, binding, keys, service_file, url};
 use crate::error::{Error, Result};
 use crate::file;
@@ -105,9 +105,7 @@ pub(super) fn read(variable: Lookup<'_>) -> Result<ConnectionConfig> {
             None => nothing(),
         });
     };
-    for (part, label) in incomplete.iter().flat_map(|(_, shortfall)| shortfall.labels()) {
-        config.provenance.shadow(part, Shadow { source: label.to_owned(), same: None });
-    }
+    incomplete.iter().for_each(|(_, shortfall)| config.overshadow_broken(shortfall));
     Ok(config)
 }
 

@@ -86,6 +86,8 @@ pub(super) struct Provenance {
     pub(super) origins: BTreeMap<Part, Origin>,
     /// The settings of the server that a program has set itself; others may have come with the login.
     options: BTreeSet<String>,
+    /// What says parts that have their default, and does not count.
+    unsaid: BTreeMap<Part, Vec<Shadow>>,
     /// The folder that the login was read from and can be read from again; `None` once a piece of it was set in code.
     pub(super) directory: Option<PathBuf>,
 }
@@ -136,8 +138,15 @@ impl Provenance {
     }
 
     pub(super) fn shadow(&mut self, part: Part, shadow: Shadow) {
-        if let Some(origin) = self.origins.get_mut(&part) {
-            origin.shadows.push(shadow);
+        match self.origins.get_mut(&part) {
+            Some(origin) => origin.shadows.push(shadow),
+            None => self.unsaid.entry(part).or_default().push(shadow),
         }
+    }
+
+    /// What does not count of a part.
+    pub(super) fn shadows(&self, part: Part) -> Vec<Shadow> {
+        let said = self.origins.get(&part).map(|origin| &origin.shadows);
+        said.or_else(|| self.unsaid.get(&part)).cloned().unwrap_or_default()
     }
 }
