@@ -18,6 +18,7 @@ mod explanation;
 mod export;
 mod faults;
 mod fingerprint;
+mod guard;
 pub(crate) mod keys;
 #[cfg(feature = "backup")]
 mod libpq;
@@ -199,7 +200,8 @@ impl ConnectionConfig {
     /// 6. `PGSERVICE` and `PGHOST` and so on, as libpq reads them, except that nothing is guessed
     ///
     /// Sources 4 to 6 are passed over while something is missing and a later source is complete.
-    /// An empty variable counts as unset. Two complete sources that differ in user or password
+    /// An empty variable counts as unset. What libpq would guard a connection with beyond our settings (`PGCHANNELBINDING`,
+    /// `PGSSLCERT`, `PGTARGETSESSIONATTRS` …, and their like in a service section) is a fault, and not passed over. Two complete sources that differ in user or password
     /// only are not an error: the first wins, because variables go stale when a password changes
     /// and files do not.
     ///

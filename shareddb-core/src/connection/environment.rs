@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 
 use super::directory::ATTEMPTS;
 use super::draft::{Draft, Part, Shortfall};
+use super::guard::GUARDS;
 use super::mount::Mounts;
 use super::provenance::Rotation;
 use super::{ConnectionConfig, binding, keys, service_file, url};
@@ -185,6 +186,11 @@ fn libpq(variable: Lookup<'_>) -> Finding {
         if let Some(value) = variable(label) {
             traced |= matches!(part, Part::Host | Part::HostAddr | Part::Database | Part::User | Part::Password);
             draft.put(part, label, value);
+        }
+    }
+    for guard in &GUARDS {
+        if let Some((name, value)) = guard.variable.and_then(|name| Some((name, variable(name)?))) {
+            guard.judge(name, "", &value, &mut draft);
         }
     }
     if let Some(service) = variable("PGSERVICE") {
@@ -411,6 +417,37 @@ mod tests {
         let (user, password) = (path("mount/login/user"), path("mount/password"));
         let config = from(&[GUIDE[0], GUIDE[1], ("DB_USER_FILE", &user), ("DB_PASSWORD_FILE", &password)]).unwrap();
         assert_eq!((config.user(), config.password().unwrap().expose_secret()), ("u", "p"));
+    }
+
+    #[test]
+    fn what_guards_a_connection_is_not_dropped() {
+        let libpq = [("PGHOST", "h"), ("PGDATABASE", "d"), ("PGUSER", "u")];
+        for (name, value, harmless) in [
+            ("PGCHANNELBINDING", "require", Some("prefer")),
+            ("PGREQUIREAUTH", "scram-sha-256", None),
+            ("PGSSLCERT", "/m4rker", None),
+            ("PGSSLKEY", "/m4rker", None),
+            ("PGSSLCERTMODE", "require", Some("allow")),
+            ("PGSSLCRL", "/m4rker", None),
+            ("PGSSLCRLDIR", "/m4rker", None),
+            ("PGSSLNEGOTIATION", "direct", Some("postgres")),
+            ("PGSSLMINPROTOCOLVERSION", "TLSv1.3", Some("TLSv1.2")),
+            ("PGREQUIRESSL", "1", Some("0")),
+            ("PGREQUIREPEER", "m4rker", None),
+            ("PGGSSENCMODE", "require", Some("disable")),
+            ("PGMINPROTOCOLVERSION", "latest", Some("3.0")),
+            ("PGTARGETSESSIONATTRS", "read-write", Some("any")),
+        ] {
+            let with = |value| from(&[&libpq[..], &[(name, value)]].concat());
+            let error = with(value).unwrap_err();
+            let hint = error.hint().unwrap().to_owned();
+            assert_eq!(error.code(), "connection_invalid");
+            assert!(error.to_string().contains(name) && hint.contains(name), "{error} {hint}");
+            assert!(!format!("{error:?}").contains("m4rker"), "{error:?}");
+            assert!(harmless.is_none_or(|value| with(value).is_ok()), "{name}");
+        }
+        // They belong to libpq's variables, and to no other source.
+        assert!(from(&[URL, ("PGCHANNELBINDING", "require")]).is_ok());
     }
 
     #[test]
