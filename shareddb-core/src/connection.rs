@@ -438,7 +438,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("root_certificate", &self.root_certificate)
             .field("application_name", &self.application_name)
             .field("connect_timeout", &self.connect_timeout)
-            .field("options", &self.options)
+            .field("options", &options::shown(&self.options))
             .finish()
     }
 }

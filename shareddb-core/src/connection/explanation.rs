@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::ConnectionConfig;
 use super::draft::{Part, Shortfall};
 use super::fingerprint;
+use super::options;
 use super::provenance::{Rotation, Shadow};
 
 /// What a [`ConnectionConfig`] says and why; no secret is in it.
@@ -112,17 +113,8 @@ impl ConnectionConfig {
             }),
             Part::ApplicationName => self.application_name.clone(),
             Part::ConnectTimeout => self.connect_timeout.map(|timeout| format!("{}s", timeout.as_secs_f64())),
-            Part::Options => (!self.options.is_empty()).then(|| self.named_options()),
+            Part::Options => options::render(&self.options).map(|text| options::shown_text(&text)),
         }
-    }
-
-    /// A setting with a name of two parts may be anybody's secret.
-    fn named_options(&self) -> String {
-        let shown = |(name, value): (&String, &String)| match name.contains('.') {
-            true => format!("{name}=…"),
-            false => format!("{name}={value}"),
-        };
-        self.options.iter().map(shown).collect::<Vec<_>>().join(", ")
     }
 
     fn fingerprint(&self) -> Option<String> {
