@@ -18,9 +18,11 @@ mod explanation;
 mod export;
 mod faults;
 mod fingerprint;
+mod guard;
 pub(crate) mod keys;
 #[cfg(feature = "backup")]
 mod libpq;
+mod mount;
 mod options;
 mod pgpass;
 mod provenance;
@@ -198,7 +200,8 @@ impl ConnectionConfig {
     /// 6. `PGSERVICE` and `PGHOST` and so on, as libpq reads them, except that nothing is guessed
     ///
     /// Sources 4 to 6 are passed over while something is missing and a later source is complete.
-    /// An empty variable counts as unset. Two complete sources that differ in user or password
+    /// An empty variable counts as unset. What libpq would guard a connection with beyond our settings (`PGCHANNELBINDING`,
+    /// `PGSSLCERT`, `PGTARGETSESSIONATTRS` …, and their like in a service section) is a fault, and not passed over. Two complete sources that differ in user or password
     /// only are not an error: the first wins, because variables go stale when a password changes
     /// and files do not.
     ///
@@ -250,7 +253,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn without_hostaddr(mut self) -> Self {
         self.hostaddr = None;
-        self.provenance.forget(Part::HostAddr);
+        self.provenance.set_in_code(Part::HostAddr);
         self
     }
 
@@ -311,7 +314,7 @@ impl ConnectionConfig {
     #[must_use]
     pub fn without_connect_timeout(mut self) -> Self {
         self.connect_timeout = None;
-        self.provenance.forget(Part::ConnectTimeout);
+        self.provenance.set_in_code(Part::ConnectTimeout);
         self
     }
 
@@ -327,8 +330,9 @@ impl ConnectionConfig {
     /// survives `RESET ALL`.
     #[must_use]
     pub fn with_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.options.insert(name.into(), value.into());
-        self.provenance.set_in_code(Part::Options);
+        let name = name.into();
+        self.provenance.set_option_in_code(&name);
+        self.options.insert(name, value.into());
         self
     }
 
@@ -434,7 +438,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("root_certificate", &self.root_certificate)
             .field("application_name", &self.application_name)
             .field("connect_timeout", &self.connect_timeout)
-            .field("options", &self.options)
+            .field("options", &options::shown(&self.options))
             .finish()
     }
 }
@@ -462,9 +466,10 @@ mod tests {
         assert!(good.check().is_ok());
         assert!(ConnectionConfig::new("/run/postgresql", 1, "d", "u").check().is_ok());
         assert!(ConnectionConfig::new("fe80::1%eth0", 1, "d", "u").check().is_ok());
-        let cases: [(ConnectionConfig, &str); 11] = [
+        let cases: [(ConnectionConfig, &str); 12] = [
             (ConnectionConfig::new("", 1, "d", "u"), "host is empty"),
             (ConnectionConfig::new("a,b", 1, "d", "u"), "several hosts"),
+            (ConnectionConfig::new("/tmp/a,b", 1, "d", "u"), "comma"),
             (ConnectionConfig::new("a@b", 1, "d", "u"), "no host name has"),
             (ConnectionConfig::new("h\n", 1, "d", "u"), "control"),
             (ConnectionConfig::new("h", 0, "d", "u"), "port"),

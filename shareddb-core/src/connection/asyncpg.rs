@@ -1,18 +1,19 @@
 //! The arguments of asyncpg's `connect` and `create_pool`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::dialect::inexpressible;
-use super::{ConnectionConfig, SslMode, url};
+use super::{ConnectionConfig, SslMode, options, url};
 use crate::error::Result;
 
 const ASYNCPG: &str = "asyncpg";
 
 /// Keyword arguments for asyncpg.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AsyncpgArguments {
     /// `host`: a name, an address, or a socket directory.
@@ -74,6 +75,22 @@ impl ConnectionConfig {
             }
         }
         Ok(arguments)
+    }
+}
+
+impl fmt::Debug for AsyncpgArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncpgArguments")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("database", &self.database)
+            .field("user", &self.user)
+            .field("password", &self.password)
+            .field("ssl", &self.ssl)
+            .field("dsn", &self.dsn)
+            .field("timeout", &self.timeout)
+            .field("server_settings", &options::shown(&self.server_settings))
+            .finish()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The same settings in other programs' words: exact, or an error that says what has no word.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 const SERVICE_LINE_MAX: usize = 1022;
 
 /// What a JDBC driver is given. The password is apart: URLs end up in logs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct JdbcSettings {
     /// `jdbc:postgresql://…`, without user and password.
@@ -23,6 +24,19 @@ pub struct JdbcSettings {
     pub user: String,
     /// The property `password`.
     pub password: Option<SecretString>,
+}
+
+impl fmt::Debug for JdbcSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Within values an equals sign is encoded, and the options come last.
+        let (url, options) = self.url.split_once("options=").unwrap_or((&self.url, ""));
+        f.debug_struct("JdbcSettings")
+            .field("url", &url)
+            .field("options", &options::shown_text(&url::decode(options).unwrap_or_default()))
+            .field("user", &self.user)
+            .field("password", &self.password)
+            .finish()
+    }
 }
 
 impl ConnectionConfig {

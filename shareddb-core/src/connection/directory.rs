@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::draft::Shortfall;
 use super::keys::{self, CERTIFICATE, Values};
+use super::mount::{self, VERSION_LINK};
 use super::provenance::Rotation;
 use super::{ConnectionConfig, RootCertificate};
 use crate::error::{Error, Result};
 use crate::file;
 
-/// The symbolic link whose replacement swaps all keys at once.
-const VERSION_LINK: &str = "..data";
 /// A Secret changes about once a month; to see this many changes in a row something is broken.
-const ATTEMPTS: usize = 100;
+pub(super) const ATTEMPTS: usize = 100;
 
 /// The outer error: the directory cannot be read. The inner: what it holds is no connection.
 pub(super) fn read(directory: &Path) -> Result<Result<ConnectionConfig, Shortfall>> {
@@ -35,16 +34,16 @@ pub(super) fn read(directory: &Path) -> Result<Result<ConnectionConfig, Shortfal
 /// not moved after the listing, the listing was whole, and a file that is then missing means: again.
 fn snapshot(directory: &Path) -> Result<Values> {
     for _ in 0..ATTEMPTS {
-        let version = version(directory)?;
+        let version = version_of(directory)?;
         let base = version.as_ref().map_or_else(|| directory.to_owned(), |target| directory.join(target));
         let listed = list(&base);
-        if self::version(directory)? != version {
+        if version_of(directory)? != version {
             continue;
         }
         let keys = listed.map_err(|source| Error::from_io(format!("cannot read {}", directory.display()), source))?;
         match keys.into_iter().map(|key| Ok((key, file::read(&base.join(key))?))).collect::<io::Result<Values>>() {
             Ok(values) => return Ok(values),
-            Err(error) if error.kind() == ErrorKind::NotFound && self::version(directory)? != version => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && version_of(directory)? != version => {}
             Err(source) => {
                 return Err(Error::from_io(format!("cannot read a file in {}", directory.display()), source));
             }
@@ -54,8 +53,8 @@ fn snapshot(directory: &Path) -> Result<Values> {
         .with_hint("see what keeps replacing it"))
 }
 
-fn version(directory: &Path) -> Result<Option<PathBuf>> {
-    match fs::read_link(directory.join(VERSION_LINK)) {
+fn version_of(directory: &Path) -> Result<Option<PathBuf>> {
+    match mount::version(directory) {
         Ok(target) => Ok(Some(target)),
         // No link: plain files, or a copy in which the link became a directory.
         Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(Some(VERSION_LINK.into())),
@@ -73,13 +72,13 @@ fn list(base: &Path) -> io::Result<Vec<&'static str>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::connection::SslMode;
     use secrecy::ExposeSecret;
     use std::collections::BTreeSet;
     use std::os::unix::fs::symlink;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Arc;
 
     fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
@@ -173,30 +172,38 @@ mod tests {
         }
     }
 
-    #[test]
-    fn no_torn_pair_in_40_000_reads_while_versions_change() {
+    /// Reads a folder while it has one version after the other. No user may come with another's password.
+    pub(in crate::connection) fn assert_never_torn(reads: usize, of: impl Fn(&Path) -> ConnectionConfig) {
         let directory = tempfile::tempdir().unwrap();
         publish(directory.path(), 0);
-        let read = AtomicBool::new(false);
         let (mut torn, mut seen) = (0, BTreeSet::new());
         let written = std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
+            // Dropped also where reading panics, which would otherwise wait for the writer.
+            let reading = Arc::new(());
+            let read = Arc::downgrade(&reading);
+            let folder = directory.path();
+            let writer = scope.spawn(move || {
                 let mut generation = 0;
-                while !read.load(Ordering::Acquire) {
+                while read.strong_count() > 0 {
                     generation += 1;
-                    publish(directory.path(), generation);
+                    publish(folder, generation);
                 }
                 generation
             });
-            for _ in 0..40_000 {
-                let config = ConnectionConfig::from_directory(directory.path()).unwrap();
+            for _ in 0..reads {
+                let config = of(directory.path());
                 torn += usize::from(config.user()[1..] != config.password().unwrap().expose_secret()[1..]);
                 seen.insert(config.user().to_owned());
             }
-            read.store(true, Ordering::Release);
+            drop(reading);
             writer.join().unwrap()
         });
-        assert_eq!(torn, 0, "of 40,000 reads during {written} changes");
+        assert_eq!(torn, 0, "of {reads} reads during {written} changes");
         assert!(seen.len() > 100, "{} of {written} versions were seen", seen.len());
+    }
+
+    #[test]
+    fn no_torn_pair_in_40_000_reads_while_versions_change() {
+        assert_never_torn(40_000, |directory| ConnectionConfig::from_directory(directory).unwrap());
     }
 }

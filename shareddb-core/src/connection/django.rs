@@ -1,15 +1,16 @@
 //! An entry of Django's `DATABASES`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
-use super::ConnectionConfig;
+use super::{ConnectionConfig, options};
 use crate::error::Result;
 
 /// Django's settings for one database. `ENGINE` is `django.db.backends.postgresql`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct DjangoSettings {
     /// `HOST`: a name, an address, or a socket directory.
@@ -43,6 +44,23 @@ impl ConnectionConfig {
             password: self.password.clone(),
             options: self.parameters()?.into_iter().collect(),
         })
+    }
+}
+
+impl fmt::Debug for DjangoSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(keyword, value): (&&'static str, &String)| match *keyword {
+            "options" => ("options", options::shown_text(value)),
+            keyword => (keyword, value.clone()),
+        };
+        f.debug_struct("DjangoSettings")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("name", &self.name)
+            .field("user", &self.user)
+            .field("password", &self.password)
+            .field("options", &self.options.iter().map(shown).collect::<BTreeMap<_, _>>())
+            .finish()
     }
 }
 

@@ -99,9 +99,15 @@ impl Draft {
         value: impl Into<SecretString>,
         rotation: Rotation,
     ) {
-        let label = label.into();
-        self.origins.insert(part, Origin::new(label.as_str(), rotation));
-        self.values.insert(part, (label, value.into()));
+        let (label, value) = (label.into(), value.into());
+        let mut origin = Origin::new(label.as_str(), rotation);
+        // Who said it before does not count any more.
+        origin.shadows.extend(self.values.get(&part).map(|(source, shadowed)| {
+            let same = shadowed.expose_secret() == value.expose_secret();
+            Shadow { source: source.clone(), same: Some(same) }
+        }));
+        self.origins.insert(part, origin);
+        self.values.insert(part, (label, value));
     }
 
     /// Something else says this part, and does not count.
@@ -196,7 +202,7 @@ impl Draft {
         if config.root_certificate.is_none() && config.ssl_mode == Some(SslMode::Disable) {
             origins.remove(&Part::SslRootCert);
         }
-        Provenance { origins, directory: None }
+        Provenance::of(origins)
     }
 
     fn encrypt(&mut self, config: ConnectionConfig) -> ConnectionConfig {

@@ -5,8 +5,11 @@ use std::path::Path;
 
 use secrecy::ExposeSecret;
 
+use super::directory::ATTEMPTS;
 use super::draft::{Draft, Part, Shortfall};
-use super::provenance::{Rotation, Shadow};
+use super::guard::GUARDS;
+use super::mount::Mounts;
+use super::provenance::Rotation;
 use super::{ConnectionConfig, binding, keys, service_file, url};
 use crate::error::{Error, Result};
 use crate::file;
@@ -103,9 +106,7 @@ pub(super) fn read(variable: Lookup<'_>) -> Result<ConnectionConfig> {
             None => nothing(),
         });
     };
-    for (part, label) in incomplete.iter().flat_map(|(_, shortfall)| shortfall.labels()) {
-        config.provenance.shadow(part, Shadow { source: label.to_owned(), same: None });
-    }
+    incomplete.iter().for_each(|(_, shortfall)| config.overshadow_broken(shortfall));
     Ok(config)
 }
 
@@ -138,7 +139,7 @@ fn disagreement(first: &str, a: &ConnectionConfig, second: &str, b: &ConnectionC
 fn database_url(variable: Lookup<'_>) -> Finding {
     let mut draft = Draft::default();
     // Only for the faults of a _FILE; the part does not matter.
-    if !put_variable(&mut draft, Part::Options, "DATABASE_URL", variable) {
+    if !put_variable(&mut draft, Part::Options, "DATABASE_URL", variable, &mut Mounts::default()) {
         return None;
     }
     let name = "DATABASE_URL";
@@ -151,11 +152,25 @@ fn database_url(variable: Lookup<'_>) -> Finding {
 
 /// `PREFIX_HOST` and so on. A port alone is no trace: Kubernetes sets `DB_PORT` for a Service "db".
 fn family(prefix: &str, variable: Lookup<'_>) -> Finding {
+    for _ in 0..ATTEMPTS {
+        let mut mounts = Mounts::default();
+        let finding = members(prefix, variable, &mut mounts);
+        if !mounts.has_moved() {
+            return finding;
+        }
+    }
+    let message = format!("the files that {prefix}_HOST_FILE and its like name change faster than they can be read");
+    let error = Error::unavailable("directory_unstable", message).with_hint("see what keeps replacing them");
+    Some((format!("{prefix}_HOST and its like"), Err(Trouble::Broken(error))))
+}
+
+/// What the variables say, or the files that they name.
+fn members(prefix: &str, variable: Lookup<'_>, mounts: &mut Mounts) -> Finding {
     let mut draft = Draft::default();
     let mut traced = false;
     for (part, suffix) in SUFFIXES {
         let label = format!("{prefix}_{suffix}");
-        let found = put_variable(&mut draft, part, &label, variable);
+        let found = put_variable(&mut draft, part, &label, variable, mounts);
         traced |= found && matches!(part, Part::Host | Part::Database | Part::User | Part::Password);
         if !matches!(part, Part::Port | Part::SslMode | Part::SslRootCert) && !found {
             draft.require(part, label);
@@ -171,6 +186,11 @@ fn libpq(variable: Lookup<'_>) -> Finding {
         if let Some(value) = variable(label) {
             traced |= matches!(part, Part::Host | Part::HostAddr | Part::Database | Part::User | Part::Password);
             draft.put(part, label, value);
+        }
+    }
+    for guard in &GUARDS {
+        if let Some((name, value)) = guard.variable.and_then(|name| Some((name, variable(name)?))) {
+            guard.judge(name, "", &value, &mut draft);
         }
     }
     if let Some(service) = variable("PGSERVICE") {
@@ -212,7 +232,7 @@ fn judged(name: String, draft: Draft) -> (String, Result<ConnectionConfig, Troub
 }
 
 /// Reads `NAME`, or the file that `NAME_FILE` names. `true` when either is set.
-fn put_variable(draft: &mut Draft, part: Part, name: &str, variable: Lookup<'_>) -> bool {
+fn put_variable(draft: &mut Draft, part: Part, name: &str, variable: Lookup<'_>, mounts: &mut Mounts) -> bool {
     let file_name = format!("{name}_FILE");
     match (variable(name), variable(&file_name)) {
         (None, None) => return false,
@@ -220,7 +240,7 @@ fn put_variable(draft: &mut Draft, part: Part, name: &str, variable: Lookup<'_>)
             draft.fault_with(format!("{name} and {file_name} are both set"), format!("unset {name} or {file_name}"));
         }
         (Some(value), None) => draft.put(part, name, value),
-        (None, Some(path)) => match file::read(path.as_ref()).map(|bytes| keys::value(&bytes).map(str::to_owned)) {
+        (None, Some(path)) => match mounts.read(path.as_ref()).map(|bytes| keys::value(&bytes).map(str::to_owned)) {
             Ok(Some(value)) => draft.put_rotating(part, file_name, value, Rotation::of_file(path.as_ref())),
             Ok(None) => draft.fault(format!("the file that {file_name} names is not UTF-8")),
             // The path stays unsaid: somebody may have put the password itself there.
@@ -233,8 +253,10 @@ fn put_variable(draft: &mut Draft, part: Part, name: &str, variable: Lookup<'_>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::directory;
     use std::collections::BTreeMap;
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     fn from(variables: &[(&str, &str)]) -> Result<ConnectionConfig> {
         let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
@@ -372,6 +394,60 @@ mod tests {
         }
         let error = from(&[URL, ("DATABASE_URL_FILE", &url)]).unwrap_err();
         assert!(error.to_string().contains("both set"), "{error}");
+    }
+
+    #[test]
+    fn files_of_one_folder_are_of_one_version() {
+        directory::tests::assert_never_torn(20_000, |folder| {
+            let kept = ["DB_HOST", "DB_NAME", "DB_USER", "DB_PASSWORD"];
+            let file = |name: &str| kept.iter().find(|key| name.strip_suffix("_FILE") == Some(**key));
+            ConnectionConfig::from_vars(|name| folder.join(file(name)?).to_str().map(str::to_owned)).unwrap()
+        });
+    }
+
+    #[test]
+    fn files_below_a_mounted_folder_and_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        fs::create_dir_all(path("mount/..1/login")).unwrap();
+        fs::write(path("mount/..1/login/user"), "u").unwrap();
+        fs::write(path("mount/password"), "p").unwrap();
+        symlink("..1", path("mount/..data")).unwrap();
+        symlink("..data/login", path("mount/login")).unwrap();
+        let (user, password) = (path("mount/login/user"), path("mount/password"));
+        let config = from(&[GUIDE[0], GUIDE[1], ("DB_USER_FILE", &user), ("DB_PASSWORD_FILE", &password)]).unwrap();
+        assert_eq!((config.user(), config.password().unwrap().expose_secret()), ("u", "p"));
+    }
+
+    #[test]
+    fn what_guards_a_connection_is_not_dropped() {
+        let libpq = [("PGHOST", "h"), ("PGDATABASE", "d"), ("PGUSER", "u")];
+        for (name, value, harmless) in [
+            ("PGCHANNELBINDING", "require", Some("prefer")),
+            ("PGREQUIREAUTH", "scram-sha-256", None),
+            ("PGSSLCERT", "/m4rker", None),
+            ("PGSSLKEY", "/m4rker", None),
+            ("PGSSLCERTMODE", "require", Some("allow")),
+            ("PGSSLCRL", "/m4rker", None),
+            ("PGSSLCRLDIR", "/m4rker", None),
+            ("PGSSLNEGOTIATION", "direct", Some("postgres")),
+            ("PGSSLMINPROTOCOLVERSION", "TLSv1.3", Some("TLSv1.2")),
+            ("PGREQUIRESSL", "1", Some("0")),
+            ("PGREQUIREPEER", "m4rker", None),
+            ("PGGSSENCMODE", "require", Some("disable")),
+            ("PGMINPROTOCOLVERSION", "latest", Some("3.0")),
+            ("PGTARGETSESSIONATTRS", "read-write", Some("any")),
+        ] {
+            let with = |value| from(&[&libpq[..], &[(name, value)]].concat());
+            let error = with(value).unwrap_err();
+            let hint = error.hint().unwrap().to_owned();
+            assert_eq!(error.code(), "connection_invalid");
+            assert!(error.to_string().contains(name) && hint.contains(name), "{error} {hint}");
+            assert!(!format!("{error:?}").contains("m4rker"), "{error:?}");
+            assert!(harmless.is_none_or(|value| with(value).is_ok()), "{name}");
+        }
+        // They belong to libpq's variables, and to no other source.
+        assert!(from(&[URL, ("PGCHANNELBINDING", "require")]).is_ok());
     }
 
     #[test]

@@ -6,8 +6,9 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use super::ConnectionConfig;
-use super::draft::Part;
+use super::draft::{Part, Shortfall};
 use super::fingerprint;
+use super::options;
 use super::provenance::{Rotation, Shadow};
 
 /// What a [`ConnectionConfig`] says and why; no secret is in it.
@@ -16,7 +17,7 @@ use super::provenance::{Rotation, Shadow};
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// Everything that was said, and host, port, database, user, password and sslmode in any case.
+    /// Everything that was said, even where it does not count, and host, port, database, user, password and sslmode in any case.
     pub fields: Vec<ExplainedField>,
 }
 
@@ -82,16 +83,17 @@ impl ConnectionConfig {
 
     fn explained(&self, part: Part, name: &'static str) -> Option<ExplainedField> {
         let value = self.said(part);
-        if value.is_none() && !ALWAYS.contains(&part) {
+        let origin = self.provenance.origins.get(&part);
+        let shadows = self.provenance.shadows(part);
+        if value.is_none() && shadows.is_empty() && !ALWAYS.contains(&part) {
             return None;
         }
-        let origin = self.provenance.origins.get(&part);
         let default = if value.is_some() { "default" } else { "nothing" };
         Some(ExplainedField {
             name,
             value,
             source: origin.map_or(default, |origin| &origin.label).to_owned(),
-            shadows: origin.map(|origin| origin.shadows.clone()).unwrap_or_default(),
+            shadows,
             rotation: origin.map_or(Rotation::Fixed, |origin| origin.rotation),
         })
     }
@@ -111,17 +113,8 @@ impl ConnectionConfig {
             }),
             Part::ApplicationName => self.application_name.clone(),
             Part::ConnectTimeout => self.connect_timeout.map(|timeout| format!("{}s", timeout.as_secs_f64())),
-            Part::Options => (!self.options.is_empty()).then(|| self.named_options()),
+            Part::Options => options::render(&self.options).map(|text| options::shown_text(&text)),
         }
-    }
-
-    /// A setting with a name of two parts may be anybody's secret.
-    fn named_options(&self) -> String {
-        let shown = |(name, value): (&String, &String)| match name.contains('.') {
-            true => format!("{name}=…"),
-            false => format!("{name}={value}"),
-        };
-        self.options.iter().map(shown).collect::<Vec<_>>().join(", ")
     }
 
     fn fingerprint(&self) -> Option<String> {
@@ -135,11 +128,17 @@ impl ConnectionConfig {
             let same = match (part, &self.password, &later.password) {
                 (Part::Password, Some(own), Some(other)) => own.expose_secret() == other.expose_secret(),
                 (Part::Password, own, other) => own.is_none() && other.is_none(),
-                // Hosts that differ in their case only came this far.
-                (Part::Host, ..) => true,
+                (Part::Host, ..) => !self.differences(later).contains(&"host"),
                 (part, ..) => self.said(*part) == later.said(*part),
             };
             self.provenance.shadow(*part, Shadow { source: origin.label.clone(), same: Some(same) });
+        }
+    }
+
+    /// Notes that something says these things as well, and is incomplete or broken.
+    pub(super) fn overshadow_broken(&mut self, later: &Shortfall) {
+        for (part, label) in later.labels() {
+            self.provenance.shadow(part, Shadow { source: label.to_owned(), same: None });
         }
     }
 }
@@ -214,6 +213,53 @@ mod tests {
         assert_eq!(field(&explanation, "port").source, "default");
         let written = format!("{explanation} {explanation:?} {}", serde_json::to_string(&explanation).unwrap());
         assert!(!written.contains("m4rker") && !written.contains("0ld"), "{written}");
+    }
+
+    fn shadows(config: &ConnectionConfig, name: &str) -> Vec<String> {
+        field(&config.explain(), name).shadows.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_url_beside_whole_keys_is_shadowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |key: &str, value: &str| fs::write(folder.path().join(key), value).unwrap();
+        for (key, value) in [("DB_HOST", "h"), ("DB_NAME", "d"), ("DB_USER", "u"), ("DB_PASSWORD", "p")] {
+            write(key, value);
+        }
+        let read = || ConnectionConfig::from_directory(folder.path()).unwrap();
+        write("DATABASE_URL", "postgresql://u:0ld@other/d?sslmode=require&application_name=x");
+        write("uri", "postgresql://u:p@h/d");
+        assert_eq!((read().host(), read().ssl_mode()), ("h", crate::SslMode::Disable));
+        assert_eq!(shadows(&read(), "host"), ["DATABASE_URL (differs)", "uri (same)"]);
+        assert_eq!(shadows(&read(), "user"), ["DATABASE_URL (same)", "uri (same)"]);
+        assert_eq!(shadows(&read(), "password"), ["DATABASE_URL (differs)", "uri (same)"]);
+        assert_eq!(shadows(&read(), "sslmode"), ["DATABASE_URL (differs)"]);
+        let explanation = read().explain();
+        let name = field(&explanation, "application_name");
+        assert_eq!((name.value.as_deref(), name.source.as_str()), (None, "nothing"));
+        assert_eq!(field(&explanation, "sslmode").source, "default");
+        write("DATABASE_URL", "postgresql://u:0ld@other:x/d");
+        assert_eq!(shadows(&read(), "host"), ["DATABASE_URL (incomplete)", "uri (same)"]);
+    }
+
+    #[test]
+    fn a_service_shadows_the_variables() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("services");
+        fs::write(&path, "[app]\nhost=h\ndbname=d\nuser=u\npassword=new\n").unwrap();
+        let config = ConnectionConfig::from_vars(|name| match name {
+            "PGSERVICE" => Some("app".to_owned()),
+            "PGSERVICEFILE" => Some(path.to_str().unwrap().to_owned()),
+            "PGHOST" => Some("other".to_owned()),
+            "PGUSER" => Some("u".to_owned()),
+            "PGPASSWORD" => Some("0ld".to_owned()),
+            _ => None,
+        })
+        .unwrap();
+        assert_eq!(shadows(&config, "host"), ["PGHOST (differs)"]);
+        assert_eq!(shadows(&config, "user"), ["PGUSER (same)"]);
+        assert_eq!(shadows(&config, "password"), ["PGPASSWORD (differs)"]);
+        assert!(shadows(&config, "dbname").is_empty());
     }
 
     #[test]

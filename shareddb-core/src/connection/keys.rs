@@ -66,7 +66,21 @@ pub(super) fn read(
     if let Some(certificate) = certificate {
         draft.put_certificate(CERTIFICATE, certificate);
     }
-    draft.finish()
+    let mut config = draft.finish()?;
+    if is_whole(values) {
+        shadow_urls(values, &mut config);
+    }
+    Ok(config)
+}
+
+/// Beside keys that are enough a URL does not count.
+fn shadow_urls(values: &Values, config: &mut ConnectionConfig) {
+    for (key, text) in URL.into_iter().filter_map(|key| Some((key, value(values.get(key)?)?))) {
+        match url::read(text, key, Rotation::Fixed) {
+            Ok(said) => config.overshadow(&said),
+            Err(shortfall) => config.overshadow_broken(&shortfall),
+        }
+    }
 }
 
 /// Whether the single keys say all that there has to be.

@@ -30,6 +30,17 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, &'static str
     Ok(options)
 }
 
+/// What may be shown of them: a setting with a name of two parts may be anybody's secret.
+pub(super) fn shown(options: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
+    options.iter().map(|(name, value)| (name.as_str(), if name.contains('.') { "…" } else { value.as_str() })).collect()
+}
+
+/// The same of their one text.
+pub(super) fn shown_text(text: &str) -> String {
+    let options = parse(text).unwrap_or_default();
+    shown(&options).iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+}
+
 /// Whether the server could take this as the name of a setting.
 pub(super) fn is_setting_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -1,4 +1,4 @@
-//! A command line for psql, without its password.
+//! A command line for psql, without its secrets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,8 +10,8 @@ use super::dialect::quoted;
 use super::export;
 use crate::error::Result;
 
-/// How to start psql. Its `Display` is the command line for a shell, in which no password is: everybody may read the
-/// arguments of a process.
+/// How to start psql. Its `Display` is the command line for a shell, in which neither the password nor a setting of the
+/// server is, which may be a secret as well: everybody may read the arguments of a process.
 #[derive(Clone)]
 pub struct PsqlCommand {
     conninfo: String,
@@ -26,10 +26,11 @@ impl ConnectionConfig {
     /// As [`Self::url`].
     pub fn psql(&self) -> Result<PsqlCommand> {
         let (secret, open): (Vec<_>, Vec<_>) =
-            self.keywords()?.into_iter().partition(|(keyword, _)| *keyword == "password");
+            self.keywords()?.into_iter().partition(|(keyword, _)| ["password", "options"].contains(keyword));
+        let variable = |keyword| if keyword == "password" { "PGPASSWORD" } else { "PGOPTIONS" };
         Ok(PsqlCommand {
             conninfo: quoted(&open),
-            environment: secret.into_iter().map(|(_, password)| ("PGPASSWORD", password)).collect(),
+            environment: secret.into_iter().map(|(keyword, value)| (variable(keyword), value)).collect(),
         })
     }
 }
@@ -40,12 +41,12 @@ impl PsqlCommand {
         [&self.conninfo]
     }
 
-    /// What psql needs in its environment: `PGPASSWORD`. It should inherit no other `PG…` variable.
+    /// What psql needs in its environment: `PGPASSWORD` and `PGOPTIONS`. It should inherit no other `PG…` variable.
     pub fn environment(&self) -> &BTreeMap<&'static str, SecretString> {
         &self.environment
     }
 
-    /// The variables as lines for a shell, password included.
+    /// The variables as lines for a shell, secrets included.
     pub fn exports(&self) -> SecretString {
         export::shell(self.environment.iter().map(|(name, value)| (*name, value.expose_secret())))
     }

@@ -80,7 +80,8 @@ fn config() -> impl Strategy<Value = ConnectionConfig> {
 
 /// Everything, the password as well.
 fn all(config: &ConnectionConfig) -> (String, Option<String>) {
-    (format!("{config:?}"), config.password().map(|password| password.expose_secret().to_owned()))
+    let options = options::render(&config.options);
+    (format!("{config:?} {options:?}"), config.password().map(|password| password.expose_secret().to_owned()))
 }
 
 /// Nothing else may refuse a configuration whose values are in order.
@@ -225,6 +226,26 @@ proptest! {
         });
         prop_assert!(read.is_ok());
     }
+}
+
+#[test]
+fn an_option_of_two_parts_is_shown_nowhere() {
+    let config = ConnectionConfig::new("h", 1, "d", "u")
+        .with_option("app.token", format!("{MARKER} \\ x"))
+        .with_option("search_path", "a.b");
+    let command = config.psql().unwrap();
+    for text in [
+        format!("{config:?} {config:#?} {:?}", config.explain()),
+        format!("{:?}", config.jdbc().unwrap()),
+        format!("{:?}", config.django().unwrap()),
+        format!("{:?}", config.asyncpg().unwrap()),
+    ] {
+        assert!(!text.contains(MARKER), "{text}");
+        assert!(text.contains("app.token") && text.contains("a.b"), "{text}");
+    }
+    assert!(!format!("{command} {command:?} {:?}", command.arguments()).contains(MARKER));
+    assert!(command.environment()["PGOPTIONS"].expose_secret().contains(MARKER));
+    assert!(config.jdbc().unwrap().url.contains(MARKER));
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn put(draft: &mut Draft, part: Part, label: &str, encoded: &str) {
 }
 
 /// Unlike most decoders, takes no '%' for itself.
-fn decode(encoded: &str) -> Option<String> {
+pub(super) fn decode(encoded: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded.as_bytes();
     while let [first, after @ ..] = rest {
