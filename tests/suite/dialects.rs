@@ -381,7 +381,7 @@ fn a_dotenv_file_says_the_same_to_each_reader() {
                 sent.insert(name, json!(value));
             }
             Err(error) => {
-                assert!(error.to_string().ends_with(&name) && value.contains(['\'', '\\', '$', '\r']), "{value:?}")
+                assert!(error.to_string().ends_with(&name) && value.contains(['\'', '\\', '$', '\r']), "{value:?}");
             }
         }
     }
