@@ -466,9 +466,10 @@ mod tests {
         assert!(good.check().is_ok());
         assert!(ConnectionConfig::new("/run/postgresql", 1, "d", "u").check().is_ok());
         assert!(ConnectionConfig::new("fe80::1%eth0", 1, "d", "u").check().is_ok());
-        let cases: [(ConnectionConfig, &str); 11] = [
+        let cases: [(ConnectionConfig, &str); 12] = [
             (ConnectionConfig::new("", 1, "d", "u"), "host is empty"),
             (ConnectionConfig::new("a,b", 1, "d", "u"), "several hosts"),
+            (ConnectionConfig::new("/tmp/a,b", 1, "d", "u"), "comma"),
             (ConnectionConfig::new("a@b", 1, "d", "u"), "no host name has"),
             (ConnectionConfig::new("h\n", 1, "d", "u"), "control"),
             (ConnectionConfig::new("h", 0, "d", "u"), "port"),

@@ -37,6 +37,11 @@ pub fn python_tools() -> PathBuf {
     fetched(&[DRIVERS.as_slice(), &TOOLS].concat())
 }
 
+/// A folder for `PYTHONPATH` with a reader of dotenv files.
+pub fn python_dotenv() -> PathBuf {
+    fetched(&["python-dotenv==1.2.4"])
+}
+
 /// Two test runs at once fetch them once.
 fn fetched(packages: &[&str]) -> PathBuf {
     let cache = cache();

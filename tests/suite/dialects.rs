@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -11,9 +12,11 @@ use shareddb_core::{ConnectionConfig, Export, RootCertificate, SqlAlchemyDriver,
 use shareddb_tests::TestServer;
 use shareddb_tests::certificates::Authority;
 use shareddb_tests::command::run;
-use shareddb_tests::drivers::python_drivers;
+use shareddb_tests::drivers::{python_dotenv, python_drivers};
 use shareddb_tests::server::rows;
 use sqlx::{Connection as _, Row as _};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpStream, UnixListener};
 
 /// User, database, password: each of them means something to a URL, a keyword string, a file of libpq's, a shell, SQL.
 const HOSTILE: [(&str, &str, &str); 12] = [
@@ -305,5 +308,94 @@ async fn a_root_certificate_is_believed_and_another_refused_through_every_dialec
     assert!(refused.contains("certificate verify failed"), "{refused}");
     for answer in answers(&python_jobs(&bad)) {
         assert!(answer.to_lowercase().contains("certificate verify failed"), "{answer}");
+    }
+}
+
+/// A socket in this folder that leads to the server.
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+impl Socket {
+    fn listen(folder: &str, port: u16) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        let socket = Self(PathBuf::from(folder).join(format!(".s.PGSQL.{port}")));
+        drop(fs::remove_file(&socket.0));
+        let listener = UnixListener::bind(&socket.0).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        });
+        socket
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_file_is_read_for_every_socket_folder() {
+    let server = TestServer::start().await;
+    let made = made(&server, "u:1", "d\\x", "p:\\x").await;
+    let other = tempfile::tempdir().unwrap();
+    for folder in ["/var/run/postgresql", "/tmp", other.path().to_str().unwrap()] {
+        let _socket = Socket::listen(folder, made.port());
+        let config = ConnectionConfig::new(folder, made.port(), made.database(), made.user())
+            .with_application_name(APPLICATION)
+            .with_option("app.note", SETTING);
+        let passwords = other.path().join("passwords");
+        let line = config.clone().with_password("p:\\x".into()).pgpass().unwrap();
+        fs::write(&passwords, line.expose_secret()).unwrap();
+        fs::set_permissions(&passwords, fs::Permissions::from_mode(0o600)).unwrap();
+        let variables = config.environ().unwrap();
+        let variables = variables.iter().map(|(name, value)| (*name, value.expose_secret()));
+        assert_psql(&config, psql(&server).envs(variables).env("PGPASSFILE", &passwords));
+        // A libpq that was built elsewhere has another folder of its own.
+        let words = format!("{} passfile='{}'", config.libpq().unwrap().expose_secret(), passwords.display());
+        let jobs = ["psycopg", "psycopg2"].map(|way| job(way, &words.as_str().into()));
+        assert_eq!(answers(&jobs), vec![expected(&config); 2], "{folder}");
+    }
+}
+
+#[test]
+fn a_dotenv_file_says_the_same_to_each_reader() {
+    const SCRIPT: &str = "import dotenv, json, sys; json.dump(dotenv.dotenv_values(sys.argv[1]), sys.stdout)";
+    let pieces = ["a", " ", "'", "\"", "\\", "$", "`", "{", "}", "HOME", "#", "\n", "é", "!", "="];
+    let pairs = pieces.iter().flat_map(|one| pieces.iter().map(move |two| format!("x{one}{two}")));
+    let triples = pairs.clone().flat_map(|pair| pieces.map(|three| format!("{pair}{three}")));
+    let hostile =
+        HOSTILE.iter().flat_map(|(user, database, password)| [user, database, password].map(ToString::to_string));
+    let values: Vec<String> = hostile.chain(pairs).chain(triples).collect();
+    let named = values.iter().enumerate().map(|(number, value)| (format!("V{number}"), value.as_str()));
+    let mut sent = serde_json::Map::new();
+    let mut text = String::new();
+    for (name, value) in named {
+        match Export::Dotenv.write([(name.as_str(), value)]) {
+            Ok(line) => {
+                text.push_str(line.expose_secret());
+                sent.insert(name, json!(value));
+            }
+            Err(error) => {
+                assert!(error.to_string().ends_with(&name) && value.contains(['\'', '\\', '$', '\r']), "{value:?}");
+            }
+        }
+    }
+    assert!(sent.len() * 4 > values.len() * 3, "{} of {}", sent.len(), values.len());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("login.env");
+    fs::write(&path, text).unwrap();
+    let mut python = clean("python3");
+    let read = run(python.args(["-c", SCRIPT]).arg(&path).env("PYTHONPATH", python_dotenv())).expect_code(0).stdout;
+    assert_eq!(serde_json::from_str::<Value>(&read).unwrap(), Value::Object(sent.clone()));
+    let script = "set -a; . \"$1\"; exec python3 -c 'import json, os, sys; json.dump(dict(os.environ), sys.stdout)'";
+    let read = run(clean("/bin/sh").args(["-c", script, "sh"]).arg(&path)).expect_code(0).stdout;
+    let read: serde_json::Map<String, Value> = serde_json::from_str(&read).unwrap();
+    for (name, value) in sent {
+        assert_eq!(read.get(&name), Some(&value));
     }
 }

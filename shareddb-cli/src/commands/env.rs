@@ -10,7 +10,7 @@ use shareddb_core::{
     SqlAlchemyDriver,
 };
 
-use crate::args::{Env, EnvFormat};
+use crate::args::{Env, EnvFormat, Format};
 use crate::context::Context;
 use crate::output::{Text, View};
 
@@ -35,6 +35,9 @@ struct Settings {
     /// Where pods find them.
     #[serde(skip)]
     secret: Option<SecretName>,
+    /// What people are shown: a dotenv file.
+    #[serde(skip)]
+    text: String,
 }
 
 pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
@@ -43,7 +46,13 @@ pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
     match (&args.key, args.format) {
         (Some(key), _) => context.output.raw(&format!("{}\n", value(&login.settings().await?, key)?))?,
         // As -o says. Where --format says how to write the settings, -o is left with the errors.
-        (None, None) => context.output.show(&login.settings().await?)?,
+        (None, None) => {
+            let mut settings = login.settings().await?;
+            if matches!(context.output.format(), Format::Table | Format::Wide) {
+                settings.text = settings.written(Export::Dotenv)?;
+            }
+            context.output.show(&settings)?;
+        }
         (None, Some(format)) => context.output.raw(&written(&login, format).await?)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -51,9 +60,9 @@ pub(crate) async fn run(args: &Env, context: &Context) -> Result<ExitCode> {
 
 async fn written(login: &Login<'_>, format: EnvFormat) -> Result<String> {
     match format {
-        EnvFormat::Dotenv => Ok(login.settings().await?.written(Export::Dotenv)),
-        EnvFormat::Shell => Ok(login.settings().await?.written(Export::Shell)),
-        EnvFormat::Json => Ok(exposed(&Export::Json.write(login.settings().await?.all()))),
+        EnvFormat::Dotenv => login.settings().await?.written(Export::Dotenv),
+        EnvFormat::Shell => login.settings().await?.written(Export::Shell),
+        EnvFormat::Json => Ok(exposed(&Export::Json.write(login.settings().await?.all())?)),
         EnvFormat::Url => Ok(line(&login.config().await?.url()?)),
         EnvFormat::Libpq => Ok(line(&login.config().await?.libpq()?)),
         EnvFormat::Service => Ok(exposed(&login.config().await?.service_section(login.section())?)),
@@ -102,6 +111,7 @@ impl Login<'_> {
             values: data.iter().map(|(key, value)| (key.clone(), value.expose_secret().to_owned())).collect(),
             variables: GUIDE.map(str::to_owned).to_vec(),
             secret: Some(secret),
+            text: String::new(),
         })
     }
 
@@ -124,17 +134,17 @@ impl Settings {
         let values: BTreeMap<String, String> =
             environ.iter().map(|(key, value)| ((*key).to_owned(), value.expose_secret().to_owned())).collect();
         let (name, variables) = (format!("admin/{}", environment.name()), values.keys().cloned().collect());
-        Ok(Self { name, variables, values, secret: None })
+        Ok(Self { name, variables, values, secret: None, text: String::new() })
     }
 
     fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         self.values.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    fn written(&self, form: Export) -> String {
+    fn written(&self, form: Export) -> Result<String> {
         let variable = |key: &'_ String| self.values.get_key_value(key);
         let variables = self.variables.iter().filter_map(variable);
-        exposed(&form.write(variables.map(|(key, value)| (key.as_str(), value.as_str()))))
+        Ok(exposed(&form.write(variables.map(|(key, value)| (key.as_str(), value.as_str())))?))
     }
 }
 
@@ -142,7 +152,7 @@ impl View for Settings {
     const KIND: &'static str = "Settings";
 
     fn text(&self, _style: Text) -> String {
-        self.written(Export::Dotenv)
+        self.text.clone()
     }
 
     fn names(&self) -> Vec<String> {

@@ -6,12 +6,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
 use super::ConnectionConfig;
+use super::dialect::inexpressible;
 use crate::error::Result;
 
 /// How variables are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Export {
-    /// `NAME=value` as dotenv files have it: bare where every reader takes it so, else in double quotes.
+    /// `NAME=value` as dotenv files have it: bare, in single or in double quotes, as python-dotenv, dotenv of Node.js, Docker
+    /// Compose and a POSIX shell all read it. What they do not read alike is refused.
     Dotenv,
     /// `export NAME='value'` for a POSIX shell.
     Shell,
@@ -22,25 +24,34 @@ pub enum Export {
 impl Export {
     /// Writes names and values, newline at the end.
     ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) for a value that readers of dotenv files do not agree about in any
+    /// quotes, such as one with `${` or with both kinds of them.
+    ///
     /// ```
     /// use secrecy::ExposeSecret;
     /// use shareddb_core::Export;
     ///
-    /// let text = Export::Dotenv.write([("DB_HOST", "db.example"), ("DB_PASSWORD", "a b")]);
-    /// assert_eq!(text.expose_secret(), "DB_HOST=db.example\nDB_PASSWORD=\"a b\"\n");
+    /// let text = Export::Dotenv.write([("DB_HOST", "db.example"), ("DB_PASSWORD", "a b")])?;
+    /// assert_eq!(text.expose_secret(), "DB_HOST=db.example\nDB_PASSWORD='a b'\n");
+    /// # Ok::<(), shareddb_core::Error>(())
     /// ```
-    pub fn write<'a>(self, variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> SecretString {
-        match self {
+    pub fn write<'a>(self, variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<SecretString> {
+        Ok(match self {
             Self::Dotenv => {
-                let line = |(name, value)| format!("{name}={}\n", dotenv(value));
-                variables.into_iter().map(line).collect::<String>().into()
+                let line = |(name, value)| match dotenv(value) {
+                    Some(word) => Ok(format!("{name}={word}\n")),
+                    None => Err(inexpressible("a dotenv file", name, "write it for a shell or as JSON")),
+                };
+                variables.into_iter().map(line).collect::<Result<String>>()?.into()
             }
             Self::Shell => shell(variables),
             Self::Json => {
                 let object = variables.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
                 format!("{:#}\n", Value::Object(object)).into()
             }
-        }
+        })
     }
 }
 
@@ -49,10 +60,10 @@ impl ConnectionConfig {
     ///
     /// # Errors
     ///
-    /// As [`Self::environ`].
+    /// As [`Self::environ`] and [`Export::write`].
     pub fn export(&self, form: Export) -> Result<SecretString> {
         let variables: BTreeMap<&str, SecretString> = self.environ()?;
-        Ok(form.write(variables.iter().map(|(name, value)| (*name, value.expose_secret()))))
+        form.write(variables.iter().map(|(name, value)| (*name, value.expose_secret())))
     }
 }
 
@@ -66,21 +77,18 @@ pub(super) fn word(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 
-fn dotenv(value: &str) -> String {
+/// `None` where readers differ.
+fn dotenv(value: &str) -> Option<String> {
+    let has = |bad: &[char]| value.contains(bad);
     if value.chars().all(|c| c.is_ascii_alphanumeric() || "_-.,:/@%+=".contains(c)) {
-        return value.to_owned();
+        return Some(value.to_owned());
     }
-    let mut quoted = String::from('"');
-    for c in value.chars() {
-        match c {
-            '\\' | '"' | '$' | '`' => quoted.extend(['\\', c]),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            c => quoted.push(c),
-        }
+    // python-dotenv fills in variables in any quotes, and takes one of two backslashes; others see an escaped quote at the end.
+    let lone = !value.contains(r"\\") && !value.ends_with('\\');
+    if lone && !value.contains("${") && !has(&['\'', '\r', '\0']) {
+        return Some(format!("'{value}'"));
     }
-    quoted.push('"');
-    quoted
+    (!has(&['"', '\\', '$', '`', '\r', '\0'])).then(|| format!("\"{value}\""))
 }
 
 #[cfg(test)]
@@ -90,11 +98,19 @@ mod tests {
 
     #[test]
     fn dotenv_values_are_quoted_when_they_need_it() {
-        assert_eq!(dotenv("postgresql://u:p%40@127.0.0.1:5432/d"), "postgresql://u:p%40@127.0.0.1:5432/d");
-        assert_eq!(dotenv(""), "");
-        assert_eq!(dotenv("a b"), "\"a b\"");
-        assert_eq!(dotenv("a#b"), "\"a#b\"");
-        assert_eq!(dotenv("p$x\"y\\z`\n"), r#""p\$x\"y\\z\`\n""#);
+        let written = |value| dotenv(value).unwrap();
+        assert_eq!(written("postgresql://u:p%40@127.0.0.1:5432/d"), "postgresql://u:p%40@127.0.0.1:5432/d");
+        assert_eq!(written(""), "");
+        assert_eq!(written("a b"), "'a b'");
+        assert_eq!(written("a#b"), "'a#b'");
+        assert_eq!(written("p$x\"y\\z`\n"), "'p$x\"y\\z`\n'");
+        assert_eq!(written("it's"), "\"it's\"");
+        for value in ["${HOME}", r"a\\b", r"a b\", "it's $x", "'\"", "'`", "a\r", "'${x}'"] {
+            assert_eq!(dotenv(value), None, "{value}");
+        }
+        let error = Export::Dotenv.write([("DB_PASSWORD", "m4rker ${x}")]).unwrap_err();
+        assert_eq!(error.code(), "not_expressible");
+        assert!(error.to_string().ends_with("DB_PASSWORD") && !format!("{error:?}").contains("m4rker"), "{error}");
     }
 
     #[test]

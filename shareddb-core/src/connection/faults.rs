@@ -13,6 +13,9 @@ impl ConnectionConfig {
         match self.host.as_str() {
             "" => fault("the host is empty"),
             host if host.chars().any(char::is_control) => fault("the host contains a control character"),
+            host if host.starts_with('/') && host.contains(',') => {
+                fault("the socket's folder contains a comma, at which libpq parts hosts");
+            }
             host if host.starts_with('/') => {}
             host if host.contains(',') => fault("several hosts are given, but one database is on one server"),
             host if !host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:%".contains(c)) => {
