@@ -64,6 +64,7 @@ mod names;
 mod ordinary;
 mod pool;
 mod pool_end;
+mod pool_patience;
 mod pool_pooler;
 mod pool_records;
 mod pool_rotation;
