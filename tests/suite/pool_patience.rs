@@ -1,13 +1,14 @@
 //! Who goes away while a pool works for it takes nothing along.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use shareddb_core::{Pool, PoolOptions, PooledClient};
 use shareddb_tests::server::unique;
 use shareddb_tests::watch::eventually;
 use shareddb_tests::{Distance, TestServer};
+use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
 async fn pids(clients: impl IntoIterator<Item = &PooledClient>) -> BTreeSet<i32> {
@@ -55,4 +56,21 @@ async fn a_login_that_nobody_waited_for_serves_the_next_one() {
     }
     eventually("all have landed", async || pool.snapshot().idle == 3).await;
     assert_eq!(far.connections(), 4);
+}
+
+#[tokio::test]
+async fn the_shorter_limit_of_a_login_counts() {
+    let config = TestServer::shared().await.app(&unique("limit")).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = config.with_port(silent.local_addr().unwrap().port());
+    let second = Duration::from_secs(1);
+    for (own, ours) in [(Some(second), Duration::from_secs(5)), (Some(Duration::from_secs(20)), second), (None, second)]
+    {
+        let config = own.into_iter().fold(config.clone(), shareddb_core::ConnectionConfig::with_connect_timeout);
+        let pool = Pool::with_options(config, PoolOptions { connect: ours, ..PoolOptions::default() }).unwrap();
+        let started = Instant::now();
+        let error = pool.get().await.unwrap_err();
+        assert!(error.code() == "timeout" && error.to_string().contains("no answer in 1s"), "{error}");
+        assert!(started.elapsed() < 3 * second, "{own:?} {ours:?}: {:?}", started.elapsed());
+    }
 }

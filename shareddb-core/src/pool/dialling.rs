@@ -209,7 +209,8 @@ impl Shared {
     pub(super) async fn dial(&self, credentials: &Credentials) -> Result<Link> {
         let app = self.options.name.as_deref().or(credentials.config.application_name());
         let app = app.unwrap_or(credentials.config.user());
-        let limit = self.options.connect;
+        let limit =
+            credentials.config.own_connect_timeout().map_or(self.options.connect, |own| own.min(self.options.connect));
         let config = credentials
             .config
             .clone()
