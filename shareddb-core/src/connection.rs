@@ -388,6 +388,12 @@ impl ConnectionConfig {
         self.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT)
     }
 
+    /// The same, when something was said.
+    #[cfg(feature = "pool")]
+    pub(crate) fn own_connect_timeout(&self) -> Option<Duration> {
+        self.connect_timeout
+    }
+
     /// Whether a password may be sent in clear text when the server asks for it so: where it has shown who it is, and on
     /// sockets of this machine. [`Self::connect`] refuses it elsewhere, as anybody could be asking.
     pub fn admits_clear_password(&self) -> bool {

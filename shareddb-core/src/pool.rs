@@ -3,6 +3,7 @@
 //! It stands on deadpool's generic pool: that counts, queues and hands out; what a connection is, when it is good, and how
 //! it comes back is decided here.
 
+mod arrivals;
 mod attempts;
 mod backoff;
 mod budget;
@@ -35,10 +36,9 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{self, Object, PoolError, QueueMode, TimeoutType, Timeouts};
+use deadpool::managed::{self, Object, PoolError, QueueMode, Timeouts};
 use tracing::Instrument as _;
 
 pub use options::{PoolOptions, Statements};
@@ -51,16 +51,23 @@ use crate::error::{Error, Result};
 use health::Health;
 use held::Held;
 use holders::Label;
-use manager::Manager;
+use keeper::Kept;
+use manager::{Manager, looked_at};
 use shared::Shared;
+
+/// What came of asking deadpool for a connection.
+type Try = std::result::Result<Object<Manager>, PoolError<Error>>;
 
 /// Connections to one database, opened as they are needed and given to one caller at a time. Clones are the same pool.
 ///
 /// Nothing waits without end: [`PoolOptions`] has the limits. A connection that was idle for more than a second is looked
 /// at before it is given out; what a caller abandons is cancelled on the server; what it leaves behind in the session is
-/// removed. A mounted Secret is looked at every two seconds, and before each login: new credentials are proved by one
-/// connection, then the others are replaced, the new one before the old one. While they do not work the pool goes on
-/// with the connections it has.
+/// removed. A login, and a look, go on when the caller that was the reason for them has gone away, and serve the next one.
+/// Sessions that take no writes are left once new ones do; where none does, they stay. A mounted Secret is looked at every two seconds, and before each login: new credentials are proved by one
+/// connection, then the others are replaced, the new one before the old one; one that a caller keeps is replaced after it
+/// has come back. While they do not work the pool goes on with the connections it has.
+///
+/// All of that is done in the runtime of a caller, and in another one's when that has ended.
 ///
 /// Limits for statements, locks and idle transactions are those of the app's role (`shareddb create --set
 /// statement_timeout=30s`); [`ConnectionConfig::with_option`](crate::ConnectionConfig::with_option) sets others for one pool.
@@ -89,7 +96,7 @@ use shared::Shared;
 /// | `shareddb_pool_hold_seconds` | histogram | for how long callers kept connections |
 /// | `shareddb_pool_connect_seconds` | histogram | how long logins took, failed ones as well |
 /// | `shareddb_pool_connects_total` | counter | logins, by `outcome` (`ok` or the code of the error) and `sqlstate` |
-/// | `shareddb_pool_evictions_total` | counter | connections that were given up, by `reason`: `idle`, `life`, `closed`, `dead`, `silent`, `generation`, `broken` |
+/// | `shareddb_pool_evictions_total` | counter | connections that were given up, by `reason`: `idle`, `life`, `closed`, `dead`, `silent`, `read_only`, `generation`, `broken` |
 /// | `shareddb_pool_transaction_retries_total` | counter | transactions that were begun again |
 /// | `shareddb_pool_rotations_total` | counter | new credentials that were tried, by `outcome`: `proved`, `failed` |
 /// | `shareddb_pool_generation` | gauge | how often the credentials have changed |
@@ -102,7 +109,7 @@ use shared::Shared;
 pub struct Pool {
     connections: managed::Pool<Manager>,
     shared: Arc<Shared>,
-    kept: Arc<AtomicBool>,
+    kept: Kept,
 }
 
 impl Pool {
@@ -139,7 +146,7 @@ impl Pool {
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|source| Error::failed("pool_failed", "cannot make the pool").with_source(source))?;
-        Ok(Self { connections, shared, kept: Arc::default() })
+        Ok(Self { connections, shared, kept: Kept::default() })
     }
 
     /// A connection, for as long as the caller keeps it. In errors about connections that are kept too long the caller is
@@ -173,22 +180,25 @@ impl Pool {
     }
 
     async fn hold(&self, label: Label) -> Result<Held> {
-        self.have_kept();
+        self.kept.ensure(&self.connections, &self.shared);
         const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
         let object = match self.connections.timeout_get(&AT_ONCE).await {
-            Ok(object) => {
+            Ok(object) if object.is_trusted(self.shared.suspicion()) => {
                 meter::acquired(Duration::ZERO, None);
                 object
             }
-            Err(PoolError::Timeout(TimeoutType::Wait)) => self.wait_for_one(None).await?,
-            Err(PoolError::Backend(error)) => self.wait_for_one(Some(error)).await?,
-            Err(other) => return Err(self.refusal(other)),
+            first => self.wait_for_one(first).await?,
         };
-        Ok(Held::new(object, Arc::clone(&self.shared), label))
+        let held = Held::new(object, Arc::clone(&self.shared), label);
+        // Whoever closes the pool waits for those who are noted, and for nobody who comes later.
+        if self.connections.is_closed() {
+            return Err(fault::closed());
+        }
+        Ok(held)
     }
 
-    /// Waits for a connection that comes back, or for what is in the way of a new one to pass.
-    async fn wait_for_one(&self, first: Option<Error>) -> Result<Object<Manager>> {
+    /// Waits for a connection that comes back and is well, or for what is in the way of a new one to pass.
+    async fn wait_for_one(&self, first: Try) -> Result<Object<Manager>> {
         let started = Instant::now();
         let result = self
             .wait_until(started + self.shared.options.wait, first)
@@ -198,24 +208,26 @@ impl Pool {
         result
     }
 
-    async fn wait_until(&self, deadline: Instant, first: Option<Error>) -> Result<Object<Manager>> {
+    async fn wait_until(&self, deadline: Instant, first: Try) -> Result<Object<Manager>> {
         let mut last = first;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if let Some(error) = last.take() {
-                if left.is_zero() || !self.may_pass(&error) {
-                    return Err(fault::unconnected(error));
+            match last {
+                Ok(object) => {
+                    if let Some(object) = looked_at(object, &self.shared).await {
+                        return Ok(object);
+                    }
                 }
-                let pause = backoff::full_jitter(Duration::from_millis(50), left, 0);
-                tokio::time::sleep(pause).await;
+                Err(PoolError::Backend(error)) if !left.is_zero() && self.may_pass(&error) => {
+                    let pause = backoff::full_jitter(Duration::from_millis(50), left, 0);
+                    tokio::time::sleep(pause).await;
+                }
+                Err(PoolError::Timeout(_)) if !left.is_zero() => {}
+                Err(other) => return Err(self.refusal(other)),
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let timeouts = Timeouts { wait: Some(left), create: None, recycle: None };
-            match self.connections.timeout_get(&timeouts).await {
-                Ok(object) => return Ok(object),
-                Err(PoolError::Backend(error)) => last = Some(error),
-                Err(other) => return Err(self.refusal(other)),
-            }
+            last = self.connections.timeout_get(&timeouts).await;
         }
     }
 
@@ -233,13 +245,6 @@ impl Pool {
             PoolError::Closed => fault::closed(),
             PoolError::Backend(error) => fault::unconnected(error),
             other => Error::failed("pool_failed", format!("the pool: {other}")),
-        }
-    }
-
-    /// Has the first caller start what goes on beside all callers: that needs a runtime, which a pool is made without.
-    fn have_kept(&self) {
-        if !self.kept.load(Ordering::Relaxed) && !self.kept.swap(true, Ordering::AcqRel) {
-            tokio::spawn(keeper::keep(self.connections.weak(), Arc::downgrade(&self.shared)));
         }
     }
 }

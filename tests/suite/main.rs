@@ -65,6 +65,7 @@ mod ordinary;
 mod pool;
 mod pool_end;
 mod pool_given_up;
+mod pool_patience;
 mod pool_pooler;
 mod pool_records;
 mod pool_rotation;

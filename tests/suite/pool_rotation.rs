@@ -104,6 +104,101 @@ async fn credentials_that_do_not_work_change_nothing() {
     expect_all_served(callers).await;
 }
 
+/// Sessions of a login.
+async fn sessions(server: &TestServer, config: &ConnectionConfig) -> String {
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", config.user());
+    server.value("postgres", &sql).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_kept_holds_up_nothing() {
+    let server = TestServer::shared().await;
+    let [config, _] = slots(server).await;
+    let mount = Mount::of(&config);
+    let options = PoolOptions { idle: Duration::from_millis(400), ..PoolOptions::default() };
+    let pool = Pool::with_options(ConnectionConfig::from_directory(mount.path()).unwrap(), options).unwrap();
+    let kept = pool.get_for("the listener").await.unwrap();
+    for generation in 1..=2 {
+        let others = futures_util::future::join_all((0..3).map(|_| pool.get())).await;
+        assert!(others.iter().all(Result::is_ok));
+        drop(others);
+        mount.swap(&set_password(server, &config, &format!("next-{generation}")).await);
+        eventually("the new password is in use", async || pool.snapshot().generation == generation).await;
+        eventually("idle ones close", async || sessions(server, &config).await == "1").await;
+        // Nothing is opened for one that does not come back.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(sessions(server, &config).await, "1");
+    }
+    kept.query("SELECT 1", &[]).await.unwrap();
+    let mine = "SELECT current_setting('application_name')";
+    drop(kept);
+    eventually("it is exchanged", async || {
+        let name: String = pool.get().await.unwrap().query_one(mine, &[]).await.unwrap().get(0);
+        name.ends_with(" gen=2")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_gone_leaves_only_what_somebody_has() {
+    let server = TestServer::shared().await;
+    let [config, _] = slots(server).await;
+    let mount = Mount::of(&config);
+    let pool = Pool::new(ConnectionConfig::from_directory(mount.path()).unwrap()).unwrap();
+    let kept = pool.get().await.unwrap();
+    let others = futures_util::future::join_all((0..3).map(|_| pool.get())).await;
+    assert!(others.iter().all(Result::is_ok));
+    drop(others);
+    mount.swap(&set_password(server, &config, "next").await);
+    eventually("all that can be are new", async || pool.snapshot().of_older_credentials == 1).await;
+    drop(pool);
+    eventually("only one is left", async || sessions(server, &config).await == "1").await;
+    kept.query("SELECT 1", &[]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_in_reserve_is_looked_at_as_any_other() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let server = TestServer::shared().await;
+    let [config, _] = slots(server).await;
+    let mount = Mount::of(&config);
+    let options = PoolOptions { size: 2, recycle: Duration::from_millis(300), ..PoolOptions::default() };
+    let pool = Pool::with_options(ConnectionConfig::from_directory(mount.path()).unwrap(), options).unwrap();
+    let _kept = pool.get().await.unwrap();
+    mount.swap(&set_password(server, &config, "next").await);
+    eventually("a new one is there", async || pool.snapshot().generation == 1 && pool.snapshot().idle == 1).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let new = format!(
+        "SELECT pid FROM pg_stat_activity WHERE usename = '{}' AND application_name LIKE '% gen=1'",
+        config.user()
+    );
+    let frozen = Pid::from_raw(server.value("postgres", &new).await.parse().unwrap()).unwrap();
+    kill_process(frozen, Signal::STOP).unwrap();
+    let served = tokio::time::timeout(Duration::from_secs(5), async {
+        pool.get().await.unwrap().query("SELECT 1", &[]).await.map(drop)
+    })
+    .await;
+    kill_process(frozen, Signal::CONT).unwrap();
+    served.expect("nobody waits for it").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_secret_that_leads_nowhere_holds_up_nobody() {
+    let server = TestServer::shared().await;
+    let [config, _] = slots(server).await;
+    let mount = Mount::of(&config);
+    let pool = Pool::new(ConnectionConfig::from_directory(mount.path()).unwrap()).unwrap();
+    let _kept = pool.get().await.unwrap();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    mount.swap(&config.clone().with_port(silent.local_addr().unwrap().port()));
+    let started = std::time::Instant::now();
+    let others = futures_util::future::join_all((0..3).map(|_| pool.get())).await;
+    let took = started.elapsed();
+    assert!(others.iter().all(Result::is_ok));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    eventually("it is told", async || pool.snapshot().unproved_for.is_some()).await;
+}
+
 #[tokio::test]
 async fn settings_made_by_hand_do_not_follow_a_directory() {
     let config = TestServer::shared().await.app(&unique("hand")).await;

@@ -1,6 +1,6 @@
 //! The server goes, comes back, fills up or changes sides under a pool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -101,6 +101,82 @@ async fn a_server_that_takes_no_writes_any_more_is_left_by_all() {
     let (one, other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
     let after = [text(&one, pid).await, text(&other, pid).await];
     assert!(after.iter().all(|pid| !before.contains(pid)), "{before:?} {after:?}");
+}
+
+/// How many backends serve 100 calls by four callers.
+async fn backends(pool: &Pool) -> usize {
+    let caller = |number: u64| async move {
+        let mut seen = BTreeSet::new();
+        for _ in 0..25 {
+            let client = pool.get().await.unwrap();
+            seen.insert(client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0));
+            tokio::time::sleep(Duration::from_millis(5 * number)).await;
+        }
+        seen
+    };
+    join_all((1..=4).map(caller)).await.into_iter().flatten().collect::<BTreeSet<_>>().len()
+}
+
+#[tokio::test]
+async fn sessions_that_were_never_to_write_stay() {
+    let server = TestServer::shared().await;
+    let config = server.app(&unique("reads")).await.with_option("default_transaction_read_only", "on");
+    let pool = Pool::new(config).unwrap();
+    fill(&pool).await;
+    for loss in ["a backend is ended", "somebody tries to write"] {
+        let client = pool.get().await.unwrap();
+        if loss == "a backend is ended" {
+            let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+            server.sql("postgres", &format!("SELECT pg_terminate_backend({pid})")).await;
+            eventually("it is noticed", async || client.query("SELECT 1", &[]).await.is_err()).await;
+        } else {
+            let error = client.execute("CREATE TABLE t (n int)", &[]).await.unwrap_err();
+            assert_eq!(error.code(), "server_read_only");
+        }
+        drop(client);
+        let backends = backends(&pool).await;
+        assert!(backends <= 4, "{loss}, and 100 calls by four went over {backends} sessions");
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_take_no_writes_are_left_once_new_ones_do() {
+    let server = TestServer::shared().await;
+    let config = server.app(&unique("turns")).await;
+    let set = |word| format!("ALTER ROLE {} {word}", config.user());
+    server.sql("postgres", &set("SET default_transaction_read_only = on")).await;
+    let pool = Pool::new(config.clone()).unwrap();
+    let clients = join_all((0..3).map(|_| pool.get())).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+    // As when the name of a server leads to another one.
+    server.sql("postgres", &set("RESET default_transaction_read_only")).await;
+    let error = clients[0].execute("CREATE TABLE t (n int)", &[]).await.unwrap_err();
+    assert_eq!(error.code(), "server_read_only");
+    let fourth = pool.get().await.unwrap();
+    drop(clients);
+    let all = join_all((0..3).map(|_| pool.get())).await.into_iter().map(Result::unwrap);
+    for client in all.chain([fourth]) {
+        client.execute("CREATE TEMP TABLE t (n int)", &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_pool_that_was_too_large_fits_once_the_server_is_larger() {
+    let server = TestServer::start().await;
+    let resize = async |slots: u32| {
+        server.sql("postgres", &format!("ALTER SYSTEM SET max_connections = {slots}")).await;
+        server.local().stop().await.unwrap();
+        server.environment().deploy().await.unwrap();
+    };
+    resize(30).await;
+    let config = server.app(&unique("grows")).await;
+    let pool = Pool::with_options(config, PoolOptions { size: 60, ..PoolOptions::default() }).unwrap();
+    for _ in 0..2 {
+        assert_eq!(pool.get().await.unwrap_err().code(), "pool_too_large");
+    }
+    assert!(!pool.snapshot().is_ready(), "{}", pool.snapshot());
+    resize(100).await;
+    ask(&pool).await.unwrap();
+    assert!(pool.snapshot().is_ready(), "{}", pool.snapshot());
 }
 
 /// Takes every slot that a server has for ordinary roles.

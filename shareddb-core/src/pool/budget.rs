@@ -25,7 +25,6 @@ impl Budget {
             .map_err(|source| Error::from_query(WHAT, source))?;
         let budget = Self { usable: row.get(0), role: row.get(1), database: row.get(2) };
         tracing::debug!(?budget, "what the server admits");
-        budget.warn(options);
         Ok(budget)
     }
 
@@ -36,7 +35,7 @@ impl Budget {
     }
 
     /// Says so when all replicas together do not fit.
-    fn warn(&self, options: &PoolOptions) {
+    pub(super) fn warn(&self, options: &PoolOptions) {
         let wanted = options.size.saturating_mul(options.replicas);
         if wanted > self.slots() {
             tracing::warn!(

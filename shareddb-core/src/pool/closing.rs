@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const AFTERMATH: Duration = Duration::from_secs(2);
 
 impl Pool {
-    /// Ends the pool: nobody gets a connection any more; those who have one get until `patience` is over to give it
+    /// Ends the pool: nobody gets a connection any more, also not who has asked for one already; those who have one get until `patience` is over to give it
     /// back; what is running then is cancelled on the server. 20 seconds are a good patience where a pod gets 30.
     ///
     /// Call it when the program is asked to end, after it has stopped taking work.
@@ -23,8 +23,9 @@ impl Pool {
     /// it is given back. A pool that is closed already is not an error.
     pub async fn close(&self, patience: Duration) -> Result<()> {
         let shared = &self.shared;
-        let idle = self.connections.retain(|_, _| false).removed;
+        let mut idle = shared.close();
         self.connections.close();
+        idle.extend(self.connections.retain(|_, _| false).removed);
         join_all(idle.into_iter().map(|link| link.session.close())).await;
         let mut done = timeout(patience, shared.holders.empty()).await.is_ok();
         shared.end();

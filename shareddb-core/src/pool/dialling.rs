@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
@@ -11,42 +12,84 @@ use super::budget::Budget;
 use super::calls::Calls;
 use super::canceller::Canceller;
 use super::fault;
-use super::link::Link;
+use super::link::{Link, takes_writes};
 use super::meter;
 use super::options::Statements;
 use super::shared::{Shared, Turning};
 use super::source::{Credentials, Reading};
 use super::statement_cache::StatementCache;
+use crate::connection::Session;
 use crate::error::{Error, Result};
 use crate::postgres::session_name::session_name;
 
 /// Between two tries of credentials that were rejected.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long new credentials may take to prove themselves before a caller uses those that have worked until now.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// A login that somebody waits for. However it ends, he is told.
+struct Login {
+    shared: Arc<Shared>,
+    outcome: Option<Result<Link>>,
+}
+
+impl Login {
+    fn end(mut self, outcome: Result<Link>) {
+        self.outcome.replace(outcome);
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        self.shared.arrivals.ended(self.outcome.take());
+    }
+}
 
 impl Shared {
+    /// Logs in for somebody who waits, or for whoever waits by then.
+    pub(super) fn begin_login(self: &Arc<Self>) {
+        let login = Login { shared: Arc::clone(self), outcome: None };
+        self.beside(async move {
+            let outcome = login.shared.connect().await;
+            login.end(outcome);
+        });
+    }
+
+    /// Has something done beside the callers, until the pool ends.
+    fn beside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let closing = self.closing.clone();
+        tokio::spawn(async move { closing.run_until_cancelled_owned(work).await }.in_current_span());
+    }
+
     /// Opens a connection with the newest credentials that work.
     ///
     /// # Errors
     ///
     /// Those of [`crate::ConnectionConfig::connect`]; `credentials_rejected`, `pool_too_large`.
-    pub(super) async fn connect(&self) -> Result<Link> {
-        if let Some(budget) = self.budget.get() {
-            budget.check(&self.options)?;
-        }
+    pub(super) async fn connect(self: &Arc<Self>) -> Result<Link> {
         if let Some(error) = self.health.pause() {
             return Err(error);
         }
-        let link = self.connect_with_newest().await;
+        let link = self.connect_within_budget().await;
         match &link {
             Ok(_) => self.health.succeeded(),
             Err(error) => self.health.failed(error),
         }
-        let link = link?;
-        if self.options.statements == Statements::Cached {
-            let budget = self.budget.get_or_try_init(|| Budget::ask(&link.session, &self.options)).await;
-            match budget {
-                Ok(budget) => budget.check(&self.options)?,
+        link
+    }
+
+    async fn connect_within_budget(self: &Arc<Self>) -> Result<Link> {
+        let link = self.connect_with_newest().await?;
+        if self.options.statements == Statements::Cached && self.budget.get().is_none() {
+            match Budget::ask(&link.session, &self.options).await {
+                Ok(budget) => {
+                    // A server that is too small is asked again: it can be made larger.
+                    budget.check(&self.options)?;
+                    if self.budget.set(budget).is_ok() {
+                        budget.warn(&self.options);
+                    }
+                }
                 // It is advice; who gets no answer to it has a working connection all the same.
                 Err(error) => tracing::debug!(%error, "the server does not say how much room it has"),
             }
@@ -54,42 +97,70 @@ impl Shared {
         Ok(link)
     }
 
-    async fn connect_with_newest(&self) -> Result<Link> {
+    async fn connect_with_newest(self: &Arc<Self>) -> Result<Link> {
         // Read before dialling, so that nothing that is opened from here on passes for newer than it is.
         let credentials = self.credentials();
-        if self.source.rotates()
-            && let Some(link) = self.turn(&credentials, Doubt::No).await
+        let mut proof = self.begin_proof(&credentials);
+        if let Some(proving) = &mut proof {
+            match timeout(HEAD_START, proving).await {
+                Ok(Ok(link)) => return Ok(link),
+                Ok(Err(_)) => proof = None,
+                Err(_) => {}
+            }
+        }
+        let error = match self.dial(&credentials).await {
+            Ok(link) => return Ok(link),
+            Err(error) => error,
+        };
+        if let Some(proving) = proof
+            && let Ok(link) = proving.await
         {
             return Ok(link);
         }
-        match self.dial(&credentials).await {
-            Err(error) if fault::is_rejection(&error) => {
-                if let Some(link) = self.turn(&credentials, Doubt::Yes).await {
-                    return Ok(link);
-                }
-                // Somebody else may have been quicker.
-                let newest = self.credentials();
-                if newest.generation != credentials.generation {
-                    return self.dial(&newest).await;
-                }
-                self.doubted.notify_waiters();
-                Err(fault::rejected(error, &self.source.to_string(), credentials.since.elapsed()))
-            }
-            other => other,
+        if !fault::is_rejection(&error) {
+            return Err(error);
         }
+        if let Some(link) = self.turn(&credentials, Doubt::Yes).await {
+            return Ok(link);
+        }
+        // Somebody else may have been quicker.
+        let newest = self.credentials();
+        if newest.generation != credentials.generation {
+            return self.dial(&newest).await;
+        }
+        Err(fault::rejected(error, &self.source.to_string(), credentials.since.elapsed()))
+    }
+
+    /// Has other credentials proved beside whoever has come upon them. `None`: there are none, or somebody is at it.
+    fn begin_proof(self: &Arc<Self>, used: &Arc<Credentials>) -> Option<oneshot::Receiver<Link>> {
+        if !self.source.rotates() || self.turning.try_lock().ok()?.is_idle(self.source.stamp().as_deref()) {
+            return None;
+        }
+        let (proved, proof) = oneshot::channel();
+        let (shared, used) = (Arc::clone(self), Arc::clone(used));
+        self.beside(async move {
+            if let Some(link) = shared.turn(&used, Doubt::No).await
+                && let Err(link) = proved.send(link)
+            {
+                shared.arrivals.land(link);
+            }
+        });
+        Some(proof)
     }
 
     /// Looks whether there are other credentials, and has them proved: by the connection that is returned. With it they
     /// are the pool's. `None`: there are no others, or they do not work either.
     pub(super) async fn turn(&self, used: &Credentials, doubt: Doubt) -> Option<Link> {
-        if doubt == Doubt::No && self.turning.try_lock().ok()?.is_idle(self.source.stamp().as_deref()) {
+        let mut turning = match doubt {
+            Doubt::Yes => timeout(self.options.connect, self.turning.lock()).await.ok()?,
+            Doubt::No => self.turning.try_lock().ok()?,
+        };
+        if doubt == Doubt::No && turning.is_idle(self.source.stamp().as_deref())
+            || self.credentials().generation != used.generation
+        {
             return None;
         }
-        let mut turning = self.turning.lock().await;
-        if self.credentials().generation != used.generation {
-            return None;
-        }
-        let reading = match self.source.read().await {
+        let reading = match self.read().await {
             Ok(reading) => reading,
             Err(error) => {
                 tracing::warn!(%error, "the pool's credentials cannot be read again");
@@ -112,6 +183,7 @@ impl Shared {
                 *turning = Turning { stamp, not_before: None, tries: 0 };
                 self.unproved(None);
                 self.adopt(candidate);
+                self.health.succeeded();
                 meter::rotated("proved");
                 Some(link)
             }
@@ -126,26 +198,33 @@ impl Shared {
         }
     }
 
+    /// The store of the credentials has no more time for an answer than the server has.
+    async fn read(&self) -> Result<Reading> {
+        let limit = self.options.connect;
+        let reading = timeout(limit, self.source.read()).await;
+        reading.unwrap_or_else(|_| Err(Error::timeout("timeout", format!("{}: no answer in {limit:?}", self.source))))
+    }
+
     /// Logs in, once.
     pub(super) async fn dial(&self, credentials: &Credentials) -> Result<Link> {
         let app = self.options.name.as_deref().or(credentials.config.application_name());
         let app = app.unwrap_or(credentials.config.user());
+        let limit =
+            credentials.config.own_connect_timeout().map_or(self.options.connect, |own| own.min(self.options.connect));
         let config = credentials
             .config
             .clone()
             .with_application_name(session_name(app, credentials.number.as_deref(), credentials.generation))
-            .with_connect_timeout(self.options.connect);
+            .with_connect_timeout(limit);
         let started = Instant::now();
         let span = tracing::debug_span!("pool.connect", to = %config);
-        let session = timeout(self.options.connect + Duration::from_secs(1), config.connect().instrument(span)).await;
+        let session = timeout(limit + Duration::from_secs(1), config.connect().instrument(span)).await;
         let session = session.unwrap_or_else(|_| {
-            Err(Error::timeout(
-                "timeout",
-                format!("cannot log in to {config}: no answer in {:?}", self.options.connect),
-            ))
+            Err(Error::timeout("timeout", format!("cannot log in to {config}: no answer in {limit:?}")))
         });
         meter::connected(started.elapsed(), session.as_ref().err());
         let session = session?;
+        self.found_writes(self.ask_for_writes(&session).await?);
         Ok(Link {
             canceller: Arc::new(Canceller::new(&session, &config)),
             session,
@@ -158,6 +237,15 @@ impl Shared {
             cleared: self.suspicion(),
             _counted: self.census.count(credentials.generation),
         })
+    }
+
+    async fn ask_for_writes(&self, session: &Session) -> Result<bool> {
+        const WHAT: &str = "asking whether a new session takes writes";
+        let limit = self.options.recycle;
+        timeout(limit, takes_writes(session))
+            .await
+            .map_err(|_| Error::timeout("timeout", format!("{WHAT}: no answer in {limit:?}")))?
+            .map_err(|source| Error::from_query(WHAT, source))
     }
 }
 

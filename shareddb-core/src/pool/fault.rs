@@ -36,7 +36,7 @@ pub(super) fn closed() -> Error {
 /// A connect failed.
 pub(super) fn unconnected(error: Error) -> Error {
     match error.code() {
-        "pool_too_large" => error,
+        "pool_too_large" | "pool_closed" => error,
         _ => error.within(WHAT),
     }
 }

@@ -1,10 +1,11 @@
 //! What goes on beside the callers: closing what is idle or old, and following the credentials.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use deadpool::managed::{Pool, WeakPool};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 
 use super::dialling::Doubt;
 use super::link::Link;
@@ -15,28 +16,84 @@ use super::snapshot::Snapshot;
 
 /// How often the place of the credentials is looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long a replacement waits for somebody to give an old connection back before it looks again.
-const GIVEN_BACK: Duration = Duration::from_millis(100);
 
-/// Does its work until the pool is gone.
-pub(super) async fn keep(pool: WeakPool<Manager>, shared: Weak<Shared>) {
-    loop {
-        {
-            let Some(shared) = shared.upgrade() else { return };
-            let pause = LOOK.min(shared.options.idle / 4).max(Duration::from_millis(10));
-            let source = shared.source.clone();
-            drop(shared);
-            let _ = timeout(pause, source.changed()).await;
-        }
-        let (Some(pool), Some(shared)) = (pool.upgrade(), shared.upgrade()) else { return };
-        if shared.has_ended() {
+/// Whether somebody keeps the pool: a task in the runtime of one of its callers, for as long as that lasts.
+#[derive(Clone, Default)]
+pub(super) struct Kept(Arc<AtomicBool>);
+
+/// Held by whoever keeps it.
+struct Post(Arc<AtomicBool>);
+
+/// What came of replacing one connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Exchange {
+    /// It was done, and there may be more.
+    Done,
+    /// None is to be replaced that could be.
+    Idle,
+    Failed,
+}
+
+impl Kept {
+    /// Has the pool kept, unless it is. That needs a runtime, which a pool is made without.
+    pub(super) fn ensure(&self, pool: &Pool<Manager>, shared: &Arc<Shared>) {
+        let has_keeper = self.0.load(Ordering::Relaxed);
+        if has_keeper || shared.closing.is_cancelled() || self.0.swap(true, Ordering::AcqRel) {
             return;
         }
-        sweep(&pool, &shared);
-        follow(&pool, &shared).await;
-        probe(&shared).await;
-        Snapshot::of(&pool, &shared).measure();
+        let post = Post(Arc::clone(&self.0));
+        let (pool, shared) = (pool.weak(), Arc::downgrade(shared));
+        tokio::spawn(async move {
+            keep(pool, shared).await;
+            drop(post);
+        });
     }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Does its work until the pool is gone. While it waits it keeps nothing alive.
+async fn keep(pool: WeakPool<Manager>, shared: Weak<Shared>) {
+    let mut due = Instant::now();
+    let mut last = Exchange::Idle;
+    loop {
+        let mut asked = false;
+        if last != Exchange::Done {
+            let Some(shared) = shared.upgrade() else { return };
+            let (source, moved, closing) = (shared.source.clone(), Arc::clone(&shared.moved), shared.closing.clone());
+            drop(shared);
+            tokio::select! {
+                () = closing.cancelled() => return,
+                () = sleep_until(due) => {}
+                () = source.changed() => due = Instant::now(),
+                // Who does not get in is not asked more often than at each look.
+                () = moved.notified(), if last != Exchange::Failed => asked = true,
+            }
+        }
+        let (Some(pool), Some(shared)) = (pool.upgrade(), shared.upgrade()) else { return };
+        let work = async {
+            if Instant::now() >= due {
+                look(&pool, &shared).await;
+                due = Instant::now() + LOOK.min(shared.options.idle / 4).max(Duration::from_millis(10));
+            }
+            exchange(&pool, &shared, asked).await
+        };
+        match shared.closing.run_until_cancelled(work).await {
+            Some(exchange) => last = exchange,
+            None => return,
+        }
+    }
+}
+
+async fn look(pool: &Pool<Manager>, shared: &Arc<Shared>) {
+    sweep(pool, shared);
+    follow(shared).await;
+    probe(shared).await;
+    Snapshot::of(pool, shared).measure();
 }
 
 /// Closes what nobody has used for long enough, and what has lived long enough.
@@ -49,62 +106,66 @@ fn sweep(pool: &Pool<Manager>, shared: &Shared) {
     for link in &removed {
         meter::evicted(if idle(link) { "idle" } else { "life" });
     }
-    shared.spares().retain(keeps);
+    shared.arrivals.retain(keeps);
 }
 
 /// Finds out whether connecting works again, when it did not: nobody may be asking for a connection just now.
-async fn probe(shared: &Shared) {
+async fn probe(shared: &Arc<Shared>) {
     if shared.health.trouble().is_none() || !shared.health.has_connected() {
         return;
     }
     if let Ok(link) = shared.connect().await
         && shared.census.total() <= shared.options.size
     {
-        shared.spares().push(link);
+        shared.arrivals.land(link);
     }
 }
 
-/// Looks for other credentials, and gives all connections those, one after the other, the new one before the old one.
-async fn follow(pool: &Pool<Manager>, shared: &Arc<Shared>) {
-    if shared.source.rotates() {
-        let used = shared.credentials();
+/// Looks for other credentials.
+async fn follow(shared: &Arc<Shared>) {
+    if shared.source.rotates() && shared.health.has_connected() {
         let doubt = if shared.source.stamp().is_none() || shared.keeps_the_old() { Doubt::Yes } else { Doubt::No };
-        if shared.health.has_connected()
-            && let Some(link) = shared.turn(&used, doubt).await
-        {
-            shared.health.succeeded();
-            shared.spares().push(link);
+        if let Some(link) = shared.turn(&shared.credentials(), doubt).await {
+            shared.arrivals.land(link);
         }
     }
+}
+
+/// Replaces one connection of older credentials, the new one before the old one. Those that somebody has are replaced when
+/// they are asked for again, and nothing is opened for one that does not come back.
+async fn exchange(pool: &Pool<Manager>, shared: &Arc<Shared>, asked: bool) -> Exchange {
     let generation = shared.credentials().generation;
-    let mut spare = !shared.spares().is_empty();
-    while shared.census.others(generation) > 0 && shared.credentials().generation == generation && !shared.has_ended() {
-        if !spare {
-            match shared.connect().await {
-                Ok(link) => shared.spares().push(link),
+    let is_older = |link: &Link| link.generation != generation;
+    shared.arrivals.retain(|link| !is_older(link));
+    if shared.census.others(generation) == 0 {
+        return Exchange::Idle;
+    }
+    if !shared.arrivals.has_spare() {
+        let mut lies_idle = false;
+        pool.retain(|link, _| {
+            lies_idle |= is_older(link);
+            true
+        });
+        if !asked && !lies_idle {
+            return Exchange::Idle;
+        }
+        match shared.connect().await {
+            Ok(link) => shared.arrivals.land(link),
+            Err(error) => {
                 // What is open goes on serving.
-                Err(error) => return tracing::warn!(%error, "a connection could not be replaced"),
+                tracing::warn!(%error, "a connection could not be replaced");
+                return Exchange::Failed;
             }
         }
-        let moved = shared.moved.notified();
-        tokio::pin!(moved);
-        moved.as_mut().enable();
-        let mut left = 1;
-        let retired = pool.retain(|link, _| {
-            let stays = left == 0 || link.generation == generation;
-            left -= usize::from(!stays);
-            stays
-        });
-        if retired.removed.is_empty() {
-            // All old ones are in use. Those that come back are exchanged as they are asked for again.
-            let _ = timeout(GIVEN_BACK, moved).await;
-            spare = !shared.spares().is_empty();
-        } else {
-            meter::evicted("generation");
-            spare = false;
-        }
-        for link in retired.removed {
-            link.session.close().await;
-        }
     }
+    let mut left = 1;
+    let retired = pool.retain(|link, _| {
+        let stays = left == 0 || !is_older(link);
+        left -= usize::from(!stays);
+        stays
+    });
+    let Some(link) = retired.removed.into_iter().next() else { return Exchange::Idle };
+    meter::evicted("generation");
+    link.session.close().await;
+    Exchange::Done
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 
 use super::calls::Calls;
@@ -31,11 +32,19 @@ pub(super) struct Link {
     pub(super) generation: u64,
     pub(super) born: Instant,
     pub(super) life: Duration,
-    /// When somebody last gave it back.
+    /// When it was last known to be there: somebody gave it back, or the server was asked.
     pub(super) rested: Instant,
     /// The suspicion that it has been cleared of.
     pub(super) cleared: u64,
     pub(super) _counted: Counted,
+}
+
+/// What the server has said when it was asked.
+pub(super) enum Verdict {
+    Well,
+    /// It is there, and takes no writes.
+    ReadOnly,
+    Dead,
 }
 
 impl Link {
@@ -59,19 +68,16 @@ impl Link {
     }
 
     /// Asks the server whether it is there, and takes writes where that is in doubt. Has no limit of its own.
-    pub(super) async fn verify(&mut self, suspicion: u64) -> bool {
-        if self.cleared != suspicion {
-            let writable = match self.session.simple_query(pooling::READ_ONLY).await {
-                Ok(rows) => rows.iter().all(|row| match row {
-                    tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0) == Some("off"),
-                    _ => true,
-                }),
-                Err(_) => false,
-            };
-            self.cleared = suspicion;
-            return writable;
-        }
-        self.session.check_connection().await.is_ok()
+    pub(super) async fn verify(&mut self, suspicion: u64) -> Verdict {
+        let writes = if self.cleared == suspicion {
+            self.session.check_connection().await.map(|()| true)
+        } else {
+            takes_writes(&self.session).await
+        };
+        let Ok(writes) = writes else { return Verdict::Dead };
+        self.cleared = suspicion;
+        self.rested = Instant::now();
+        if writes { Verdict::Well } else { Verdict::ReadOnly }
     }
 
     /// Ends what was abandoned, if nobody waits for anything. `false`: it did not end in time, and nobody must use the session.
@@ -139,4 +145,13 @@ impl Link {
         self.session.take_warnings();
         matches!(reset, Ok(Ok(())))
     }
+}
+
+/// Whether the server takes writes over a session.
+pub(super) async fn takes_writes(session: &Session) -> Result<bool, tokio_postgres::Error> {
+    let rows = session.simple_query(pooling::READ_ONLY).await?;
+    Ok(rows.iter().all(|row| match row {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("off"),
+        _ => true,
+    }))
 }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
-use super::link::Link;
+use super::arrivals::Turn;
+use super::fault;
+use super::link::{Link, Verdict};
 use super::meter;
 use super::shared::Shared;
 use crate::error::Error;
@@ -18,48 +21,77 @@ impl managed::Manager for Manager {
     type Error = Error;
 
     async fn create(&self) -> Result<Link, Error> {
-        match self.0.take_spare() {
-            Some(link) => Ok(link),
-            // Logins are rare and their state is large; every caller would carry it along.
-            None => Box::pin(self.0.connect()).await,
+        let shared = &self.0;
+        loop {
+            match shared.arrivals.turn(|link| shared.is_fit_spare(link)) {
+                Turn::Takes(link) => return Ok(link),
+                Turn::Leaves => return Err(fault::closed()),
+                Turn::Waits { answer, begins } => {
+                    if begins {
+                        shared.begin_login();
+                    }
+                    if let Ok(result) = answer.await {
+                        return result;
+                    }
+                }
+            }
         }
     }
 
+    /// What can be told without asking the server; see [`looked_at`] for the rest.
     async fn recycle(&self, link: &mut Link, _: &Metrics) -> RecycleResult<Error> {
         let shared = &self.0;
-        if !link.is_usable() {
-            return evicted(shared, "closed");
-        }
-        if shared.is_silent(link) {
-            return evicted(shared, "silent");
-        }
-        if link.is_old() && !shared.keeps_the_old() {
-            return evicted(shared, "life");
-        }
-        if link.generation != shared.credentials().generation && !shared.spares().is_empty() {
-            // The new one is open already.
-            return evicted(shared, "generation");
-        }
-        let suspicion = shared.suspicion();
-        if link.is_trusted(suspicion) {
-            return Ok(());
-        }
-        match timeout(shared.options.recycle, link.verify(suspicion)).await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                shared.suspect();
-                evicted(shared, "dead")
+        if link.generation != shared.credentials().generation {
+            match shared.arrivals.spare(|link| shared.is_fit_spare(link)) {
+                Some(spare) => {
+                    *link = spare;
+                    meter::evicted("generation");
+                }
+                // It serves until there is a new one.
+                None => shared.moved.notify_one(),
             }
-            Err(_) => {
-                shared.fell_silent();
-                evicted(shared, "silent")
+        }
+        match shared.unfit(link) {
+            None => Ok(()),
+            Some(reason) => {
+                meter::evicted(reason);
+                Err(RecycleError::message(reason))
             }
         }
     }
 }
 
-fn evicted(shared: &Shared, reason: &'static str) -> RecycleResult<Error> {
+impl Drop for Manager {
+    /// The last pool is gone. What somebody has stays.
+    fn drop(&mut self) {
+        drop(self.0.close());
+    }
+}
+
+/// Asks the server about a connection, unless there is no reason to. `None`: it was of no more use.
+///
+/// It is asked beside the caller: when that goes away meanwhile, the connection comes back.
+pub(super) async fn looked_at(object: Object<Manager>, shared: &Arc<Shared>) -> Option<Object<Manager>> {
+    if object.is_trusted(shared.suspicion()) {
+        return Some(object);
+    }
+    tokio::spawn(look(object, Arc::clone(shared)).in_current_span()).await.ok().flatten()
+}
+
+async fn look(mut object: Object<Manager>, shared: Arc<Shared>) -> Option<Object<Manager>> {
+    let reason = match timeout(shared.options.recycle, object.verify(shared.suspicion())).await {
+        Ok(Verdict::ReadOnly) if shared.writes() => "read_only",
+        Ok(Verdict::Well | Verdict::ReadOnly) => return Some(object),
+        Ok(Verdict::Dead) => {
+            shared.suspect();
+            "dead"
+        }
+        Err(_) => {
+            shared.fell_silent();
+            "silent"
+        }
+    };
     meter::evicted(reason);
-    shared.moved.notify_waiters();
-    Err(RecycleError::message(reason))
+    drop(Object::take(object));
+    None
 }

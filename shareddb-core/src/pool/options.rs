@@ -29,7 +29,7 @@ pub struct PoolOptions {
     pub life: Duration,
     /// How long a caller waits for a connection while all are in use, or while the server is full: 5 s.
     pub wait: Duration,
-    /// How long a login may take: 5 s.
+    /// How long a login may take: 5 s, or what the config says if that is less.
     pub connect: Duration,
     /// How long looking at a connection or cleaning it may take before another one is used instead: 1 s.
     pub recycle: Duration,

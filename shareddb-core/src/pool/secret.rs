@@ -68,14 +68,17 @@ impl WatchedSecret {
         Ok(Reading { config, number, stamp })
     }
 
-    /// Returns when there may be another version. The first caller starts the watch, which ends with the last clone.
+    /// Returns when there may be another version. The first caller starts the watch, which ends with the last clone; when
+    /// it has ended with its runtime, the next one starts it anew.
     pub(super) async fn changed(&self) {
         let changed = self.0.changed.notified();
-        let (store, name) = (self.0.store.clone(), self.0.name.clone());
-        self.0
-            .state()
-            .watch
-            .get_or_insert_with(|| tokio::spawn(watch(store, name, Arc::downgrade(&self.0))).abort_handle());
+        {
+            let mut state = self.0.state();
+            if state.watch.as_ref().is_none_or(AbortHandle::is_finished) {
+                let watch = watch(self.0.store.clone(), self.0.name.clone(), Arc::downgrade(&self.0));
+                state.watch = Some(tokio::spawn(watch).abort_handle());
+            }
+        }
         changed.await;
     }
 }

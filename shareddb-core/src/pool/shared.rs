@@ -1,11 +1,13 @@
 //! What all parts of one pool know.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
+use super::arrivals::Arrivals;
 use super::budget::Budget;
 use super::census::Census;
 use super::health::Health;
@@ -22,17 +24,20 @@ pub(super) struct Shared {
     pub(super) health: Health,
     pub(super) holders: Holders,
     pub(super) census: Census,
-    pub(super) budget: OnceCell<Budget>,
+    pub(super) arrivals: Arrivals<Link>,
+    pub(super) budget: OnceLock<Budget>,
     /// Held by whoever tries other credentials.
     pub(super) turning: tokio::sync::Mutex<Turning>,
-    /// Told when a connection was taken over from the spares, or given up.
-    pub(super) moved: Notify,
-    /// Told when somebody has found the credentials to be wrong.
-    pub(super) doubted: Notify,
+    /// Told when a connection of older credentials was asked for and there was no new one yet, or one was given up.
+    pub(super) moved: Arc<Notify>,
     current: RwLock<Arc<Credentials>>,
     suspicion: AtomicU64,
+    /// Whether the newest session takes writes.
+    writes: AtomicBool,
+    /// Over for what is done beside the callers: the pool is closed, or gone.
+    pub(super) closing: CancellationToken,
+    /// Over for those, too, who still have a connection.
     ended: AtomicBool,
-    spares: Mutex<Vec<Link>>,
     /// Since when there are credentials that do not work.
     unproved: Mutex<Option<Instant>>,
     /// When the server last gave no answer over a connection that seemed to be open.
@@ -58,14 +63,15 @@ impl Shared {
             health: Health::default(),
             holders: Holders::default(),
             census: Census::default(),
-            budget: OnceCell::new(),
+            arrivals: Arrivals::default(),
+            budget: OnceLock::new(),
             turning: tokio::sync::Mutex::new(Turning { stamp, not_before: None, tries: 0 }),
-            moved: Notify::new(),
-            doubted: Notify::new(),
+            moved: Arc::default(),
             current: RwLock::new(Arc::new(first)),
             suspicion: AtomicU64::new(0),
+            writes: AtomicBool::new(true),
+            closing: CancellationToken::new(),
             ended: AtomicBool::new(false),
-            spares: Mutex::new(Vec::new()),
             unproved: Mutex::new(None),
             silence: Mutex::new(None),
         }
@@ -96,30 +102,49 @@ impl Shared {
         self.suspicion.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Whether the newest session takes writes. Then those that do not are of no more use; otherwise they are what there
+    /// is to be had.
+    pub(super) fn writes(&self) -> bool {
+        self.writes.load(Ordering::Acquire)
+    }
+
+    /// Notes whether a new session takes writes.
+    pub(super) fn found_writes(&self, writes: bool) {
+        if !self.writes.swap(writes, Ordering::AcqRel) && writes {
+            self.suspect();
+        }
+    }
+
+    /// Nothing is opened any more, and what was to be opened is given up. What was in reserve.
+    pub(super) fn close(&self) -> Vec<Link> {
+        self.closing.cancel();
+        self.arrivals.close()
+    }
+
+    /// Those who still have a connection do nothing more with it.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
-        self.spares().clear();
     }
 
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Connections of the newest generation that stand ready to take the place of older ones.
-    pub(super) fn spares(&self) -> MutexGuard<'_, Vec<Link>> {
-        lock(&self.spares)
+    /// Why a connection is not to be given out, as far as that can be told without asking the server.
+    pub(super) fn unfit(&self, link: &Link) -> Option<&'static str> {
+        if !link.is_usable() {
+            Some("closed")
+        } else if self.is_silent(link) {
+            Some("silent")
+        } else if link.is_old() && !self.keeps_the_old() {
+            Some("life")
+        } else {
+            None
+        }
     }
 
-    pub(super) fn take_spare(&self) -> Option<Link> {
-        let generation = self.credentials().generation;
-        let mut spares = self.spares();
-        spares.retain(|link| link.generation == generation && link.is_usable());
-        let spare = spares.pop();
-        drop(spares);
-        if spare.is_some() {
-            self.moved.notify_waiters();
-        }
-        spare
+    pub(super) fn is_fit_spare(&self, link: &Link) -> bool {
+        link.generation == self.credentials().generation && self.unfit(link).is_none()
     }
 
     /// Whether connections that have lived long enough stay: while nobody gets in, what is open is all there is.
@@ -145,7 +170,7 @@ impl Shared {
         *lock(&self.silence) = Some(Instant::now());
     }
 
-    pub(super) fn is_silent(&self, link: &Link) -> bool {
+    fn is_silent(&self, link: &Link) -> bool {
         lock(&self.silence).is_some_and(|silence| link.rested < silence)
     }
 }

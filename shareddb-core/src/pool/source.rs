@@ -26,6 +26,9 @@ pub struct CredentialSource {
     kind: Kind,
     /// The first config; what of it does not belong to the login is kept.
     config: ConnectionConfig,
+    /// Where it was read from a Secret: its number, and the version that it is.
+    number: Option<String>,
+    stamp: Option<String>,
 }
 
 #[derive(Clone)]
@@ -57,7 +60,7 @@ pub(super) struct Credentials {
 impl From<ConnectionConfig> for CredentialSource {
     fn from(config: ConnectionConfig) -> Self {
         let kind = config.source_directory().map_or(Kind::Fixed, |directory| Kind::Directory(directory.to_owned()));
-        Self { kind, config }
+        Self { kind, config, number: None, stamp: None }
     }
 }
 
@@ -73,8 +76,8 @@ impl CredentialSource {
     #[cfg(feature = "kubernetes")]
     pub async fn from_secret(namespace: &crate::Namespace, name: &crate::SecretName) -> Result<Self> {
         let secret = super::secret::WatchedSecret::new(namespace, name);
-        let config = secret.read().await?.config;
-        Ok(Self { kind: Kind::Secret(secret), config })
+        let Reading { config, number, stamp } = secret.read().await?;
+        Ok(Self { kind: Kind::Secret(secret), config, number, stamp })
     }
 
     /// Whether there can ever be others.
@@ -86,9 +89,9 @@ impl CredentialSource {
     pub(super) fn first(&self) -> Reading {
         let number = match &self.kind {
             Kind::Directory(directory) => number_in(directory),
-            _ => None,
+            _ => self.number.clone(),
         };
-        Reading { config: self.config.clone(), number, stamp: None }
+        Reading { config: self.config.clone(), number, stamp: self.stamp.clone() }
     }
 
     /// What tells one version from the next without reading it; `None`: it has to be read.

@@ -1,0 +1,189 @@
+//! Connections that are open and nobody's yet, and who waits for one.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::error::Result;
+
+/// Each login is the pool's and not that of the caller who was the reason for it: if that one has gone away when it is
+/// done, it serves the next one.
+pub(super) struct Arrivals<T>(Mutex<State<T>>);
+
+struct State<T> {
+    /// Those that nobody waited for.
+    spares: Vec<T>,
+    waiting: VecDeque<oneshot::Sender<Result<T>>>,
+    /// Logins under way, some of them for callers that have gone away.
+    logins: usize,
+    closed: bool,
+}
+
+/// What a caller who needs a connection does.
+pub(super) enum Turn<T> {
+    Takes(T),
+    /// Waits; when no answer comes it asks again.
+    Waits {
+        answer: oneshot::Receiver<Result<T>>,
+        /// Whether it has to begin a login, for whose end there is [`Arrivals::ended`].
+        begins: bool,
+    },
+    /// Goes away.
+    Leaves,
+}
+
+impl<T> Default for Arrivals<T> {
+    fn default() -> Self {
+        Self(Mutex::new(State { spares: Vec::new(), waiting: VecDeque::new(), logins: 0, closed: false }))
+    }
+}
+
+impl<T> Arrivals<T> {
+    /// For a caller who needs one that is fit.
+    pub(super) fn turn(&self, fit: impl FnMut(&T) -> bool) -> Turn<T> {
+        let mut state = self.lock();
+        if state.closed {
+            return Turn::Leaves;
+        }
+        if let Some(spare) = state.spare(fit) {
+            return Turn::Takes(spare);
+        }
+        let (sender, answer) = oneshot::channel();
+        state.waiting.retain(|waiting| !waiting.is_closed());
+        state.waiting.push_back(sender);
+        let begins = state.waiting.len() > state.logins;
+        state.logins += usize::from(begins);
+        Turn::Waits { answer, begins }
+    }
+
+    /// A login has ended; without an outcome it was given up.
+    pub(super) fn ended(&self, outcome: Option<Result<T>>) {
+        let mut state = self.lock();
+        state.logins -= 1;
+        match outcome {
+            Some(Ok(link)) => state.land(link),
+            Some(Err(error)) => {
+                state.next().map(|waiting| waiting.send(Err(error)));
+            }
+            None => drop(state.next()),
+        }
+    }
+
+    /// A connection is there: for the one who has waited longest, or in reserve.
+    pub(super) fn land(&self, link: T) {
+        self.lock().land(link);
+    }
+
+    /// One that is fit, if there is one in reserve.
+    pub(super) fn spare(&self, fit: impl FnMut(&T) -> bool) -> Option<T> {
+        self.lock().spare(fit)
+    }
+
+    pub(super) fn has_spare(&self) -> bool {
+        !self.lock().spares.is_empty()
+    }
+
+    /// Closes those in reserve that are not to be kept.
+    pub(super) fn retain(&self, keeps: impl FnMut(&T) -> bool) {
+        self.lock().spares.retain(keeps);
+    }
+
+    /// Nobody gets one any more. What was in reserve.
+    pub(super) fn close(&self) -> Vec<T> {
+        let mut state = self.lock();
+        state.closed = true;
+        state.waiting.clear();
+        std::mem::take(&mut state.spares)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> State<T> {
+    fn spare(&mut self, fit: impl FnMut(&T) -> bool) -> Option<T> {
+        self.spares.retain(fit);
+        self.spares.pop()
+    }
+
+    fn next(&mut self) -> Option<oneshot::Sender<Result<T>>> {
+        self.waiting.retain(|waiting| !waiting.is_closed());
+        self.waiting.pop_front()
+    }
+
+    fn land(&mut self, mut link: T) {
+        while let Some(waiting) = self.next() {
+            match waiting.send(Ok(link)) {
+                Err(Ok(back)) => link = back,
+                Ok(()) | Err(Err(_)) => return,
+            }
+        }
+        if !self.closed {
+            self.spares.push(link);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    fn waits(arrivals: &Arrivals<u8>) -> (oneshot::Receiver<Result<u8>>, bool) {
+        match arrivals.turn(|_| true) {
+            Turn::Waits { answer, begins } => (answer, begins),
+            _ => panic!("there is one in reserve"),
+        }
+    }
+
+    fn takes(arrivals: &Arrivals<u8>) -> Option<u8> {
+        match arrivals.turn(|_| true) {
+            Turn::Takes(link) => Some(link),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_login_whose_caller_has_gone_away_is_for_the_next_one() {
+        let arrivals = Arrivals::default();
+        let (first, begins) = waits(&arrivals);
+        assert!(begins);
+        drop(first);
+        let (mut next, begins) = waits(&arrivals);
+        assert!(!begins, "one is under way");
+        let (mut third, begins) = waits(&arrivals);
+        assert!(begins);
+        arrivals.ended(Some(Ok(1)));
+        assert_eq!(next.try_recv().unwrap().unwrap(), 1);
+        assert!(third.try_recv().is_err());
+        drop(third);
+        arrivals.ended(Some(Ok(2)));
+        assert!(arrivals.has_spare());
+        assert_eq!(arrivals.spare(|link| *link > 2), None, "not fit");
+        arrivals.land(3);
+        assert_eq!(takes(&arrivals), Some(3));
+    }
+
+    #[test]
+    fn who_waits_is_told_how_a_login_has_ended() {
+        let arrivals = Arrivals::default();
+        let ((mut one, _), (mut other, _)) = (waits(&arrivals), waits(&arrivals));
+        arrivals.ended(Some(Err(Error::unavailable("server_unreachable", "no"))));
+        assert_eq!(one.try_recv().unwrap().unwrap_err().code(), "server_unreachable");
+        // With its runtime, say.
+        arrivals.ended(None);
+        assert!(matches!(other.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert!(waits(&arrivals).1, "it asks again, and a new one is begun");
+    }
+
+    #[test]
+    fn after_the_end_nothing_is_kept() {
+        let arrivals = Arrivals::default();
+        arrivals.land(1);
+        assert_eq!(arrivals.close(), [1]);
+        arrivals.land(2);
+        assert!(!arrivals.has_spare() && matches!(arrivals.turn(|_| true), Turn::Leaves));
+    }
+}
