@@ -62,7 +62,7 @@ async fn a_pool_that_has_ended_lets_in_nobody_who_was_still_connecting() {
         one.transaction(|tx| async move { tx.execute("INSERT INTO t VALUES (1)", &[]).await.map(drop) }).await
     });
     let raw = tokio::spawn(async move {
-        other.get().await?.raw().batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+        other.get().await?.raw().await?.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
         Ok::<_, Error>(())
     });
     eventually("both connect", async || far.connections() == 2).await;
