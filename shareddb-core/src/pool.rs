@@ -63,9 +63,10 @@ type Try = std::result::Result<Object<Manager>, PoolError<Error>>;
 /// Nothing waits without end: [`PoolOptions`] has the limits. A connection that was idle for more than a second is looked
 /// at before it is given out; what a caller abandons is cancelled on the server; what it leaves behind in the session is
 /// removed. A login, and a look, go on when the caller that was the reason for them has gone away, and serve the next one.
-/// Sessions that take no writes are left once new ones do; where none does, they stay. A mounted Secret is looked at every two seconds, and before each login: new credentials are proved by one
-/// connection, then the others are replaced, the new one before the old one; one that a caller keeps is replaced after it
-/// has come back. While they do not work the pool goes on with the connections it has.
+/// Sessions that take no writes are left once new ones do; where none does, they stay. A mounted Secret is looked at every
+/// two seconds, and before each login: new credentials are proved by one connection, then the others are replaced, the new
+/// one before the old one; one that a caller keeps is replaced after it has come back. While they do not work the pool goes
+/// on with the connections it has.
 ///
 /// All of that is done in the runtime of a caller, and in another one's when that has ended.
 ///

@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 const AFTERMATH: Duration = Duration::from_secs(2);
 
 impl Pool {
-    /// Ends the pool: nobody gets a connection any more, also not who has asked for one already; those who have one get until `patience` is over to give it
-    /// back; what is running then is cancelled on the server. 20 seconds are a good patience where a pod gets 30.
+    /// Ends the pool: nobody gets a connection any more, also not who has asked for one already; those who have one get
+    /// until `patience` is over to give it back; what is running then is cancelled on the server. 20 seconds are a good
+    /// patience where a pod gets 30.
     ///
     /// Call it when the program is asked to end, after it has stopped taking work.
     ///
