@@ -77,7 +77,8 @@ impl Environment {
 
     /// The embedded server that lives in the folder `path`.
     ///
-    /// By default it is where `SHAREDDB_HOME` and the like say. `binaries` is the directory of PostgreSQL's programs; by default they are searched.
+    /// By default it is where `SHAREDDB_HOME` and the like say. `binaries` is the directory of PostgreSQL's programs; by default
+    /// they are searched.
     #[staticmethod]
     #[pyo3(signature = (path=None, *, binaries=None))]
     fn local(py: Python<'_>, path: Option<PathBuf>, binaries: Option<PathBuf>) -> PyResult<Self> {

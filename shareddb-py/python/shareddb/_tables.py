@@ -126,8 +126,12 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]], caption: str
         "<tr>" + "".join(f'<td style="text-align: left">{escape(text(cell))}</td>' for cell in row) + "</tr>"
         for row in rows
     )
-    title = f'<caption style="text-align: left">{escape(text(caption))}</caption>' if caption else ""
-    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    if not caption:
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    title = f'<caption style="text-align: left; white-space: nowrap">{escape(text(caption))}</caption>'
+    # What the caption says may be all there is.
+    table_head = f"<thead><tr>{head}</tr></thead>" if body else ""
+    return f"<table>{title}{table_head}<tbody>{body}</tbody></table>"
 
 
 def html(thing: Any) -> str:
@@ -194,8 +198,9 @@ def _explanation(explanation: Explanation) -> str:
 
 
 def _status(status: Status) -> str:
-    walls = ((wall.name, wall.state, wall.detail) for wall in status.server.walls)
-    return table(("WALL", "STATE", "DETAIL"), walls, _head(status)) + str(status.apps._repr_html_())
+    rows = [(wall.name, wall.state, wall.detail) for wall in status.server.walls]
+    rows += [("note", "", notice) for notice in status.server.notices]
+    return table(("WALL", "STATE", "DETAIL"), rows, _head(status)) + str(status.apps._repr_html_())
 
 
 def status_text(status: Status) -> str:
