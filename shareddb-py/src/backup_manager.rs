@@ -1,10 +1,11 @@
 //! `BackupManager`: backups that are known to restore.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use pyo3::coroutine::CancelHandle;
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use shareddb_core::{
@@ -18,12 +19,13 @@ use crate::backup_event::BackupEvent;
 use crate::dialects::chosen;
 use crate::follower::Follower;
 use crate::listing::listing;
-use crate::moments::timestamp;
+use crate::moments::Moment;
 use crate::names::{Names, Paths, name};
 use crate::restored::RestoreReport;
 use crate::retention::{PrunePlan, Pruned, RetentionPolicy};
 use crate::runtime::wait;
 use crate::server::Server;
+use crate::whole::kind;
 use crate::work::{Work, known};
 
 /// Backs up the apps of one server, proves and restores what was backed up.
@@ -93,7 +95,7 @@ impl BackupManager {
         let mut options = RestoreOptions::default();
         options.backup = match wishes.backup {
             None => Choice::Latest,
-            Some(Chosen::At(time)) => Choice::At(timestamp(py, time)?),
+            Some(Chosen::At(time)) => Choice::At(time.timestamp(py)?),
             Some(named) => Choice::Id(known(py, named.id())?),
         };
         if let Choice::Id(id) = &options.backup {
@@ -164,7 +166,7 @@ impl BackupManager {
         reason: &str,
         encrypt_to: Option<Names>,
         yield_after: Option<Duration>,
-        keep_until: Option<SystemTime>,
+        keep_until: Option<Moment>,
     ) -> PyResult<Backup> {
         let options = backup_options(py, self::reason(py, reason)?, encrypt_to, yield_after, keep_until)?;
         self.taking(py, app, options)?.wait(py).map(Backup::taken)
@@ -180,7 +182,7 @@ impl BackupManager {
         app: &str,
         encrypt_to: Option<Names>,
         yield_after: Option<Duration>,
-        keep_until: Option<SystemTime>,
+        keep_until: Option<Moment>,
     ) -> PyResult<Backup> {
         let options = backup_options(py, Reason::BeforeDrop, encrypt_to, yield_after, keep_until)?;
         let (app, Run { core, follower, interrupt }) = (name(py, app)?, self.run(py)?);
@@ -197,7 +199,7 @@ impl BackupManager {
         reason: String,
         encrypt_to: Option<Names>,
         yield_after: Option<Duration>,
-        keep_until: Option<SystemTime>,
+        keep_until: Option<Moment>,
         #[pyo3(cancel_handle)] cancel: CancelHandle,
     ) -> PyResult<Backup> {
         let work = Python::attach(|py| {
@@ -316,17 +318,27 @@ impl BackupManager {
 }
 
 /// Which backup: itself, its name, or the newest that was there at a time.
-#[derive(FromPyObject)]
 enum Chosen {
-    /// Itself.
-    #[pyo3(transparent)]
     Backup(Py<Backup>),
-    /// Its name.
-    #[pyo3(transparent)]
     Named(String),
-    /// A time.
-    #[pyo3(transparent)]
-    At(SystemTime),
+    At(Moment),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Chosen {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(backup) = object.extract() {
+            return Ok(Self::Backup(backup));
+        }
+        if let Ok(name) = object.extract() {
+            return Ok(Self::Named(name));
+        }
+        if object.hasattr("tzinfo")? {
+            return object.extract().map(Self::At);
+        }
+        Err(PyTypeError::new_err(format!("expected a backup, the name of one, or a time, not {}", kind(&object))))
+    }
 }
 
 impl Chosen {
@@ -347,7 +359,7 @@ fn backup_options(
     reason: Reason,
     encrypt_to: Option<Names>,
     yield_after: Option<Duration>,
-    keep_until: Option<SystemTime>,
+    keep_until: Option<Moment>,
 ) -> PyResult<BackupOptions> {
     let mut options = BackupOptions::default();
     options.reason = reason;
@@ -355,7 +367,7 @@ fn backup_options(
         options.recipients = known(py, Recipients::keys(keys.iter()))?;
     }
     options.yield_after = yield_after.unwrap_or(options.yield_after);
-    options.keep = keep_until.map(|until| timestamp(py, until)).transpose()?;
+    options.keep = keep_until.map(|until| until.timestamp(py)).transpose()?;
     Ok(options)
 }
 

@@ -181,5 +181,10 @@ def test_arguments_are_checked_before_anything_is_done(manager):
         (lambda: manager.verify("my-app-20261122T020056Z", identity="/nowhere"), shareddb.NotFoundError),
         (lambda: manager.backup("absent"), LookupError),
     ]:
-        with pytest.raises(error):
+        with pytest.raises(error) as raised:
             call()
+        assert "extract" not in str(raised.value)
+    with pytest.raises(TypeError, match="timezone"):
+        manager.backup("my-app", keep_until=datetime(2030, 1, 1))
+    with pytest.raises(TypeError, match="a backup, the name of one, or a time, not int"):
+        manager.verify(7)

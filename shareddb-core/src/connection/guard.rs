@@ -20,7 +20,8 @@ const REVOKED: &str = "lists of revoked certificates are not read: give the serv
 
 pub(super) const GUARDS: [Guard; 16] = [
     guard("channel_binding", Some("PGCHANNELBINDING"), &["prefer", "disable"], VERIFY),
-    guard("require_auth", Some("PGREQUIREAUTH"), &[], VERIFY),
+    // With this one our own psql is started, and what is started from there.
+    guard("require_auth", Some("PGREQUIREAUTH"), &["!password"], VERIFY),
     guard("sslcert", Some("PGSSLCERT"), &[], PASSWORD),
     guard("sslkey", Some("PGSSLKEY"), &[], PASSWORD),
     guard("sslpassword", None, &[], PASSWORD),

@@ -1287,7 +1287,7 @@ class ConnectionConfig:
     def renewed(self) -> ConnectionConfig | None:
         """The same connection with the login that is by now in the folder that it was read from.
 
-        Name, address, limit and options stay. `None` when that is the login it has, and where it came from no folder.
+        Name, address, limit and options stay where they were set here. `None` when that is the login it has, and where it came from no folder.
         """
 
     def explain(self) -> Explanation:
