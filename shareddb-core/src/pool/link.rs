@@ -1,5 +1,6 @@
 //! One connection of a pool.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::postgres::pooling;
 
 /// How long an abandoned statement may take to end after it was cancelled.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Statements that wait in line have to be cancelled one by one.
+/// Statements that wait in line, or have not got to the server yet, need more than one.
 const BETWEEN_CANCELS: Duration = Duration::from_millis(20);
 /// A connection that was used this recently is taken to be alive.
 const FRESH: Duration = Duration::from_secs(1);
@@ -107,12 +108,21 @@ impl Link {
     /// Ends what is going on. `false`: as above.
     async fn drain(&self) -> bool {
         let ended = async {
-            self.cancel().await;
-            // The server answers in turn: once it answers this, what was before has ended. The cancel may meet this itself.
             loop {
-                match self.session.check_connection().await {
-                    Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {}
-                    answer => return answer.is_ok(),
+                // The server answers in turn: once it answers this, what was before has ended.
+                let mut last = pin!(self.session.check_connection());
+                let mut pause = BETWEEN_CANCELS;
+                let answer = loop {
+                    self.cancel().await;
+                    // What was abandoned may have got there after the cancel, which found nothing to do then.
+                    match timeout(pause, last.as_mut()).await {
+                        Ok(answer) => break answer,
+                        Err(_) => pause *= 2,
+                    }
+                };
+                // It may meet the last one itself.
+                if !answer.as_ref().is_err_and(|error| error.code() == Some(&SqlState::QUERY_CANCELED)) {
+                    return answer.is_ok();
                 }
             }
         };
