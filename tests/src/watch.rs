@@ -111,8 +111,15 @@ pub async fn eventually(what: &str, ask: impl AsyncFn() -> bool) {
 /// Waits until nothing is left to do for an app, and does nothing for it: what waits are sessions that have ended and are
 /// still counted.
 pub async fn nothing_left(provisioner: &Provisioner, spec: &AppSpec) {
-    let done = async || provisioner.plan(spec).await.expect("a plan").is_empty();
-    eventually("nothing is left to do", done).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let plan = provisioner.plan(spec).await.expect("a plan");
+        if plan.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "this is left to do:\n{plan}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// The same, where something may be left that only such sessions were in the way of.

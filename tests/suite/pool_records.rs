@@ -22,12 +22,13 @@ async fn ask(pool: &Pool) {
     pool.get().await.unwrap().query("SELECT 1", &[]).await.unwrap();
 }
 
-/// Two transactions that wait for each other: one of them is tried again.
-async fn deadlock(pool: &Pool) {
+/// Two transactions that wait for each other: one of them is tried again, and once more where it was quicker than the other
+/// to take what that one waits for. How often.
+async fn deadlock(pool: &Pool) -> u32 {
     pool.get().await.unwrap().batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2)").await.unwrap();
     let both = tokio::sync::Barrier::new(2);
     let both = &both;
-    let tries = std::cell::Cell::new(0);
+    let tries = std::cell::Cell::new(0_u32);
     let tries = &tries;
     let lock = |first: i32, second: i32| {
         pool.transaction(move |tx| async move {
@@ -41,7 +42,8 @@ async fn deadlock(pool: &Pool) {
     };
     let (one, other): (Result<(), Error>, Result<(), Error>) = tokio::join!(lock(1, 2), lock(2, 1));
     one.and(other).unwrap();
-    assert_eq!(tries.get(), 3);
+    assert!(tries.get() > 2);
+    tries.get() - 2
 }
 
 #[tokio::test]
@@ -84,8 +86,8 @@ async fn everything_that_happens_is_counted() {
     eventually("the gauges say so", async || meters.last("shareddb_pool_idle") == 2.0).await;
     assert!(meters.last("shareddb_pool_budget_share") > 0.0);
     eventually("they close", async || meters.last(r#"shareddb_pool_evictions_total{reason="idle"}"#) == 2.0).await;
-    deadlock(&pool).await;
-    assert_eq!(meters.last("shareddb_pool_transaction_retries_total"), 1.0);
+    let again = deadlock(&pool).await;
+    assert_eq!(meters.last("shareddb_pool_transaction_retries_total"), f64::from(again));
 
     let before = meters.last("shareddb_pool_credential_age_seconds");
     assert!(before > 0.0);
