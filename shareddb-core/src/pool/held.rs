@@ -99,7 +99,6 @@ impl Drop for Back {
                 object.rested = Instant::now();
             } else {
                 meter::evicted("broken");
-                self.shared.moved.notify_waiters();
                 drop(Object::take(object));
             }
         }

@@ -28,7 +28,7 @@ pub(super) struct Shared {
     pub(super) budget: OnceLock<Budget>,
     /// Held by whoever tries other credentials.
     pub(super) turning: tokio::sync::Mutex<Turning>,
-    /// Told when a connection of older credentials was asked for and there was no new one yet, or one was given up.
+    /// Told when a connection of older credentials was asked for and there was no new one yet.
     pub(super) moved: Arc<Notify>,
     current: RwLock<Arc<Credentials>>,
     suspicion: AtomicU64,
