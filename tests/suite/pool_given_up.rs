@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use rustix::process::{Pid, Signal, kill_process};
 use shareddb_core::{Error, Pool, PoolOptions, PooledClient, Transaction, TransactionOptions};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::unique;
 use tokio::time::timeout;
+
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 const SHORT: Duration = Duration::from_millis(50);
 /// Far less than what is given up would take, far more than ending it does.
@@ -196,27 +199,42 @@ async fn statements_about_statements_disturb_nobody() {
     assert_eq!(rows(&pool).await, "1");
 }
 
+/// A word as a value of whatever type the server wants.
+#[derive(Debug)]
+struct Word(&'static str);
+
+impl ToSql for Word {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
 #[tokio::test]
 async fn what_is_prepared_follows_types_that_were_replaced() {
     let pool = pool(1).await;
-    let migrate = "CREATE TYPE next AS ENUM ('a', 'b', 'c'); ALTER TABLE e ALTER k TYPE next USING k::text::next; \
-                   DROP TYPE kind; ALTER TYPE next RENAME TO kind";
-    let client = pool.get().await.unwrap();
-    client.batch_execute("CREATE TYPE kind AS ENUM ('a', 'b'); CREATE TABLE e (k kind)").await.unwrap();
-    drop(client);
-    const ADD: &str = "INSERT INTO e SELECT k FROM (SELECT 'a'::kind AS k) s WHERE k = 'a'::kind";
+    const MAKE: &str = "CREATE TYPE kind AS ENUM ('a', 'b'); CREATE TABLE e (k kind)";
+    const MIGRATE: &str = "CREATE TYPE next AS ENUM ('a', 'b', 'c'); ALTER TABLE e ALTER k TYPE next USING k::text::next; \
+                           DROP TYPE kind; ALTER TYPE next RENAME TO kind";
+    pool.get().await.unwrap().batch_execute(MAKE).await.unwrap();
+    let add = async || pool.get().await.unwrap().execute("INSERT INTO e VALUES ($1)", &[&Word("a")]).await;
     for _ in 0..2 {
-        let client = pool.get().await.unwrap();
-        assert_eq!(client.execute(ADD, &[]).await.unwrap(), 1);
-        assert_eq!(client.execute(ADD, &[]).await.unwrap(), 1);
-        drop(client);
-        // By somebody else: the pool's sessions know nothing of it.
-        pool.get().await.unwrap().batch_execute(migrate).await.unwrap();
-        let client = pool.get().await.unwrap();
-        assert_eq!(client.execute(ADD, &[]).await.unwrap(), 1);
-        drop(client);
-        pool.get().await.unwrap().batch_execute(migrate).await.unwrap();
-        let added = pool.transaction(|tx| async move { tx.execute(ADD, &[]).await }).await;
-        assert_eq!(added.unwrap(), 1);
+        // Used again it is known to have been in order.
+        add().await.unwrap();
+        add().await.unwrap();
+        pool.get().await.unwrap().batch_execute(MIGRATE).await.unwrap();
+        add().await.unwrap();
+        add().await.unwrap();
+        pool.get().await.unwrap().batch_execute(MIGRATE).await.unwrap();
+        let tx = |tx: Transaction| async move { tx.execute("INSERT INTO e VALUES ($1)", &[&Word("a")]).await };
+        assert_eq!(pool.transaction(tx).await.unwrap(), 1);
     }
+    let wrong = pool.get().await.unwrap().execute("INSERT INTO e VALUES ($1)", &[&Word("d")]).await.unwrap_err();
+    assert_eq!(wrong.sqlstate(), Some("22P02"));
 }
