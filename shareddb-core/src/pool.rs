@@ -31,6 +31,7 @@ mod snapshot;
 mod source;
 mod statement_cache;
 mod transaction;
+mod waiters;
 
 use std::fmt;
 use std::future::Future;
@@ -200,6 +201,7 @@ impl Pool {
 
     /// Waits for a connection that comes back and is well, or for what is in the way of a new one to pass.
     async fn wait_for_one(&self, first: Try) -> Result<Object<Manager>> {
+        let _waits = self.shared.waiters.enter();
         let started = Instant::now();
         let result = self
             .wait_until(started + self.shared.options.wait, first)
@@ -242,7 +244,7 @@ impl Pool {
 
     fn refusal(&self, error: PoolError<Error>) -> Error {
         match error {
-            PoolError::Timeout(_) => fault::exhausted(&self.shared, self.connections.status().waiting),
+            PoolError::Timeout(_) => fault::exhausted(&self.shared),
             PoolError::Closed => fault::closed(),
             PoolError::Backend(error) => fault::unconnected(error),
             other => Error::failed("pool_failed", format!("the pool: {other}")),

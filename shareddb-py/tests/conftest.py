@@ -97,7 +97,7 @@ def stopped(endpoint):
     return block
 
 
-def eventually(what, done, seconds=10.0):
+def eventually(what, done, seconds=60.0):
     """Waits until `done()` holds."""
     deadline = time.monotonic() + seconds
     while not done():

@@ -145,8 +145,8 @@ BLOCK = """if True:
     def interrupt():
         time.sleep(delay)
         os.kill(os.getpid(), signal.SIGINT)
-    threading.Thread(target=interrupt, daemon=True).start()
     try:
+        threading.Thread(target=interrupt, daemon=True).start()
         with shareddb.Environment.throw_away() as environment:
             print("entered", flush=True)
             time.sleep(60)

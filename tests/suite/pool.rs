@@ -7,7 +7,7 @@ use shareddb_core::{AppSpec, ConnectionConfig, Error, Pool, PoolOptions, PoolSta
 use shareddb_tests::TestServer;
 use shareddb_tests::server::unique;
 use shareddb_tests::watch::eventually;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 async fn app(stem: &str) -> (&'static TestServer, ConnectionConfig) {
     let server = TestServer::shared().await;
@@ -127,7 +127,7 @@ async fn nobody_gets_a_backend_that_was_terminated() {
     }
     drop(clients);
     // The moment after which an idle connection is looked at.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    sleep(Duration::from_millis(1100)).await;
     terminate(server, &config).await;
     let queries = (0..8).map(|_| async { pool.get().await.unwrap().query("SELECT 1", &[]).await });
     let failures = futures_util::future::join_all(queries).await.into_iter().filter(Result::is_err).count();
@@ -222,7 +222,7 @@ async fn a_frozen_backend_costs_a_second_at_most() {
         frozen.push(backend);
     }
     drop(clients);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    sleep(Duration::from_millis(1100)).await;
     for backend in &frozen {
         rustix::process::kill_process(*backend, rustix::process::Signal::STOP).unwrap();
     }
@@ -242,7 +242,8 @@ async fn a_frozen_backend_costs_a_second_at_most() {
 async fn a_full_role_is_waited_for_and_named() {
     let (server, config) = app("pool").await;
     server.sql("postgres", &format!("ALTER ROLE {} CONNECTION LIMIT 1", config.user())).await;
-    let pool = Pool::with_options(config.clone(), options(4)).unwrap();
+    let patient = PoolOptions { wait: Duration::from_secs(5), ..options(4) };
+    let pool = Pool::with_options(config.clone(), patient).unwrap();
     let client = pool.get().await.unwrap();
     let error = pool.get().await.unwrap_err();
     assert_eq!((error.code(), error.sqlstate()), ("connection_limit_reached", Some("53300")), "{error:?}");
@@ -254,8 +255,14 @@ async fn a_full_role_is_waited_for_and_named() {
         async move { pool.get().await.map(drop) }
     });
     eventually("somebody waits", async || pool.snapshot().waiting > 0).await;
+    // Also between two tries.
+    for _ in 0..20 {
+        sleep(Duration::from_millis(5)).await;
+        assert_eq!(pool.snapshot().waiting, 1);
+    }
     drop(client);
     waiting.await.unwrap().unwrap();
+    assert_eq!(pool.snapshot().waiting, 0);
 }
 
 /// The same login on a host that no name server knows.

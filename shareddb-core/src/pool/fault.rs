@@ -11,9 +11,10 @@ use crate::error::Error;
 const WHAT: &str = "cannot get a connection of the pool";
 
 /// All connections stayed in use. Says who has them, and what the last connect failed with.
-pub(super) fn exhausted(shared: &Shared, waiting: usize) -> Error {
+pub(super) fn exhausted(shared: &Shared) -> Error {
     let (size, in_use) = (shared.options.size, shared.holders.count());
     let mut message = format!("{WHAT}: none became free in {:?}: {in_use} of {size} in use", shared.options.wait);
+    let waiting = shared.waiters.count().saturating_sub(1);
     if waiting > 0 {
         let _ = write!(message, ", {waiting} others waiting");
     }

@@ -16,6 +16,7 @@ use super::link::Link;
 use super::meter;
 use super::options::PoolOptions;
 use super::source::{CredentialSource, Credentials, Reading};
+use super::waiters::Waiters;
 
 /// The state of one pool.
 pub(super) struct Shared {
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) source: CredentialSource,
     pub(super) health: Health,
     pub(super) holders: Holders,
+    pub(super) waiters: Waiters,
     pub(super) census: Census,
     pub(super) arrivals: Arrivals<Link>,
     pub(super) budget: OnceLock<Budget>,
@@ -62,6 +64,7 @@ impl Shared {
             source,
             health: Health::default(),
             holders: Holders::default(),
+            waiters: Waiters::default(),
             census: Census::default(),
             arrivals: Arrivals::default(),
             budget: OnceLock::new(),

@@ -66,7 +66,7 @@ pub enum PoolState {
 
 impl Snapshot {
     pub(super) fn of(pool: &Pool<Manager>, shared: &Shared) -> Self {
-        let status = pool.status();
+        let waiting = shared.waiters.count();
         let in_use = shared.holders.count();
         let credentials = shared.credentials();
         let state = if shared.has_ended() || pool.is_closed() {
@@ -77,7 +77,7 @@ impl Snapshot {
                 "server_full" | "connection_limit_reached" => PoolState::ServerFull { since },
                 _ => PoolState::DatabaseDown { since, reason: error.to_string() },
             }
-        } else if status.waiting > 0 && in_use >= shared.options.size {
+        } else if waiting > 0 && in_use >= shared.options.size {
             PoolState::Busy
         } else {
             PoolState::Ready
@@ -89,7 +89,7 @@ impl Snapshot {
             size: shared.options.size,
             in_use,
             idle: shared.census.total().saturating_sub(in_use),
-            waiting: status.waiting,
+            waiting,
             generation: credentials.generation,
             credentials_age: credentials.since.elapsed(),
             of_older_credentials: shared.census.others(credentials.generation),
