@@ -98,12 +98,14 @@ async fn who_needs_a_restart_is_named_and_restarted_on_request() {
     let second = place.status().await.password_since.unwrap();
     eventually("the second is over", async || Timestamp::now().as_second() > second.as_second() + 1).await;
 
+    let restart = format!("kubectl -n {} rollout restart deployment/web", place.ground.namespace);
+    let planned = place.shareddb(&["rotate", name.as_str(), "--dry-run"]).await.expect_code(0);
+    assert!(planned.stderr.contains(&restart), "{}", planned.stderr);
     let said = place.shareddb(&["rotate", name.as_str(), "--grace", "0s"]).await.expect_code(0);
     let lines: Vec<&str> = said.stdout.lines().map(str::trim).collect();
     assert_eq!(lines[0], format!("app/{name} rotated"));
     let of =
         |word: &str| *lines.iter().find(|line| line.starts_with(word)).unwrap_or_else(|| panic!("{word}: {lines:?}"));
-    let restart = format!("kubectl -n {} rollout restart deployment/web", place.ground.namespace);
     assert!(of("deployment/web").ends_with(&restart), "{lines:?}");
     assert_eq!(of("deployment/files"), "deployment/files reads it from files, which follow the Secret");
     assert_eq!(of("cronjob/report"), "cronjob/report takes it at its next run");

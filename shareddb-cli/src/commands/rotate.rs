@@ -43,8 +43,9 @@ pub(crate) async fn run(args: &Rotate, context: &Context) -> Result<ExitCode> {
     let environment = context.environment()?;
     let provisioner = context.mutator(&environment).await?;
     let apps = apps(&args.apps, &provisioner, context).await?;
+    let place = environment.kubectl_place();
     if args.dry_run.dry_run {
-        return preview(args, &apps, &options, &provisioner, context).await;
+        return preview(args, &apps, &options, &provisioner, &place, context).await;
     }
     let mut rotated = Several::of(&apps, context, async |app| {
         let report = provisioner.rotate(app, &options).await?;
@@ -52,11 +53,7 @@ pub(crate) async fn run(args: &Rotate, context: &Context) -> Result<ExitCode> {
         Ok(report)
     })
     .await?;
-    let view = Rotated {
-        items: std::mem::take(&mut rotated.done),
-        failed: std::mem::take(&mut rotated.failed),
-        place: environment.kubectl_place(),
-    };
+    let view = Rotated { items: std::mem::take(&mut rotated.done), failed: std::mem::take(&mut rotated.failed), place };
     context.output.show(&view)?;
     rotated.failed = view.failed;
     rotated.end()
@@ -87,6 +84,7 @@ async fn preview(
     apps: &[AppName],
     options: &RotateOptions,
     provisioner: &Provisioner,
+    place: &str,
     context: &Context,
 ) -> Result<ExitCode> {
     let mut planned = Several::of(apps, context, async |app| {
@@ -100,7 +98,7 @@ async fn preview(
             })
             .collect();
         for workload in plan.workloads.iter().flatten().filter(|workload| !is_among(workload, &restarted)) {
-            context.console.note(&consequence(workload, "before the old password ends", ""));
+            context.console.note(&consequence(workload, "before the old password ends", place));
         }
         Ok(Preview::of(&plan))
     })
