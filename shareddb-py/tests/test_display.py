@@ -46,6 +46,14 @@ def test_a_list_of_apps(provisioner, app):
     assert repr(type(apps)()) == "<AppList, empty>"
 
 
+def test_some_of_a_list(provisioner, app):
+    apps = provisioner.list()
+    some = apps[:1]
+    assert type(some) is type(apps) and repr(some).splitlines()[0].split() == ["NAME", "DATABASE", "SIZE", "SESSIONS", "LIMIT"]
+    assert len(Cells(some._repr_html_()).rows) == 2
+    assert apps[0].app.name == some[0].app.name and list(apps[:0]) == []
+
+
 def test_a_list_of_backups(server, app):
     manager = shareddb.BackupManager(server)
     backup = manager.backup(app)

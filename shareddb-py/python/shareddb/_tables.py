@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from html import escape
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, SupportsIndex, TypeVar, overload
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from ._shareddb import (
         AppStatus,
         AppSummary,
@@ -35,6 +37,18 @@ class Table(list[T], Generic[T]):
     def row(self, item: T) -> dict[str, Any]:
         """What the columns say of an item."""
         raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> Self: ...
+
+    def __getitem__(self, index: SupportsIndex | slice, /) -> T | Self:
+        """An item, or for a slice a table of some."""
+        if isinstance(index, slice):
+            return type(self)(super().__getitem__(index))
+        return super().__getitem__(index)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """A dictionary of plain values for each item, as polars and pandas take them."""
