@@ -12,6 +12,10 @@ import pytest
 import shareddb
 
 
+# What was started in the background ignores SIGINT, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def environment(shareddb_env):
     return shareddb_env

@@ -62,6 +62,8 @@ impl Authority {
 
     fn issue(&self, mut params: CertificateParams) -> Identity {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // Python, from 3.13 on, takes no certificate without it.
+        params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("an authority can sign");
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
