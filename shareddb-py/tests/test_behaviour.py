@@ -131,7 +131,7 @@ def test_only_the_main_thread_is_interrupted(provisioner, stopped, endpoint, ala
     with stopped():
         thread = threading.Thread(target=lambda: listed.append(provisioner.list()))
         thread.start()
-        interrupted(alarm, provisioner.list)
+        assert soonest(1, lambda: interrupted(alarm, provisioner.list))
         time.sleep(0.2)
         assert thread.is_alive() and not listed
     thread.join()

@@ -9,7 +9,6 @@ use shareddb_core::{Error, Pool, PoolOptions, PooledClient, Transaction, Transac
 use shareddb_tests::TestServer;
 use shareddb_tests::server::unique;
 use tokio::time::timeout;
-
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 const SHORT: Duration = Duration::from_millis(50);

@@ -1,7 +1,7 @@
 //! A pool over encrypted connections: what it sends beside them is encrypted as well.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shareddb_core::{Pool, PoolOptions, RootCertificate, SslMode};
 use shareddb_tests::TestServer;
@@ -75,9 +75,12 @@ async fn a_cancel_goes_encrypted_and_holds_up_nobody() {
     let client = pool.get().await.unwrap();
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     timeout(Duration::from_millis(100), client.query("SELECT pg_sleep(30)", &[])).await.unwrap_err();
+    let started = Instant::now();
     drop(client);
-    // The same session: what went on in it ended soon enough for that.
     let client = pool.get().await.unwrap();
+    let took = started.elapsed();
+    // Far less than the statement would take; how much less is for the benchmark to say.
+    assert!(took < Duration::from_secs(4), "{took:?}");
     assert_eq!(client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0), pid);
 
     let heard = tap.heard.lock().unwrap().clone();
