@@ -2,6 +2,7 @@
 
 #[cfg(feature = "local")]
 use std::path::Path;
+#[cfg(any(feature = "local", feature = "kubernetes"))]
 use std::path::PathBuf;
 use std::sync::Arc;
 

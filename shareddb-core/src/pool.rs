@@ -36,10 +36,11 @@ mod waiters;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{self, Object, PoolError, QueueMode, Timeouts};
+use deadpool::managed::{self, Object, PoolError, QueueMode, TimeoutType, Timeouts};
 use tracing::Instrument as _;
 
 pub use options::{PoolOptions, Statements};
@@ -184,14 +185,21 @@ impl Pool {
     async fn hold(&self, label: Label) -> Result<Held> {
         self.kept.ensure(&self.connections, &self.shared);
         const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
-        let object = match self.connections.timeout_get(&AT_ONCE).await {
-            Ok(object) if object.is_trusted(self.shared.suspicion()) => {
+        // Those who wait already are served first.
+        let first = if self.shared.waiters.count() > 0 {
+            Err(PoolError::Timeout(TimeoutType::Wait))
+        } else {
+            self.connections.timeout_get(&AT_ONCE).await
+        };
+        let (object, since) = match first {
+            Ok(object) if self.is_trusted(&object) => {
                 meter::acquired(Duration::ZERO, None);
-                object
+                let since = given_out(&object);
+                (object, since)
             }
             first => self.wait_for_one(first).await?,
         };
-        let held = Held::new(object, Arc::clone(&self.shared), label);
+        let held = Held::new(object, Arc::clone(&self.shared), label, since);
         // Whoever closes the pool waits for those who are noted, and for nobody who comes later.
         if self.connections.is_closed() {
             return Err(fault::closed());
@@ -199,38 +207,58 @@ impl Pool {
         Ok(held)
     }
 
-    /// Waits for a connection that comes back and is well, or for what is in the way of a new one to pass.
-    async fn wait_for_one(&self, first: Try) -> Result<Object<Manager>> {
+    /// Whether there is no reason to ask the server about it.
+    fn is_trusted(&self, object: &Object<Manager>) -> bool {
+        object.is_trusted(self.shared.suspicion(), given_out(object))
+    }
+
+    /// Waits for a connection that comes back and is well, or for what is in the way of a new one to pass. With it, since
+    /// when the caller has it.
+    async fn wait_for_one(&self, first: Try) -> Result<(Object<Manager>, Instant)> {
         let _waits = self.shared.waiters.enter();
-        let started = Instant::now();
-        let result = self
-            .wait_until(started + self.shared.options.wait, first)
-            .instrument(tracing::debug_span!("pool.acquire"))
-            .await;
-        meter::acquired(started.elapsed(), result.as_ref().err());
+        let asked = Instant::now();
+        let wait = pin!(self.wait_since(asked, first));
+        // Also a span that nobody takes has its price.
+        let result = if tracing::enabled!(tracing::Level::DEBUG) {
+            wait.instrument(tracing::debug_span!("pool.acquire")).await
+        } else {
+            wait.await
+        };
+        let until = result.as_ref().map_or_else(|_| Instant::now(), |(_, since)| *since);
+        meter::acquired(until.saturating_duration_since(asked), result.as_ref().err());
         result
     }
 
-    async fn wait_until(&self, deadline: Instant, first: Try) -> Result<Object<Manager>> {
-        let mut last = first;
+    async fn wait_since(&self, asked: Instant, first: Try) -> Result<(Object<Manager>, Instant)> {
+        let deadline = asked + self.shared.options.wait;
+        let left = |now| deadline.saturating_duration_since(now);
+        let (mut last, mut now) = (first, asked);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
             match last {
+                Ok(object) if self.is_trusted(&object) => {
+                    let since = given_out(&object);
+                    return Ok((object, since));
+                }
                 Ok(object) => {
-                    if let Some(object) = looked_at(object, &self.shared).await {
-                        return Ok(object);
+                    let well = looked_at(object, &self.shared).await;
+                    now = Instant::now();
+                    if let Some(object) = well {
+                        return Ok((object, now));
                     }
                 }
-                Err(PoolError::Backend(error)) if !left.is_zero() && self.may_pass(&error) => {
-                    let pause = backoff::full_jitter(Duration::from_millis(50), left, 0);
+                Err(PoolError::Backend(error)) if !left(now).is_zero() && self.may_pass(&error) => {
+                    let pause = backoff::full_jitter(Duration::from_millis(50), left(now), 0);
                     tokio::time::sleep(pause).await;
+                    now = Instant::now();
                 }
-                Err(PoolError::Timeout(_)) if !left.is_zero() => {}
+                Err(PoolError::Timeout(_)) if !left(now).is_zero() => {}
                 Err(other) => return Err(self.refusal(other)),
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeouts = Timeouts { wait: Some(left), create: None, recycle: None };
+            let timeouts = Timeouts { wait: Some(left(now)), create: None, recycle: None };
             last = self.connections.timeout_get(&timeouts).await;
+            if last.is_err() {
+                now = Instant::now();
+            }
         }
     }
 
@@ -250,6 +278,12 @@ impl Pool {
             other => Error::failed("pool_failed", format!("the pool: {other}")),
         }
     }
+}
+
+/// When deadpool gave it out. Reading the clock again would be a fair part of what a checkout costs.
+fn given_out(object: &Object<Manager>) -> Instant {
+    let metrics = Object::metrics(object);
+    metrics.recycled.unwrap_or(metrics.created)
 }
 
 impl fmt::Debug for Pool {

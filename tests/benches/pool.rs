@@ -2,8 +2,9 @@
 //! private server.
 //!
 //! `cargo bench -p shareddb-tests --bench pool` prints the median time of a call and the median of its ratios to raw
-//! tokio-postgres in the same round. `ROUNDS=n` sets how many rounds (300), `CALLS=n` how many calls a round has (64): many
-//! short ones, so that what else the machine does meets all of a round alike. Then what a caller meets after a query that was
+//! tokio-postgres, and to deadpool-postgres without checks, in the same round. `ROUNDS=n` sets how many rounds (300), `CALLS=n`
+//! how many calls a round has (64): many short ones, so that what else the machine does meets all of a round alike. Ten times
+//! in between all of them get new connections, as it makes a difference where their backends run. Then what a caller meets after a query that was
 //! given up, after its backend was ended, and while the password changes.
 #![allow(
     clippy::expect_used,
@@ -30,6 +31,10 @@ use tokio_postgres::NoTls;
 
 const SIZE: usize = 8;
 const SQL: &str = "SELECT 1";
+const SETS: usize = 10;
+/// Where they are among the ways.
+const RAW: usize = 0;
+const FAST: usize = 3;
 
 /// One way to ask.
 #[derive(Clone)]
@@ -73,11 +78,37 @@ async fn main() {
     // Each pool alone would fill what one login may have.
     server.sql("postgres", &format!("ALTER ROLE {} CONNECTION LIMIT 80", config.user())).await;
     server.sql("postgres", &format!("ALTER DATABASE {} CONNECTION LIMIT 80", config.database())).await;
-    let ways = ways(&config).await;
-
     for callers in [1, 16] {
-        let mut times = vec![Vec::new(); ways.len()];
-        let mut ratios = vec![Vec::new(); ways.len()];
+        let mut tally = Tally::default();
+        for _ in 0..SETS {
+            let ways = ways(&config).await;
+            tally.add(&ways, callers, rounds.div_ceil(SETS), calls).await;
+            drop(ways);
+            sessions_end(&server, &config).await;
+        }
+        println!(
+            "PostgreSQL {}, {callers} callers, medians of {} rounds",
+            server.endpoint().version,
+            tally.taken.len()
+        );
+        tally.print(calls);
+    }
+    after_an_abandoned_query(&config).await;
+    after_all_backends_have_ended(&server, &config).await;
+    during_rotations(&server, &config).await;
+}
+
+/// What the ways took, by round.
+#[derive(Default)]
+struct Tally {
+    names: Vec<&'static str>,
+    taken: Vec<Vec<Duration>>,
+}
+
+impl Tally {
+    /// So many rounds over one set of connections.
+    async fn add(&mut self, ways: &[(&'static str, Way)], callers: usize, rounds: usize, calls: usize) {
+        self.names = ways.iter().map(|(name, _)| *name).collect();
         for round in 0..=rounds {
             let mut taken = vec![Duration::ZERO; ways.len()];
             // Each of them comes after each other one as often: seven have no stride in common.
@@ -87,28 +118,33 @@ async fn main() {
                 taken[way] = run(&ways[way].1, callers, calls).await;
             }
             // The first round opens connections and prepares.
-            if round == 0 {
-                continue;
+            if round > 0 {
+                self.taken.push(taken);
             }
-            for (way, time) in taken.iter().enumerate() {
-                times[way].push(*time);
-                ratios[way].push(time.as_secs_f64() / taken[0].as_secs_f64());
-            }
-        }
-        println!(
-            "PostgreSQL {}, {callers} callers, medians of {rounds} rounds of {calls} calls",
-            server.endpoint().version
-        );
-        for (way, (name, _)) in ways.iter().enumerate() {
-            ratios[way].sort_by(f64::total_cmp);
-            let each = median(times[way].clone()).as_secs_f64() * 1e6 / calls as f64;
-            println!("{name:44} {each:8.1} µs   {:5.2} of raw", ratios[way][rounds / 2]);
         }
     }
-    drop(ways);
-    after_an_abandoned_query(&config).await;
-    after_all_backends_have_ended(&server, &config).await;
-    during_rotations(&server, &config).await;
+
+    fn print(&self, calls: usize) {
+        for (way, name) in self.names.iter().enumerate() {
+            let each = median(self.taken.iter().map(|round| round[way]).collect()).as_secs_f64() * 1e6 / calls as f64;
+            let [raw, fast] = [RAW, FAST].map(|other| self.ratio(way, other));
+            println!("{name:44} {each:8.1} µs   {raw:5.2} of raw   {fast:5.2} of Fast");
+        }
+    }
+
+    /// The median over the rounds of what one way takes of another one's time.
+    fn ratio(&self, way: usize, other: usize) -> f64 {
+        let ratio = |round: &Vec<Duration>| round[way].as_secs_f64() / round[other].as_secs_f64();
+        let mut ratios: Vec<f64> = self.taken.iter().map(ratio).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    }
+}
+
+/// Returns when the connections of a set are closed: the next one is to have the server for itself.
+async fn sessions_end(server: &TestServer, config: &ConnectionConfig) {
+    let count = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", config.user());
+    eventually("the sessions end", async || server.value("postgres", &count).await == "0").await;
 }
 
 /// How long the next caller waits where the one before gave up a query that had long to go.

@@ -22,6 +22,8 @@ struct Count {
     in_flight: usize,
     abandoned: bool,
     settling: bool,
+    /// Somebody waits until none is in flight.
+    awaited: bool,
 }
 
 /// One call; dropped before its end it was abandoned.
@@ -75,8 +77,12 @@ impl Calls {
         loop {
             let mut moved = pin!(self.moved.notified());
             moved.as_mut().enable();
-            if !self.is_busy() {
-                return;
+            {
+                let mut count = self.lock();
+                if count.in_flight == 0 {
+                    return;
+                }
+                count.awaited = true;
             }
             moved.await;
         }
@@ -106,6 +112,12 @@ impl Calls {
         self.broken.load(Ordering::Acquire)
     }
 
+    /// Whether the server does nothing, as far as calls tell.
+    pub(super) fn is_settled(&self) -> bool {
+        let count = self.lock();
+        count.in_flight == 0 && !count.abandoned
+    }
+
     /// Whether nobody waits for what the server is still doing.
     pub(super) fn is_abandoned(&self) -> bool {
         self.lock().abandoned
@@ -114,11 +126,6 @@ impl Calls {
     /// Whether the server may be doing something that nobody waits for.
     pub(super) fn may_be_working(&self) -> bool {
         self.is_abandoned() || self.lent.load(Ordering::Acquire)
-    }
-
-    /// Whether somebody waits for what the server is doing.
-    pub(super) fn is_busy(&self) -> bool {
-        self.lock().in_flight > 0
     }
 
     /// What was abandoned has ended.
@@ -149,9 +156,9 @@ impl Drop for Call<'_> {
         let mut count = self.calls.lock();
         count.abandoned |= !self.ended;
         count.in_flight -= 1;
-        let last = count.in_flight == 0;
+        let told = count.in_flight == 0 && std::mem::take(&mut count.awaited);
         drop(count);
-        if last {
+        if told {
             self.calls.moved.notify_waiters();
         }
     }
@@ -173,13 +180,13 @@ mod tests {
     fn a_call_that_is_dropped_is_abandoned() {
         let calls = Calls::default();
         calls.begin().unwrap().end();
-        assert!(!calls.is_abandoned() && !calls.is_busy());
+        assert!(calls.is_settled() && !calls.is_abandoned());
         let (call, beside) = (calls.begin().unwrap(), calls.begin().unwrap());
         drop(call);
-        assert!(calls.is_abandoned() && calls.is_busy());
+        assert!(calls.is_abandoned() && calls.rest().now_or_never().is_none());
         calls.begin().expect("it stands in line").end();
         beside.end();
-        assert!(!calls.is_busy() && calls.begin().is_none());
+        assert!(calls.rest().now_or_never().is_some() && calls.begin().is_none());
         calls.force().end();
         calls.clean();
         assert!(!calls.is_abandoned());

@@ -26,7 +26,7 @@ impl Pool {
         let shared = &self.shared;
         let mut idle = shared.close();
         self.connections.close();
-        idle.extend(self.connections.retain(|_, _| false).removed);
+        idle.extend(self.connections.retain(|_, _| false).removed.into_iter().map(|link| *link));
         join_all(idle.into_iter().map(|link| link.session.close())).await;
         let mut done = timeout(patience, shared.holders.empty()).await.is_ok();
         shared.end();

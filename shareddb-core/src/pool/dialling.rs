@@ -155,8 +155,7 @@ impl Shared {
             Doubt::Yes => timeout(self.options.connect, self.turning.lock()).await.ok()?,
             Doubt::No => self.turning.try_lock().ok()?,
         };
-        if doubt == Doubt::No && turning.is_idle(self.source.stamp().as_deref())
-            || self.credentials().generation != used.generation
+        if doubt == Doubt::No && turning.is_idle(self.source.stamp().as_deref()) || self.generation() != used.generation
         {
             return None;
         }
@@ -231,8 +230,7 @@ impl Shared {
             calls: Calls::default(),
             statements: StatementCache::default(),
             generation: credentials.generation,
-            born: started,
-            life: about(self.options.life),
+            due: started + about(self.options.life),
             rested: Instant::now(),
             cleared: self.suspicion(),
             _counted: self.census.count(credentials.generation),

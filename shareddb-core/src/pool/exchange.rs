@@ -1,5 +1,8 @@
 //! One statement over a held connection: sent, healed, and what its failure says about the connection.
 
+use std::pin::pin;
+
+use futures_util::TryStreamExt as _;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -17,28 +20,20 @@ use crate::postgres::pooling;
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Held {
-    pub(super) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
+    /// What `take` makes of the rows, and how many there were or were touched.
+    pub(super) async fn fold<T: Default>(
+        &self,
+        sql: &str,
+        params: Params<'_>,
+        take: fn(&mut T, Row),
+    ) -> Result<(T, u64)> {
         let mut again = true;
         loop {
             let call = self.begin().await?;
-            let result = self.send_query(sql, params).await;
+            let result = self.send(sql, params, take).await;
             call.end();
             match result {
-                Ok(rows) => return Ok(rows),
-                Err(Failure::Server(error)) if self.heals(sql, &error) && again => again = false,
-                Err(failure) => return Err(self.failed(failure)),
-            }
-        }
-    }
-
-    pub(super) async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64> {
-        let mut again = true;
-        loop {
-            let call = self.begin().await?;
-            let result = self.send_execute(sql, params).await;
-            call.end();
-            match result {
-                Ok(count) => return Ok(count),
+                Ok(taken) => return Ok(taken),
                 Err(Failure::Server(error)) if self.heals(sql, &error) && again => again = false,
                 Err(failure) => return Err(self.failed(failure)),
             }
@@ -86,7 +81,7 @@ impl Held {
         match &self.course {
             Some(course) if course.is_open() => Ok(()),
             Some(_) => Err(Error::invalid_input("transaction_over", "the transaction has ended already")),
-            None if self.shared.has_ended() => Err(fault::closed()),
+            None if self.shared().has_ended() => Err(fault::closed()),
             None => Ok(()),
         }
     }
@@ -98,20 +93,24 @@ impl Held {
         Error::unavailable("connection_lost", message).with_hint("get another connection")
     }
 
-    async fn send_query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+    async fn send<T: Default>(
+        &self,
+        sql: &str,
+        params: Params<'_>,
+        take: fn(&mut T, Row),
+    ) -> Result<(T, u64), Failure> {
         let session = &self.link().session;
-        match self.shared.options.statements {
-            Statements::Cached => Ok(session.query(&self.prepared(sql).await?, params).await?),
-            Statements::Unnamed => Ok(session.query_typed(sql, &self.typed(sql, params)?).await?),
+        let rows = match self.shared().options.statements {
+            Statements::Cached => session.query_raw(&self.prepared(sql).await?, params.iter().copied()).await?,
+            Statements::Unnamed => session.query_typed_raw(sql, self.typed(sql, params)?).await?,
+        };
+        let mut rows = pin!(rows);
+        let mut taken = T::default();
+        // To the end, whatever is wanted of them: until then the server is at work for this caller.
+        while let Some(row) = rows.try_next().await? {
+            take(&mut taken, row);
         }
-    }
-
-    async fn send_execute(&self, sql: &str, params: Params<'_>) -> Result<u64, Failure> {
-        let session = &self.link().session;
-        match self.shared.options.statements {
-            Statements::Cached => Ok(session.execute(&self.prepared(sql).await?, params).await?),
-            Statements::Unnamed => Ok(session.execute_typed(sql, &self.typed(sql, params)?).await?),
-        }
+        Ok((taken, rows.rows_affected().unwrap_or_default()))
     }
 
     async fn prepared(&self, sql: &str) -> Result<tokio_postgres::Statement, tokio_postgres::Error> {
@@ -193,11 +192,11 @@ impl Held {
         match trouble {
             Trouble::Lost => {
                 self.link().calls.breaks();
-                self.shared.suspect();
+                self.shared().suspect();
             }
             Trouble::ReadOnly if !meant => {
                 self.link().calls.breaks();
-                self.shared.suspect();
+                self.shared().suspect();
             }
             _ => {}
         }

@@ -17,42 +17,46 @@ use super::transaction::Course;
 /// program's own work. Until then nobody else gets it.
 pub(super) struct Held {
     /// `None` only while it is being given back.
-    object: Option<Object<Manager>>,
-    pub(super) shared: Arc<Shared>,
+    back: Option<Back>,
     pub(super) label: Label,
     /// The transaction that all of its statements belong to.
     pub(super) course: Option<Course>,
-    slot: usize,
     since: Instant,
 }
 
 impl Held {
-    pub(super) fn new(object: Object<Manager>, shared: Arc<Shared>, label: Label) -> Self {
-        let since = Instant::now();
+    pub(super) fn new(object: Object<Manager>, shared: Arc<Shared>, label: Label, since: Instant) -> Self {
         let slot = shared.holders.enter(label, since, Arc::clone(&object.canceller));
-        Self { object: Some(object), shared, label, course: None, slot, since }
+        Self { back: Some(Back { object: Some(object), shared, slot }), label, course: None, since }
+    }
+
+    #[allow(clippy::expect_used, reason = "it is taken in drop only")]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.back.as_ref().expect("it is there until it is dropped").shared
     }
 
     #[allow(clippy::expect_used, reason = "it is taken in drop only")]
     pub(super) fn link(&self) -> &Link {
-        self.object.as_ref().expect("it is there until it is dropped")
+        self.back.as_ref().and_then(Back::link).expect("it is there until it is dropped")
     }
 
     #[allow(clippy::expect_used, reason = "it is taken in drop only")]
     pub(super) fn link_mut(&mut self) -> &mut Link {
-        self.object.as_mut().expect("it is there until it is dropped")
+        self.back.as_mut().and_then(|back| back.object.as_mut()).expect("it is there until it is dropped")
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let Some(object) = self.object.take() else { return };
-        meter::held(self.since.elapsed());
+        let now = Instant::now();
+        meter::held(now.saturating_duration_since(self.since));
         if self.course.as_ref().is_some_and(|course| !course.is_over()) {
-            object.calls.leave_traces();
+            self.link().calls.leave_traces();
         }
-        let back = Back { object: Some(object), shared: Arc::clone(&self.shared), slot: self.slot };
-        if back.link().is_none_or(|link| !link.is_usable() || link.is_clean()) {
+        let Some(mut back) = self.back.take() else { return };
+        let Some(link) = back.object.as_mut() else { return };
+        link.rested = now;
+        if !link.is_usable() || link.is_clean() {
             return;
         }
         match Handle::try_current() {
@@ -72,15 +76,14 @@ struct Back {
 
 impl Back {
     fn link(&self) -> Option<&Link> {
-        self.object.as_deref()
+        self.object.as_ref().map(|object| &***object)
     }
 
-    async fn washed(self) {
-        let washed = match self.link() {
-            Some(link) => link.wash(&self.shared.options).await,
-            None => false,
-        };
-        if !washed {
+    async fn washed(mut self) {
+        let Some(link) = self.object.as_mut() else { return };
+        if link.wash(&self.shared.options).await {
+            link.rested = Instant::now();
+        } else {
             self.give_up();
         }
     }
@@ -94,13 +97,11 @@ impl Back {
 
 impl Drop for Back {
     fn drop(&mut self) {
-        if let Some(mut object) = self.object.take() {
-            if object.is_usable() && object.is_clean() {
-                object.rested = Instant::now();
-            } else {
-                meter::evicted("broken");
-                drop(Object::take(object));
-            }
+        if let Some(object) = self.object.take()
+            && !(object.is_usable() && object.is_clean())
+        {
+            meter::evicted("broken");
+            drop(Object::take(object));
         }
         self.shared.holders.leave(self.slot);
     }

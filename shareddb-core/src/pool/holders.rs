@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,9 +28,18 @@ impl fmt::Display for Label {
 
 /// All of them.
 #[derive(Default)]
+// Apart from what every checkout reads, since every one writes here.
+#[repr(align(128))]
 pub(super) struct Holders {
-    slots: Mutex<Vec<Option<Holder>>>,
-    changed: Notify,
+    slots: Mutex<Slots>,
+    /// The last one has left.
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
+    all: Vec<Option<Holder>>,
+    taken: usize,
 }
 
 struct Holder {
@@ -43,48 +53,54 @@ impl Holders {
     pub(super) fn enter(&self, label: Label, since: Instant, canceller: Arc<Canceller>) -> usize {
         let holder = Some(Holder { label, since, canceller });
         let mut slots = self.lock();
-        if let Some(free) = slots.iter().position(Option::is_none) {
-            slots[free] = holder;
+        slots.taken += 1;
+        if let Some(free) = slots.all.iter().position(Option::is_none) {
+            slots.all[free] = holder;
             return free;
         }
-        slots.push(holder);
-        slots.len() - 1
+        slots.all.push(holder);
+        slots.all.len() - 1
     }
 
     pub(super) fn leave(&self, slot: usize) {
-        self.lock()[slot] = None;
-        self.changed.notify_waiters();
+        let mut slots = self.lock();
+        slots.all[slot] = None;
+        slots.taken -= 1;
+        let emptied = slots.taken == 0;
+        drop(slots);
+        if emptied {
+            self.emptied.notify_waiters();
+        }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.lock().iter().flatten().count()
+        self.lock().taken
     }
 
     /// Who has had one for longest, and for how long.
     pub(super) fn longest(&self) -> Option<(Label, Duration)> {
         let slots = self.lock();
-        let holder = slots.iter().flatten().min_by_key(|holder| holder.since)?;
+        let holder = slots.all.iter().flatten().min_by_key(|holder| holder.since)?;
         Some((holder.label, holder.since.elapsed()))
     }
 
     pub(super) fn cancellers(&self) -> Vec<Arc<Canceller>> {
-        self.lock().iter().flatten().map(|holder| Arc::clone(&holder.canceller)).collect()
+        self.lock().all.iter().flatten().map(|holder| Arc::clone(&holder.canceller)).collect()
     }
 
     /// Returns when nobody has one.
     pub(super) async fn empty(&self) {
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
+            let mut emptied = pin!(self.emptied.notified());
+            emptied.as_mut().enable();
             if self.count() == 0 {
                 return;
             }
-            changed.await;
+            emptied.await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Option<Holder>>> {
+    fn lock(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

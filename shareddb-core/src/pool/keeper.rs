@@ -134,7 +134,7 @@ async fn follow(shared: &Arc<Shared>) {
 /// Replaces one connection of older credentials, the new one before the old one. Those that somebody has are replaced when
 /// they are asked for again, and nothing is opened for one that does not come back.
 async fn exchange(pool: &Pool<Manager>, shared: &Arc<Shared>, asked: bool) -> Exchange {
-    let generation = shared.credentials().generation;
+    let generation = shared.generation();
     let is_older = |link: &Link| link.generation != generation;
     shared.arrivals.retain(|link| !is_older(link));
     if shared.census.others(generation) == 0 {

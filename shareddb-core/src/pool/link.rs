@@ -31,8 +31,8 @@ pub(super) struct Link {
     pub(super) canceller: Arc<Canceller>,
     /// Of the credentials that it was opened with.
     pub(super) generation: u64,
-    pub(super) born: Instant,
-    pub(super) life: Duration,
+    /// When it has lived long enough.
+    pub(super) due: Instant,
     /// When it was last known to be there: somebody gave it back, or the server was asked.
     pub(super) rested: Instant,
     /// The suspicion that it has been cleared of.
@@ -55,17 +55,17 @@ impl Link {
     }
 
     pub(super) fn is_old(&self) -> bool {
-        self.born.elapsed() > self.life
+        Instant::now() > self.due
     }
 
     /// Whether it is given to the next one as it is.
     pub(super) fn is_clean(&self) -> bool {
-        !self.calls.is_abandoned() && !self.calls.has_traces() && !self.calls.is_busy()
+        !self.calls.has_traces() && self.calls.is_settled()
     }
 
     /// Whether there is no reason to ask the server.
-    pub(super) fn is_trusted(&self, suspicion: u64) -> bool {
-        self.cleared == suspicion && self.rested.elapsed() <= FRESH
+    pub(super) fn is_trusted(&self, suspicion: u64, now: Instant) -> bool {
+        self.cleared == suspicion && now.saturating_duration_since(self.rested) <= FRESH
     }
 
     /// Asks the server whether it is there, and takes writes where that is in doubt. Has no limit of its own.

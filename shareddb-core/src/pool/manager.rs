@@ -17,21 +17,22 @@ use crate::error::Error;
 pub(super) struct Manager(pub(super) Arc<Shared>);
 
 impl managed::Manager for Manager {
-    type Type = Link;
+    // In a box, since deadpool moves it about at every checkout.
+    type Type = Box<Link>;
     type Error = Error;
 
-    async fn create(&self) -> Result<Link, Error> {
+    async fn create(&self) -> Result<Box<Link>, Error> {
         let shared = &self.0;
         loop {
             match shared.arrivals.turn(|link| shared.is_fit_spare(link)) {
-                Turn::Takes(link) => return Ok(link),
+                Turn::Takes(link) => return Ok(Box::new(link)),
                 Turn::Leaves => return Err(fault::closed()),
                 Turn::Waits { answer, begins } => {
                     if begins {
                         shared.begin_login();
                     }
                     if let Ok(result) = answer.await {
-                        return result;
+                        return result.map(Box::new);
                     }
                 }
             }
@@ -39,12 +40,12 @@ impl managed::Manager for Manager {
     }
 
     /// What can be told without asking the server; see [`looked_at`] for the rest.
-    async fn recycle(&self, link: &mut Link, _: &Metrics) -> RecycleResult<Error> {
+    async fn recycle(&self, link: &mut Box<Link>, _: &Metrics) -> RecycleResult<Error> {
         let shared = &self.0;
-        if link.generation != shared.credentials().generation {
+        if link.generation != shared.generation() {
             match shared.arrivals.spare(|link| shared.is_fit_spare(link)) {
                 Some(spare) => {
-                    *link = spare;
+                    **link = spare;
                     meter::evicted("generation");
                 }
                 // It serves until there is a new one.
@@ -68,13 +69,10 @@ impl Drop for Manager {
     }
 }
 
-/// Asks the server about a connection, unless there is no reason to. `None`: it was of no more use.
+/// Asks the server about a connection. `None`: it was of no more use.
 ///
 /// It is asked beside the caller: when that goes away meanwhile, the connection comes back.
 pub(super) async fn looked_at(object: Object<Manager>, shared: &Arc<Shared>) -> Option<Object<Manager>> {
-    if object.is_trusted(shared.suspicion()) {
-        return Some(object);
-    }
     tokio::spawn(look(object, Arc::clone(shared)).in_current_span()).await.ok().flatten()
 }
 

@@ -28,7 +28,7 @@ impl PooledClient {
     /// cancelled, [`Error::Unavailable`] with the code `connection_lost` or `server_read_only` when the connection is of no
     /// more use. [`Error::sqlstate`] has the server's own code, and the source is the driver's error with all its details.
     pub async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
-        self.held.query(sql, params).await
+        Ok(self.held.fold(sql, params, Vec::push).await?.0)
     }
 
     /// The one row of a query.
@@ -47,7 +47,16 @@ impl PooledClient {
     ///
     /// Those of [`Self::query`]; [`Error::Failed`] with the code `row_count` when there is more than one.
     pub async fn query_opt(&self, sql: &str, params: Params<'_>) -> Result<Option<Row>> {
-        single(&self.held, self.held.query(sql, params).await?)
+        let first = |(first, count): &mut (Option<Row>, usize), row| {
+            first.get_or_insert(row);
+            *count += 1;
+        };
+        let ((row, count), _) = self.held.fold(sql, params, first).await?;
+        if count > 1 {
+            let message = format!("a statement of {}: {count} rows where one was expected", self.held.label);
+            return Err(Error::failed("row_count", message));
+        }
+        Ok(row)
     }
 
     /// Runs a statement; the number of rows that it touched.
@@ -56,7 +65,7 @@ impl PooledClient {
     ///
     /// Those of [`Self::query`].
     pub async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64> {
-        self.held.execute(sql, params).await
+        Ok(self.held.fold(sql, params, |_: &mut (), _| ()).await?.1)
     }
 
     /// Runs several statements of one text, without parameters. The connection is reset before somebody else gets it.
@@ -86,14 +95,6 @@ impl fmt::Debug for PooledClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PooledClient").field("label", &format_args!("{}", self.held.label)).finish_non_exhaustive()
     }
-}
-
-fn single(held: &Held, rows: Vec<Row>) -> Result<Option<Row>> {
-    if rows.len() > 1 {
-        let message = format!("a statement of {}: {} rows where one was expected", held.label, rows.len());
-        return Err(Error::failed("row_count", message));
-    }
-    Ok(rows.into_iter().next())
 }
 
 fn no_row(held: &Held) -> Error {

@@ -33,6 +33,8 @@ pub(super) struct Shared {
     /// Told when a connection of older credentials was asked for and there was no new one yet.
     pub(super) moved: Arc<Notify>,
     current: RwLock<Arc<Credentials>>,
+    /// Theirs, for those who want nothing else of them.
+    generation: AtomicU64,
     suspicion: AtomicU64,
     /// Whether the newest session takes writes.
     writes: AtomicBool,
@@ -70,6 +72,7 @@ impl Shared {
             budget: OnceLock::new(),
             turning: tokio::sync::Mutex::new(Turning { stamp, not_before: None, tries: 0 }),
             moved: Arc::default(),
+            generation: AtomicU64::new(first.generation),
             current: RwLock::new(Arc::new(first)),
             suspicion: AtomicU64::new(0),
             writes: AtomicBool::new(true),
@@ -91,8 +94,15 @@ impl Shared {
             user = credentials.config.user(),
             "the pool has new credentials"
         );
-        meter::generation(credentials.generation);
+        let generation = credentials.generation;
+        meter::generation(generation);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// Of the credentials that are those of new connections.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// What each connection has to be cleared of before it is given out.
@@ -147,7 +157,7 @@ impl Shared {
     }
 
     pub(super) fn is_fit_spare(&self, link: &Link) -> bool {
-        link.generation == self.credentials().generation && self.unfit(link).is_none()
+        link.generation == self.generation() && self.unfit(link).is_none()
     }
 
     /// Whether connections that have lived long enough stay: while nobody gets in, what is open is all there is.
@@ -174,7 +184,8 @@ impl Shared {
     }
 
     fn is_silent(&self, link: &Link) -> bool {
-        lock(&self.silence).is_some_and(|silence| link.rested < silence)
+        // One that was cleared of what there is to suspect has answered since.
+        link.cleared != self.suspicion() && lock(&self.silence).is_some_and(|silence| link.rested < silence)
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts callers for as long as they wait: in the line, while a login is under way, and between two tries.
 #[derive(Default)]
+// Apart from what every checkout reads, since every one that waits writes here.
+#[repr(align(128))]
 pub(super) struct Waiters(AtomicUsize);
 
 /// One caller that waits.
