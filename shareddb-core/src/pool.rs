@@ -40,7 +40,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{self, Object, PoolError, QueueMode, TimeoutType, Timeouts};
+use deadpool::managed::{self, Object, PoolError, QueueMode, Timeouts};
 use tracing::Instrument as _;
 
 pub use options::{PoolOptions, Statements};
@@ -185,20 +185,14 @@ impl Pool {
     async fn hold(&self, label: Label) -> Result<Held> {
         self.kept.ensure(&self.connections, &self.shared);
         const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
-        // Those who wait already are served first.
-        let first = if self.shared.waiters.count() > 0 {
-            Err(PoolError::Timeout(TimeoutType::Wait))
-        } else {
-            self.connections.timeout_get(&AT_ONCE).await
-        };
-        let (object, since) = match first {
+        let object = match self.connections.timeout_get(&AT_ONCE).await {
             Ok(object) if self.is_trusted(&object) => {
                 meter::acquired(Duration::ZERO, None);
-                let since = given_out(&object);
-                (object, since)
+                object
             }
             first => self.wait_for_one(first).await?,
         };
+        let since = given_out(&object);
         let held = Held::new(object, Arc::clone(&self.shared), label, since);
         // Whoever closes the pool waits for those who are noted, and for nobody who comes later.
         if self.connections.is_closed() {
@@ -212,39 +206,31 @@ impl Pool {
         object.is_trusted(self.shared.suspicion(), given_out(object))
     }
 
-    /// Waits for a connection that comes back and is well, or for what is in the way of a new one to pass. With it, since
-    /// when the caller has it.
-    async fn wait_for_one(&self, first: Try) -> Result<(Object<Manager>, Instant)> {
+    /// Waits for a connection that comes back and is well, or for what is in the way of a new one to pass.
+    async fn wait_for_one(&self, first: Try) -> Result<Object<Manager>> {
         let _waits = self.shared.waiters.enter();
         let asked = Instant::now();
         let wait = pin!(self.wait_since(asked, first));
-        // Also a span that nobody takes has its price.
-        let result = if tracing::enabled!(tracing::Level::DEBUG) {
-            wait.instrument(tracing::debug_span!("pool.acquire")).await
-        } else {
-            wait.await
-        };
-        let until = result.as_ref().map_or_else(|_| Instant::now(), |(_, since)| *since);
+        let span = tracing::debug_span!("pool.acquire");
+        // To enter one that nobody takes has its price, too.
+        let result = if span.is_disabled() { wait.await } else { wait.instrument(span).await };
+        let until = result.as_ref().map_or_else(|_| Instant::now(), given_out);
         meter::acquired(until.saturating_duration_since(asked), result.as_ref().err());
         result
     }
 
-    async fn wait_since(&self, asked: Instant, first: Try) -> Result<(Object<Manager>, Instant)> {
+    async fn wait_since(&self, asked: Instant, first: Try) -> Result<Object<Manager>> {
         let deadline = asked + self.shared.options.wait;
         let left = |now| deadline.saturating_duration_since(now);
         let (mut last, mut now) = (first, asked);
         loop {
             match last {
-                Ok(object) if self.is_trusted(&object) => {
-                    let since = given_out(&object);
-                    return Ok((object, since));
-                }
+                Ok(object) if self.is_trusted(&object) => return Ok(object),
                 Ok(object) => {
-                    let well = looked_at(object, &self.shared).await;
-                    now = Instant::now();
-                    if let Some(object) = well {
-                        return Ok((object, now));
+                    if let Some(object) = looked_at(object, &self.shared).await {
+                        return Ok(object);
                     }
+                    now = Instant::now();
                 }
                 Err(PoolError::Backend(error)) if !left(now).is_zero() && self.may_pass(&error) => {
                     let pause = backoff::full_jitter(Duration::from_millis(50), left(now), 0);
@@ -280,10 +266,11 @@ impl Pool {
     }
 }
 
-/// When deadpool gave it out. Reading the clock again would be a fair part of what a checkout costs.
+/// When deadpool gave it out, or the server answered after that. To read the clock again would be a fair part of what a
+/// checkout costs.
 fn given_out(object: &Object<Manager>) -> Instant {
     let metrics = Object::metrics(object);
-    metrics.recycled.unwrap_or(metrics.created)
+    metrics.recycled.unwrap_or(metrics.created).max(object.rested)
 }
 
 impl fmt::Debug for Pool {

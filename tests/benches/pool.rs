@@ -2,7 +2,7 @@
 //! private server.
 //!
 //! `cargo bench -p shareddb-tests --bench pool` prints the median time of a call and the median of its ratios to raw
-//! tokio-postgres, and to deadpool-postgres without checks, in the same round. `ROUNDS=n` sets how many rounds (300), `CALLS=n`
+//! tokio-postgres, and to deadpool-postgres without checks, in the same round. `ROUNDS=n` sets how many rounds (400), `CALLS=n`
 //! how many calls a round has (64): many short ones, so that what else the machine does meets all of a round alike. Ten times
 //! in between all of them get new connections, as it makes a difference where their backends run. Then what a caller meets after a query that was
 //! given up, after its backend was ended, and while the password changes.
@@ -32,9 +32,9 @@ use tokio_postgres::NoTls;
 const SIZE: usize = 8;
 const SQL: &str = "SELECT 1";
 const SETS: usize = 10;
-/// Where they are among the ways.
-const RAW: usize = 0;
-const FAST: usize = 3;
+/// What the others are compared with.
+const RAW: &str = "raw tokio-postgres, one connection";
+const FAST: &str = "deadpool-postgres, Fast";
 
 /// One way to ask.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ impl Way {
 async fn main() {
     let number =
         |name: &str, otherwise| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise);
-    let (rounds, calls): (usize, usize) = (number("ROUNDS", 300), number("CALLS", 64));
+    let (rounds, calls): (usize, usize) = (number("ROUNDS", 400), number("CALLS", 64));
     let server = TestServer::in_home(temporary_home()).await;
     let config = server.app(&unique("bench")).await;
     // Each pool alone would fill what one login may have.
@@ -125,9 +125,11 @@ impl Tally {
     }
 
     fn print(&self, calls: usize) {
+        let [raw, fast] =
+            [RAW, FAST].map(|name| self.names.iter().position(|other| *other == name).expect("it is there"));
         for (way, name) in self.names.iter().enumerate() {
             let each = median(self.taken.iter().map(|round| round[way]).collect()).as_secs_f64() * 1e6 / calls as f64;
-            let [raw, fast] = [RAW, FAST].map(|other| self.ratio(way, other));
+            let (raw, fast) = (self.ratio(way, raw), self.ratio(way, fast));
             println!("{name:44} {each:8.1} µs   {raw:5.2} of raw   {fast:5.2} of Fast");
         }
     }
@@ -249,10 +251,10 @@ async fn ways(config: &ConnectionConfig) -> Vec<(&'static str, Way)> {
         Way::Ours(Pool::with_options(config.clone(), options).expect("a pool"))
     };
     vec![
-        ("raw tokio-postgres, one connection", Way::Raw(Arc::new((client, statement)))),
+        (RAW, Way::Raw(Arc::new((client, statement)))),
         ("ours, every safety on", ours(Statements::Cached)),
         ("ours, without names for a pooler", ours(Statements::Unnamed)),
-        ("deadpool-postgres, Fast", deadpool(RecyclingMethod::Fast)),
+        (FAST, deadpool(RecyclingMethod::Fast)),
         ("deadpool-postgres, Verified", deadpool(RecyclingMethod::Verified)),
         (
             "bb8-postgres, simple query",

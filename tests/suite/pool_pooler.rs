@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shareddb_core::{Error, Pool, PoolOptions, Statements};
+use shareddb_core::{Error, Pool, PoolOptions, PooledClient, Statements};
 use shareddb_tests::server::unique;
 use shareddb_tests::{Pooler, TestServer};
 use tokio::time::timeout;
@@ -68,9 +68,36 @@ async fn a_pooler_in_between_is_no_obstacle() {
     })
     .await;
 
+    // The driver asks for what it does not know of a type by statements with names, which can meet the wrong session.
+    client_of(&pool)
+        .await
+        .batch_execute("CREATE TYPE mood AS ENUM ('glad'); CREATE TABLE moods (mood mood)")
+        .await
+        .unwrap();
+    let inserts = (0..24).map(|number| {
+        let pool = pool.clone();
+        async move {
+            let (client, sql) = (client_of(&pool).await, "INSERT INTO moods VALUES ('glad') RETURNING mood");
+            if number % 2 == 0 {
+                assert_eq!(client.execute(sql, &[]).await.unwrap(), 1);
+            } else {
+                // It may fail, and then says why.
+                let failure = client.query(sql, &[]).await.err();
+                assert!(failure.is_none_or(|error| error.hint().is_some_and(|hint| hint.contains("cast"))));
+            }
+        }
+    });
+    futures_util::future::join_all(inserts).await;
+    let moods: i64 = client_of(&pool).await.query_one("SELECT count(*) FROM moods", &[]).await.unwrap().get(0);
+    assert_eq!(moods, 24, "nothing is done twice");
+
     // What cannot be is told before anything is sent.
     let untyped = pool.get().await.unwrap().query("SELECT $1::inet", &[&std::net::IpAddr::from([127, 0, 0, 1])]).await;
     assert!(untyped.is_ok(), "addresses are of a type that every server has");
     let refused = Pool::with_options(behind.with_option("statement_timeout", "5s"), options).unwrap_err();
     assert!(matches!(refused, Error::InvalidInput(_)) && refused.to_string().contains("pooler"), "{refused}");
+}
+
+async fn client_of(pool: &Pool) -> PooledClient {
+    pool.get().await.unwrap()
 }

@@ -24,10 +24,10 @@ impl Pool {
     /// it is given back. A pool that is closed already is not an error.
     pub async fn close(&self, patience: Duration) -> Result<()> {
         let shared = &self.shared;
-        let mut idle = shared.close();
+        let spare = shared.close();
         self.connections.close();
-        idle.extend(self.connections.retain(|_, _| false).removed.into_iter().map(|link| *link));
-        join_all(idle.into_iter().map(|link| link.session.close())).await;
+        let idle = self.connections.retain(|_, _| false).removed;
+        join_all(spare.chain(idle).map(|link| link.session.close())).await;
         let mut done = timeout(patience, shared.holders.empty()).await.is_ok();
         shared.end();
         if !done {

@@ -31,11 +31,11 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// A login that somebody waits for. However it ends, he is told.
 struct Login {
     shared: Arc<Shared>,
-    outcome: Option<Result<Link>>,
+    outcome: Option<Result<Box<Link>>>,
 }
 
 impl Login {
-    fn end(mut self, outcome: Result<Link>) {
+    fn end(mut self, outcome: Result<Box<Link>>) {
         self.outcome.replace(outcome);
     }
 }
@@ -67,7 +67,7 @@ impl Shared {
     /// # Errors
     ///
     /// Those of [`crate::ConnectionConfig::connect`]; `credentials_rejected`, `pool_too_large`.
-    pub(super) async fn connect(self: &Arc<Self>) -> Result<Link> {
+    pub(super) async fn connect(self: &Arc<Self>) -> Result<Box<Link>> {
         if let Some(error) = self.health.pause() {
             return Err(error);
         }
@@ -79,7 +79,7 @@ impl Shared {
         link
     }
 
-    async fn connect_within_budget(self: &Arc<Self>) -> Result<Link> {
+    async fn connect_within_budget(self: &Arc<Self>) -> Result<Box<Link>> {
         let link = self.connect_with_newest().await?;
         if self.options.statements == Statements::Cached && self.budget.get().is_none() {
             match Budget::ask(&link.session, &self.options).await {
@@ -97,7 +97,7 @@ impl Shared {
         Ok(link)
     }
 
-    async fn connect_with_newest(self: &Arc<Self>) -> Result<Link> {
+    async fn connect_with_newest(self: &Arc<Self>) -> Result<Box<Link>> {
         // Read before dialling, so that nothing that is opened from here on passes for newer than it is.
         let credentials = self.credentials();
         let mut proof = self.begin_proof(&credentials);
@@ -132,7 +132,7 @@ impl Shared {
     }
 
     /// Has other credentials proved beside whoever has come upon them. `None`: there are none, or somebody is at it.
-    fn begin_proof(self: &Arc<Self>, used: &Arc<Credentials>) -> Option<oneshot::Receiver<Link>> {
+    fn begin_proof(self: &Arc<Self>, used: &Arc<Credentials>) -> Option<oneshot::Receiver<Box<Link>>> {
         if !self.source.rotates() || self.turning.try_lock().ok()?.is_idle(self.source.stamp().as_deref()) {
             return None;
         }
@@ -150,7 +150,7 @@ impl Shared {
 
     /// Looks whether there are other credentials, and has them proved: by the connection that is returned. With it they
     /// are the pool's. `None`: there are no others, or they do not work either.
-    pub(super) async fn turn(&self, used: &Credentials, doubt: Doubt) -> Option<Link> {
+    pub(super) async fn turn(&self, used: &Credentials, doubt: Doubt) -> Option<Box<Link>> {
         let mut turning = match doubt {
             Doubt::Yes => timeout(self.options.connect, self.turning.lock()).await.ok()?,
             Doubt::No => self.turning.try_lock().ok()?,
@@ -205,7 +205,7 @@ impl Shared {
     }
 
     /// Logs in, once.
-    pub(super) async fn dial(&self, credentials: &Credentials) -> Result<Link> {
+    pub(super) async fn dial(&self, credentials: &Credentials) -> Result<Box<Link>> {
         let app = self.options.name.as_deref().or(credentials.config.application_name());
         let app = app.unwrap_or(credentials.config.user());
         let limit =
@@ -224,7 +224,7 @@ impl Shared {
         meter::connected(started.elapsed(), session.as_ref().err());
         let session = session?;
         self.found_writes(self.ask_for_writes(&session).await?);
-        Ok(Link {
+        Ok(Box::new(Link {
             canceller: Arc::new(Canceller::new(&session, &config)),
             session,
             calls: Calls::default(),
@@ -234,7 +234,7 @@ impl Shared {
             rested: Instant::now(),
             cleared: self.suspicion(),
             _counted: self.census.count(credentials.generation),
-        })
+        }))
     }
 
     async fn ask_for_writes(&self, session: &Session) -> Result<bool> {

@@ -20,20 +20,29 @@ use crate::postgres::pooling;
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Held {
-    /// What `take` makes of the rows, and how many there were or were touched.
-    pub(super) async fn fold<T: Default>(
-        &self,
-        sql: &str,
-        params: Params<'_>,
-        take: fn(&mut T, Row),
-    ) -> Result<(T, u64)> {
+    /// What `take` makes of the rows.
+    pub(super) async fn query<T: Default>(&self, sql: &str, params: Params<'_>, take: fn(&mut T, Row)) -> Result<T> {
         let mut again = true;
         loop {
             let call = self.begin().await?;
-            let result = self.send(sql, params, take).await;
+            let result = self.send_query(sql, params, take).await;
             call.end();
             match result {
                 Ok(taken) => return Ok(taken),
+                Err(Failure::Server(error)) if self.heals(sql, &error) && again => again = false,
+                Err(failure) => return Err(self.failed(failure)),
+            }
+        }
+    }
+
+    pub(super) async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64> {
+        let mut again = true;
+        loop {
+            let call = self.begin().await?;
+            let result = self.send_execute(sql, params).await;
+            call.end();
+            match result {
+                Ok(count) => return Ok(count),
                 Err(Failure::Server(error)) if self.heals(sql, &error) && again => again = false,
                 Err(failure) => return Err(self.failed(failure)),
             }
@@ -93,12 +102,7 @@ impl Held {
         Error::unavailable("connection_lost", message).with_hint("get another connection")
     }
 
-    async fn send<T: Default>(
-        &self,
-        sql: &str,
-        params: Params<'_>,
-        take: fn(&mut T, Row),
-    ) -> Result<(T, u64), Failure> {
+    async fn send_query<T: Default>(&self, sql: &str, params: Params<'_>, take: fn(&mut T, Row)) -> Result<T, Failure> {
         let session = &self.link().session;
         let rows = match self.shared().options.statements {
             Statements::Cached => session.query_raw(&self.prepared(sql).await?, params.iter().copied()).await?,
@@ -110,7 +114,16 @@ impl Held {
         while let Some(row) = rows.try_next().await? {
             take(&mut taken, row);
         }
-        Ok((taken, rows.rows_affected().unwrap_or_default()))
+        Ok(taken)
+    }
+
+    /// As `send_query`, except that the driver looks at no row and so at no row's types.
+    async fn send_execute(&self, sql: &str, params: Params<'_>) -> Result<u64, Failure> {
+        let session = &self.link().session;
+        match self.shared().options.statements {
+            Statements::Cached => Ok(session.execute(&self.prepared(sql).await?, params).await?),
+            Statements::Unnamed => Ok(session.execute_typed(sql, &self.typed(sql, params)?).await?),
+        }
     }
 
     async fn prepared(&self, sql: &str) -> Result<tokio_postgres::Statement, tokio_postgres::Error> {
@@ -153,6 +166,10 @@ impl Held {
 
     /// Whether the statement can be sent once more, and its cause is out of the way: nothing was executed.
     fn heals(&self, sql: &str, error: &tokio_postgres::Error) -> bool {
+        // What the driver prepares by itself, it prepares when the statement is on its way.
+        if self.is_unnamed() {
+            return false;
+        }
         let statements = &self.link().statements;
         let healed = match Trouble::of(error) {
             Trouble::StalePlan => {
@@ -208,7 +225,16 @@ impl Held {
             what.push_str(&reason);
             what.push(')');
         }
-        Error::from_query(&what, error)
+        let error = Error::from_query(&what, error);
+        if self.is_unnamed() && matches!(error.sqlstate(), Some("26000" | "42P05")) {
+            return error
+                .with_hint("it may have been done; cast columns of types that are the database's own: mood::text");
+        }
+        error
+    }
+
+    fn is_unnamed(&self) -> bool {
+        self.shared().options.statements == Statements::Unnamed
     }
 }
 

@@ -31,13 +31,17 @@ impl Held {
     }
 
     #[allow(clippy::expect_used, reason = "it is taken in drop only")]
+    fn back(&self) -> &Back {
+        self.back.as_ref().expect("it is there until it is dropped")
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.back.as_ref().expect("it is there until it is dropped").shared
+        &self.back().shared
     }
 
     #[allow(clippy::expect_used, reason = "it is taken in drop only")]
     pub(super) fn link(&self) -> &Link {
-        self.back.as_ref().and_then(Back::link).expect("it is there until it is dropped")
+        self.back().link().expect("it is there until it is dropped")
     }
 
     #[allow(clippy::expect_used, reason = "it is taken in drop only")]
@@ -76,7 +80,7 @@ struct Back {
 
 impl Back {
     fn link(&self) -> Option<&Link> {
-        self.object.as_ref().map(|object| &***object)
+        self.object.as_deref().map(Box::as_ref)
     }
 
     async fn washed(mut self) {

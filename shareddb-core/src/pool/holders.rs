@@ -28,7 +28,7 @@ impl fmt::Display for Label {
 
 /// All of them.
 #[derive(Default)]
-// Apart from what every checkout reads, since every one writes here.
+// Apart from what every checkout reads of the rest: every one writes here.
 #[repr(align(128))]
 pub(super) struct Holders {
     slots: Mutex<Slots>,

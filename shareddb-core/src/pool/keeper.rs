@@ -106,7 +106,7 @@ fn sweep(pool: &Pool<Manager>, shared: &Shared) {
     for link in &removed {
         meter::evicted(if idle(link) { "idle" } else { "life" });
     }
-    shared.arrivals.retain(keeps);
+    shared.arrivals.retain(|link| keeps(link));
 }
 
 /// Finds out whether connecting works again, when it did not: nobody may be asking for a connection just now.

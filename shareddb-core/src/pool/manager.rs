@@ -25,14 +25,14 @@ impl managed::Manager for Manager {
         let shared = &self.0;
         loop {
             match shared.arrivals.turn(|link| shared.is_fit_spare(link)) {
-                Turn::Takes(link) => return Ok(Box::new(link)),
+                Turn::Takes(link) => return Ok(link),
                 Turn::Leaves => return Err(fault::closed()),
                 Turn::Waits { answer, begins } => {
                     if begins {
                         shared.begin_login();
                     }
                     if let Ok(result) = answer.await {
-                        return result.map(Box::new);
+                        return result;
                     }
                 }
             }
@@ -45,7 +45,7 @@ impl managed::Manager for Manager {
         if link.generation != shared.generation() {
             match shared.arrivals.spare(|link| shared.is_fit_spare(link)) {
                 Some(spare) => {
-                    **link = spare;
+                    *link = spare;
                     meter::evicted("generation");
                 }
                 // It serves until there is a new one.

@@ -51,7 +51,8 @@ pub enum Statements {
     Cached,
     /// Without names, in one round trip, for PgBouncer and the like in transaction mode: consecutive statements meet
     /// different sessions there, so nothing that belongs to a session is used. A parameter's type is told from its
-    /// Rust type (`i32` is `int4`, `&str` is `text`), so that some statements need a cast: `$1::text::my_enum`.
+    /// Rust type (`i32` is `int4`, `&str` is `text`), so that some statements need a cast: `$1::text::my_enum`. So do columns of the database's own types, an enum's
+    /// say: the driver asks what they are by statements with names.
     Unnamed,
 }
 

@@ -28,7 +28,7 @@ impl PooledClient {
     /// cancelled, [`Error::Unavailable`] with the code `connection_lost` or `server_read_only` when the connection is of no
     /// more use. [`Error::sqlstate`] has the server's own code, and the source is the driver's error with all its details.
     pub async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
-        Ok(self.held.fold(sql, params, Vec::push).await?.0)
+        self.held.query(sql, params, Vec::push).await
     }
 
     /// The one row of a query.
@@ -51,7 +51,7 @@ impl PooledClient {
             first.get_or_insert(row);
             *count += 1;
         };
-        let ((row, count), _) = self.held.fold(sql, params, first).await?;
+        let (row, count) = self.held.query(sql, params, first).await?;
         if count > 1 {
             let message = format!("a statement of {}: {count} rows where one was expected", self.held.label);
             return Err(Error::failed("row_count", message));
@@ -65,7 +65,7 @@ impl PooledClient {
     ///
     /// Those of [`Self::query`].
     pub async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64> {
-        Ok(self.held.fold(sql, params, |_: &mut (), _| ()).await?.1)
+        self.held.execute(sql, params).await
     }
 
     /// Runs several statements of one text, without parameters. The connection is reset before somebody else gets it.

@@ -26,14 +26,14 @@ pub(super) struct Shared {
     pub(super) holders: Holders,
     pub(super) waiters: Waiters,
     pub(super) census: Census,
-    pub(super) arrivals: Arrivals<Link>,
+    pub(super) arrivals: Arrivals<Box<Link>>,
     pub(super) budget: OnceLock<Budget>,
     /// Held by whoever tries other credentials.
     pub(super) turning: tokio::sync::Mutex<Turning>,
     /// Told when a connection of older credentials was asked for and there was no new one yet.
     pub(super) moved: Arc<Notify>,
     current: RwLock<Arc<Credentials>>,
-    /// Theirs, for those who want nothing else of them.
+    /// Theirs, for those who want nothing else of them; a moment later than they are.
     generation: AtomicU64,
     suspicion: AtomicU64,
     /// Whether the newest session takes writes.
@@ -129,9 +129,9 @@ impl Shared {
     }
 
     /// Nothing is opened any more, and what was to be opened is given up. What was in reserve.
-    pub(super) fn close(&self) -> Vec<Link> {
+    pub(super) fn close(&self) -> impl Iterator<Item = Box<Link>> + use<> {
         self.closing.cancel();
-        self.arrivals.close()
+        self.arrivals.close().into_iter()
     }
 
     /// Those who still have a connection do nothing more with it.

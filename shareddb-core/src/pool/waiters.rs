@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts callers for as long as they wait: in the line, while a login is under way, and between two tries.
 #[derive(Default)]
-// Apart from what every checkout reads, since every one that waits writes here.
+// Apart from what every checkout reads of the rest: every one that waits writes here.
 #[repr(align(128))]
 pub(super) struct Waiters(AtomicUsize);
 
