@@ -128,3 +128,29 @@ fn a_pool_is_kept_when_the_runtime_of_its_first_caller_has_ended() {
         eventually("the new password is in use", async || pool.snapshot().generation == 1).await;
     });
 }
+
+/// One that has ended, and one that rests since nobody drives it: what was begun there never ends.
+#[test]
+fn logins_of_a_runtime_that_does_nothing_any_more_hold_up_nobody() {
+    let going_on = runtime();
+    let config = going_on.block_on(async { TestServer::shared().await.app(&unique("rest")).await });
+    let options = PoolOptions { connect: Duration::from_millis(250), ..PoolOptions::default() };
+    let pool = Pool::with_options(config, options).unwrap();
+    let resting = Builder::new_current_thread().enable_all().build().unwrap();
+    let given_up = resting.block_on(async { timeout(Duration::from_micros(100), pool.get()).await.is_err() });
+    assert!(given_up, "the login has begun, and is not through");
+    going_on
+        .block_on(async { timeout(Duration::from_secs(30), pool.get()).await.expect("it ends").map(drop) })
+        .unwrap();
+    let ended = runtime();
+    let handle = ended.handle().clone();
+    drop(ended);
+    let (said, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // What is open still serves; all that is free is taken, so that a login is needed.
+        let kept: Vec<_> =
+            std::iter::from_fn(|| handle.block_on(pool.get()).map_err(|error| said.send(error.code())).ok()).collect();
+        drop(kept);
+    });
+    assert_eq!(answer.recv_timeout(Duration::from_secs(30)).expect("it ends"), "runtime_ended");
+}

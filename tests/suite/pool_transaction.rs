@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use shareddb_core::{Access, Error, Isolation, Pool, PoolOptions, TransactionOptions};
+use futures_util::FutureExt as _;
+use shareddb_core::{Access, Error, Isolation, Pool, PoolOptions, Transaction, TransactionOptions};
 use shareddb_tests::TestServer;
 use shareddb_tests::server::unique;
 use shareddb_tests::watch::eventually;
@@ -187,6 +188,34 @@ async fn nothing_is_committed_behind_an_error() {
     kept.commit().await.unwrap();
     assert_eq!(rows(&pool).await, 2);
     assert_eq!(pool.snapshot().in_use, 0);
+}
+
+/// However soon the server was through with it.
+#[tokio::test]
+async fn a_statement_that_was_given_up_is_not_committed() {
+    let pool = pool().await;
+    const INSERT: &str = "INSERT INTO t VALUES (7)";
+    let give_up = async |tx: &Transaction| {
+        assert!(tx.execute(INSERT, &[]).now_or_never().is_none());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    for last in [false, true] {
+        let tx = pool.begin(TransactionOptions::default()).await.unwrap();
+        tx.query("SELECT 1", &[]).await.unwrap();
+        give_up(&tx).await;
+        if !last {
+            assert_eq!(tx.query("SELECT 1", &[]).await.unwrap_err().sqlstate(), Some("25P02"));
+        }
+        assert_eq!(tx.commit().await.unwrap_err().code(), "transaction_failed");
+    }
+    let before = rows(&pool).await;
+    let tx = pool.begin(TransactionOptions::default()).await.unwrap();
+    tx.execute("INSERT INTO t VALUES (8)", &[]).await.unwrap();
+    tx.batch_execute("SAVEPOINT s").await.unwrap();
+    give_up(&tx).await;
+    tx.batch_execute("ROLLBACK TO s").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(rows(&pool).await, before + 1);
 }
 
 #[tokio::test]

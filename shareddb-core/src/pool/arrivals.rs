@@ -1,6 +1,6 @@
 //! Connections that are open and nobody's yet, and who waits for one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -16,7 +16,8 @@ struct State<T> {
     spares: Vec<T>,
     waiting: VecDeque<oneshot::Sender<Result<T>>>,
     /// Logins under way, some of them for callers that have gone away.
-    logins: usize,
+    logins: BTreeSet<u64>,
+    begun: u64,
     closed: bool,
 }
 
@@ -26,8 +27,8 @@ pub(super) enum Turn<T> {
     /// Waits; when no answer comes it asks again.
     Waits {
         answer: oneshot::Receiver<Result<T>>,
-        /// Whether it has to begin a login, for whose end there is [`Arrivals::ended`].
-        begins: bool,
+        /// The login that it has to begin, for whose end there is [`Arrivals::ended`].
+        begins: Option<u64>,
     },
     /// Goes away.
     Leaves,
@@ -35,7 +36,13 @@ pub(super) enum Turn<T> {
 
 impl<T> Default for Arrivals<T> {
     fn default() -> Self {
-        Self(Mutex::new(State { spares: Vec::new(), waiting: VecDeque::new(), logins: 0, closed: false }))
+        Self(Mutex::new(State {
+            spares: Vec::new(),
+            waiting: VecDeque::new(),
+            logins: BTreeSet::new(),
+            begun: 0,
+            closed: false,
+        }))
     }
 }
 
@@ -52,15 +59,14 @@ impl<T> Arrivals<T> {
         let (sender, answer) = oneshot::channel();
         state.waiting.retain(|waiting| !waiting.is_closed());
         state.waiting.push_back(sender);
-        let begins = state.waiting.len() > state.logins;
-        state.logins += usize::from(begins);
+        let begins = (state.waiting.len() > state.logins.len()).then(|| state.begin());
         Turn::Waits { answer, begins }
     }
 
     /// A login has ended; without an outcome it was given up.
-    pub(super) fn ended(&self, outcome: Option<Result<T>>) {
+    pub(super) fn ended(&self, login: u64, outcome: Option<Result<T>>) {
         let mut state = self.lock();
-        state.logins -= 1;
+        state.logins.remove(&login);
         match outcome {
             Some(Ok(link)) => state.land(link),
             Some(Err(error)) => {
@@ -68,6 +74,11 @@ impl<T> Arrivals<T> {
             }
             None => drop(state.next()),
         }
+    }
+
+    /// The oldest login takes longer than any can: another one may be begun in its place.
+    pub(super) fn stalled(&self) {
+        self.lock().logins.pop_first();
     }
 
     /// A connection is there: for the one who has waited longest, or in reserve.
@@ -103,6 +114,12 @@ impl<T> Arrivals<T> {
 }
 
 impl<T> State<T> {
+    fn begin(&mut self) -> u64 {
+        self.begun += 1;
+        self.logins.insert(self.begun);
+        self.begun
+    }
+
     fn spare(&mut self, fit: impl FnMut(&T) -> bool) -> Option<T> {
         self.spares.retain(fit);
         self.spares.pop()
@@ -131,7 +148,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    fn waits(arrivals: &Arrivals<u8>) -> (oneshot::Receiver<Result<u8>>, bool) {
+    fn waits(arrivals: &Arrivals<u8>) -> (oneshot::Receiver<Result<u8>>, Option<u64>) {
         match arrivals.turn(|_| true) {
             Turn::Waits { answer, begins } => (answer, begins),
             _ => panic!("there is one in reserve"),
@@ -148,18 +165,16 @@ mod tests {
     #[test]
     fn a_login_whose_caller_has_gone_away_is_for_the_next_one() {
         let arrivals = Arrivals::default();
-        let (first, begins) = waits(&arrivals);
-        assert!(begins);
+        let (first, one) = waits(&arrivals);
         drop(first);
         let (mut next, begins) = waits(&arrivals);
-        assert!(!begins, "one is under way");
-        let (mut third, begins) = waits(&arrivals);
-        assert!(begins);
-        arrivals.ended(Some(Ok(1)));
+        assert!(begins.is_none(), "one is under way");
+        let (mut third, other) = waits(&arrivals);
+        arrivals.ended(one.unwrap(), Some(Ok(1)));
         assert_eq!(next.try_recv().unwrap().unwrap(), 1);
         assert!(third.try_recv().is_err());
         drop(third);
-        arrivals.ended(Some(Ok(2)));
+        arrivals.ended(other.unwrap(), Some(Ok(2)));
         assert!(arrivals.has_spare());
         assert_eq!(arrivals.spare(|link| *link > 2), None, "not fit");
         arrivals.land(3);
@@ -169,13 +184,34 @@ mod tests {
     #[test]
     fn who_waits_is_told_how_a_login_has_ended() {
         let arrivals = Arrivals::default();
-        let ((mut one, _), (mut other, _)) = (waits(&arrivals), waits(&arrivals));
-        arrivals.ended(Some(Err(Error::unavailable("server_unreachable", "no"))));
+        let ((mut one, first), (mut other, second)) = (waits(&arrivals), waits(&arrivals));
+        arrivals.ended(first.unwrap(), Some(Err(Error::unavailable("server_unreachable", "no"))));
         assert_eq!(one.try_recv().unwrap().unwrap_err().code(), "server_unreachable");
         // With its runtime, say.
-        arrivals.ended(None);
+        arrivals.ended(second.unwrap(), None);
         assert!(matches!(other.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
-        assert!(waits(&arrivals).1, "it asks again, and a new one is begun");
+        assert!(waits(&arrivals).1.is_some(), "it asks again, and a new one is begun");
+    }
+
+    #[test]
+    fn a_login_that_rests_holds_up_nobody() {
+        let arrivals = Arrivals::default();
+        let (first, resting) = waits(&arrivals);
+        drop(first);
+        let (second, begins) = waits(&arrivals);
+        assert!(begins.is_none());
+        arrivals.stalled();
+        drop(second);
+        let (third, begins) = waits(&arrivals);
+        arrivals.ended(begins.unwrap(), None);
+        drop(third);
+        let (mut fourth, begins) = waits(&arrivals);
+        arrivals.ended(begins.unwrap(), Some(Ok(1)));
+        assert_eq!(fourth.try_recv().unwrap().unwrap(), 1);
+        // The one that rested has gone on.
+        arrivals.ended(resting.unwrap(), Some(Ok(2)));
+        assert_eq!(takes(&arrivals), Some(2));
+        assert!(waits(&arrivals).1.is_some());
     }
 
     #[test]

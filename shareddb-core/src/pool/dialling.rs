@@ -31,6 +31,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// A login that somebody waits for. However it ends, he is told.
 struct Login {
     shared: Arc<Shared>,
+    number: u64,
     outcome: Option<Result<Box<Link>>>,
 }
 
@@ -42,14 +43,14 @@ impl Login {
 
 impl Drop for Login {
     fn drop(&mut self) {
-        self.shared.arrivals.ended(self.outcome.take());
+        self.shared.arrivals.ended(self.number, self.outcome.take());
     }
 }
 
 impl Shared {
     /// Logs in for somebody who waits, or for whoever waits by then.
-    pub(super) fn begin_login(self: &Arc<Self>) {
-        let login = Login { shared: Arc::clone(self), outcome: None };
+    pub(super) fn begin_login(self: &Arc<Self>, number: u64) {
+        let login = Login { shared: Arc::clone(self), number, outcome: None };
         self.beside(async move {
             let outcome = login.shared.connect().await;
             login.end(outcome);
@@ -167,19 +168,22 @@ impl Shared {
             }
         };
         if reading.config.is_same_login(&used.config) {
-            *turning = Turning { stamp: reading.stamp, not_before: None, tries: 0 };
+            *turning = Turning::settled(reading.stamp);
             self.unproved(None);
             return None;
+        }
+        let Reading { config, number, stamp } = reading;
+        if turning.rejected != stamp {
+            (turning.rejected, turning.not_before, turning.tries) = (stamp.clone(), None, 0);
         }
         if turning.not_before.is_some_and(|moment| Instant::now() < moment) {
             return None;
         }
-        let Reading { config, number, stamp } = reading;
         let candidate = Credentials { config, number, generation: used.generation + 1, since: Instant::now() };
         let span = tracing::info_span!("pool.rotate", generation = candidate.generation);
         match self.dial(&candidate).instrument(span).await {
             Ok(link) => {
-                *turning = Turning { stamp, not_before: None, tries: 0 };
+                *turning = Turning::settled(stamp);
                 self.unproved(None);
                 self.adopt(candidate);
                 self.health.succeeded();
@@ -255,6 +259,11 @@ pub(super) enum Doubt {
 }
 
 impl Turning {
+    /// What bears this stamp is used, or is the same as what is used.
+    pub(super) fn settled(stamp: Option<String>) -> Self {
+        Self { stamp, rejected: None, not_before: None, tries: 0 }
+    }
+
     /// Whether what the source shows now has been looked at.
     fn is_idle(&self, stamp: Option<&str>) -> bool {
         // Without a stamp every look is a reading, which is left to the keeper.

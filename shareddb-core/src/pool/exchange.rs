@@ -80,7 +80,7 @@ impl Held {
                 };
             }
             // In a box: its state is large, and every statement would carry it along.
-            if !Box::pin(link.settle()).await {
+            if !Box::pin(link.settle(self.course.is_some())).await {
                 return Err(self.unsettled());
             }
         }

@@ -34,10 +34,16 @@ pub(super) fn closed() -> Error {
         .with_hint("the program is ending; take no more work")
 }
 
+/// What is begun beside the callers ends at once.
+pub(super) fn without_runtime() -> Error {
+    Error::unavailable("runtime_ended", format!("{WHAT}: the runtime that it is asked for in has ended"))
+        .with_hint("the program is ending; or use the pool in a runtime that goes on")
+}
+
 /// A connect failed.
 pub(super) fn unconnected(error: Error) -> Error {
     match error.code() {
-        "pool_too_large" | "pool_closed" => error,
+        "pool_too_large" | "pool_closed" | "runtime_ended" => error,
         _ => error.within(WHAT),
     }
 }

@@ -81,12 +81,22 @@ impl Link {
         if writes { Verdict::Well } else { Verdict::ReadOnly }
     }
 
-    /// Ends what was abandoned, if nobody waits for anything. `false`: it did not end in time, and nobody must use the session.
-    pub(super) async fn settle(&self) -> bool {
-        match self.calls.turn().await {
-            Some(_turn) => self.drain().await,
-            None => true,
+    /// Ends what was abandoned, if nobody waits for anything; the transaction that it was begun in, if `transaction` says that
+    /// it was, has failed with it, also where the server was through before. `false`: it did not end in time, and nobody must use
+    /// the session.
+    pub(super) async fn settle(&self, transaction: bool) -> bool {
+        let Some(_turn) = self.calls.turn().await else { return true };
+        let settled = self.drain().await && (!transaction || self.fail().await);
+        if settled {
+            self.calls.settle();
         }
+        settled
+    }
+
+    /// Fails the transaction. `false`: as above.
+    async fn fail(&self) -> bool {
+        let failed = timeout(DRAIN, self.session.batch_execute(pooling::FAIL)).await;
+        matches!(failed, Ok(Err(error)) if error.as_db_error().is_some())
     }
 
     /// Ends everything, also what somebody waits for. `false`: as above.
@@ -96,7 +106,7 @@ impl Link {
                 self.cancel().await;
             }
         });
-        silent.await.is_ok() && self.settle().await
+        silent.await.is_ok() && self.settle(false).await
     }
 
     async fn cancel(&self) {
@@ -126,11 +136,7 @@ impl Link {
                 }
             }
         };
-        let drained = timeout(DRAIN, ended).await.unwrap_or(false);
-        if drained {
-            self.calls.settle();
-        }
-        drained
+        timeout(DRAIN, ended).await.unwrap_or(false)
     }
 
     /// Makes it as it was at the beginning. `false`: that did not come about in time, and nobody must use it again.

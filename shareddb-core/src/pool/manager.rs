@@ -1,6 +1,7 @@
 //! What deadpool asks of whoever makes the things in a pool.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult};
 use tokio::time::timeout;
@@ -13,6 +14,11 @@ use super::meter;
 use super::shared::Shared;
 use crate::error::Error;
 
+/// A login takes so many times its limit at most, and some more: it may find its credentials refused, wait for whoever reads them
+/// again, and then have others proved. Were it longer, another one is begun in vain.
+const TIMES: u32 = 4;
+const MORE: Duration = Duration::from_secs(2);
+
 /// Opens connections, and looks at them before they are given out again.
 pub(super) struct Manager(pub(super) Arc<Shared>);
 
@@ -23,16 +29,27 @@ impl managed::Manager for Manager {
 
     async fn create(&self) -> Result<Box<Link>, Error> {
         let shared = &self.0;
+        let mut begun = 0;
         loop {
             match shared.arrivals.turn(|link| shared.is_fit_spare(link)) {
                 Turn::Takes(link) => return Ok(link),
                 Turn::Leaves => return Err(fault::closed()),
+                // Twice is no accident.
+                Turn::Waits { begins: Some(login), .. } if begun == 2 => {
+                    shared.arrivals.ended(login, None);
+                    return Err(fault::without_runtime());
+                }
                 Turn::Waits { answer, begins } => {
-                    if begins {
-                        shared.begin_login();
+                    if let Some(login) = begins {
+                        begun += 1;
+                        shared.begin_login(login);
                     }
-                    if let Ok(result) = answer.await {
-                        return result;
+                    match timeout(shared.options.connect * TIMES + MORE, answer).await {
+                        Ok(Ok(result)) => return result,
+                        // With the runtime that it was begun in.
+                        Ok(Err(_)) => {}
+                        // That runtime has nothing done any more.
+                        Err(_) => shared.arrivals.stalled(),
                     }
                 }
             }

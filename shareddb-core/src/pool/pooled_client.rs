@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 /// A connection of a pool; dropping it gives it back.
 ///
 /// A call that is dropped before it has ended, by a timeout say, is cancelled on the server as soon as the connection is used
-/// again or given back; in a transaction, everything before it is lost with it. What is left in the session
+/// again or given back, and no other call of the same client waits behind it, which a cancel could meet; in a transaction,
+/// everything before it is lost with it. What is left in the session
 /// (a SET, an open transaction, a lock) is gone before the next caller gets it, if it was left by a statement that shows it,
 /// by [`Self::batch_execute`] or by [`Self::raw`]; what a function does inside is not seen.
 pub struct PooledClient {
@@ -78,7 +79,7 @@ impl PooledClient {
     }
 
     /// The driver's client, for what is missing here: COPY, portals, types of one's own, other libraries. The connection
-    /// is reset before somebody else gets it.
+    /// is reset before somebody else gets it, but for statements that were prepared by SQL (`PREPARE`): deallocate them.
     ///
     /// # Errors
     ///

@@ -52,7 +52,9 @@ pub(super) struct Shared {
 pub(super) struct Turning {
     /// The stamp of what was read last and is used, or is the same as what is used.
     pub(super) stamp: Option<String>,
-    /// Not before this moment are those tried again that were rejected.
+    /// The stamp of those that were rejected last.
+    pub(super) rejected: Option<String>,
+    /// Not before this moment are they tried again.
     pub(super) not_before: Option<Instant>,
     pub(super) tries: u32,
 }
@@ -70,7 +72,7 @@ impl Shared {
             census: Census::default(),
             arrivals: Arrivals::default(),
             budget: OnceLock::new(),
-            turning: tokio::sync::Mutex::new(Turning { stamp, not_before: None, tries: 0 }),
+            turning: tokio::sync::Mutex::new(Turning::settled(stamp)),
             moved: Arc::default(),
             generation: AtomicU64::new(first.generation),
             current: RwLock::new(Arc::new(first)),

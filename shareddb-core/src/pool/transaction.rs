@@ -228,7 +228,7 @@ impl Transaction {
                 format!("the transaction of {}: a statement did not end, so nothing was committed", self.held.label);
             return Err(Error::timeout("transaction_deadline", message));
         }
-        if !link.settle().await {
+        if !link.settle(true).await {
             return Err(self.held.unsettled());
         }
         let Ok(sent) = timeout_at(latest, self.held.send_batch(pooling::COMMIT)).await else {

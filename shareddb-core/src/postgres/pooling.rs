@@ -27,6 +27,9 @@ pub(crate) const BUDGET: &str = "SELECT current_setting('max_connections')::int4
      (SELECT nullif(datconnlimit, -1) FROM pg_catalog.pg_database WHERE datname = current_database()), \
      (SELECT count(*)::int4 FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend')";
 
+/// Fails, and with it the transaction that it is said in.
+pub(crate) const FAIL: &str = "ROLLBACK TO SAVEPOINT \"a statement was given up\"";
+
 /// How a transaction begins.
 pub(crate) fn begin(isolation: Option<&str>, access: Option<&str>) -> String {
     let mut text = String::from("BEGIN");
