@@ -94,6 +94,27 @@ async fn the_old_password_works_until_its_end_and_its_sessions_go_on() {
 }
 
 #[tokio::test]
+async fn a_login_that_its_last_sessions_fill_is_not_given_to_anybody() {
+    let server = TestServer::shared().await;
+    let provisioner = server.provisioner().await;
+    let mut spec = AppSpec::new(unique("filled"));
+    spec.connections = Some(2);
+    let app = provisioner.create(&spec).await.unwrap().app;
+    let old = provisioner.connection(&app.name).await.unwrap();
+    let (one, two) = (old.connect().await.unwrap(), old.connect().await.unwrap());
+    provisioner.rotate(&app.name, &after(Duration::ZERO)).await.unwrap();
+    eventually("the old password ends", async || code(&old).await != "ok").await;
+    let refused = provisioner.rotate(&app.name, &after(Duration::ZERO)).await.unwrap_err();
+    assert_eq!(refused.code(), "login_full", "{refused}");
+    assert_eq!(code(&provisioner.connection(&app.name).await.unwrap()).await, "ok", "the one that is in use stays");
+    drop(two);
+    eventually("there is room", async || provisioner.rotate(&app.name, &after(Duration::ZERO)).await.is_ok()).await;
+    let new = provisioner.connection(&app.name).await.unwrap();
+    assert_eq!((new.user(), code(&new).await), (old.user(), "ok"));
+    assert!(works(&one).await);
+}
+
+#[tokio::test]
 async fn a_leak_ends_everything_old_at_once() {
     let server = TestServer::shared().await;
     let (provisioner, app) = (server.provisioner().await, server.made("leak").await);

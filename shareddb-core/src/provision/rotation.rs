@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::app::{App, AppSpec, Slot};
 use crate::error::{Error, Result};
 use crate::mark::{Mark, RotationRecord};
-use crate::names::AppName;
+use crate::names::{AppName, RoleName};
 use crate::postgres::clients::Client;
 use crate::postgres::facts::Expiry;
 use crate::postgres::login_end;
@@ -64,14 +64,10 @@ pub(crate) fn plan_rotate(name: &AppName, options: &RotateOptions, observed: &Ob
     };
     let goal = Goal::Rotate(name.clone(), options.clone());
     let mut plan = plan::compose(&spec, app, observed, &Turn { restarts, ..turn }, goal)?;
-    let before = observed
-        .clients
-        .iter()
-        .filter(|client| !finishes && !options.now && client.login == plan.app.login(current.other()).as_str());
-    let before: Vec<String> = before.map(Client::to_string).collect();
-    if !before.is_empty() {
-        let login = plan.app.login(current.other());
-        plan.notices.push(format!("sessions from the last turn of {login} go on: {}", before.join(", ")));
+    let before = LastTurn::of(plan.app.login(current.other()), &plan.app, observed);
+    if !finishes && !options.now && before.sessions > 0 {
+        let LastTurn { login, who, room, .. } = before;
+        plan.notices.push(format!("sessions from the last turn of {login} go on, and leave it {room}: {who}"));
     }
     if finishes {
         let login = plan.app.login(current);
@@ -133,9 +129,46 @@ fn next(app: &App, record: &Mark, current: Slot, options: &RotateOptions, observ
     if !now && begun.is_none() {
         check_over(app, to, observed)?;
     }
+    if !now {
+        check_room(app, to, observed)?;
+    }
     let rotation = RotationRecord { to, grace: options.grace.as_secs(), now };
     let credential = Credential::of(app, observed, to, PasswordSource::New, true);
     Ok(Turn { credential, rotation: Some(rotation), fate: Fate::of(rotation), restarts: Vec::new() })
+}
+
+/// Sessions that a login has from the last time that it was its turn.
+struct LastTurn<'a> {
+    login: &'a RoleName,
+    sessions: u32,
+    /// How many more it may have.
+    room: u32,
+    who: String,
+}
+
+impl<'a> LastTurn<'a> {
+    fn of(login: &'a RoleName, app: &App, observed: &Observed) -> Self {
+        let clients = observed.clients.iter().filter(|client| client.login == login.as_str());
+        let sessions = clients.clone().map(|client| client.sessions).sum();
+        let room = u32::from(app.connections).saturating_sub(sessions);
+        Self { login, sessions, room, who: clients.map(Client::to_string).collect::<Vec<_>>().join(", ") }
+    }
+}
+
+/// A login that lets nobody in any more is nobody's turn either: whoever starts then would stand outside.
+fn check_room(app: &App, slot: Slot, observed: &Observed) -> Result<()> {
+    let LastTurn { login, sessions, room, who } = LastTurn::of(app.login(slot), app, observed);
+    if room > 0 {
+        return Ok(());
+    }
+    let message = format!("{login}, whose turn it is, has no session left: {sessions} from its last turn go on: {who}");
+    Err(Error::refused("login_full", message).with_hint(format!(
+        "restart those programs, so that they log in anew, or give the app more: shareddb create {name} -e {environment} --connections {more}; \
+         after a leak, end all its sessions at once: shareddb rotate {name} -e {environment} --now",
+        name = app.name,
+        environment = observed.environment,
+        more = u32::from(app.connections) * 2,
+    )))
 }
 
 /// A login whose password somebody may still need is nobody's turn.

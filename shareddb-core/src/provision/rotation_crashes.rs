@@ -184,6 +184,13 @@ fn the_other_login_has_to_be_over() {
     let refused = plan(&once, &options(3600)).unwrap_err();
     assert!(refused.to_string().ends_with("sessions with it: 3 × orders gen=1 from 10.0.0.7"), "{refused}");
     assert_rotated(&once, &rotated(&once, &leaked()), &leaked());
+    let mut over = later(&once);
+    over.observed.clients.clone_from(&once.observed.clients);
+    let notices = plan(&over, &options(0)).unwrap().notices;
+    assert!(notices.iter().any(|notice| notice.contains("leave it 7: 3 × orders gen=1")), "{notices:?}");
+    over.observed.clients[0].sessions = 10;
+    assert_eq!(plan(&over, &options(0)).unwrap_err().code(), "login_full");
+    assert!(plan(&over, &leaked()).is_ok());
     assert_rotated(&once, &rotated(&later(&once), &options(0)), &options(0));
     // A password that somebody has set by hand has no end.
     let mut endless = later(&once);
