@@ -30,6 +30,7 @@ mod object;
 mod options;
 mod origin;
 mod pack;
+mod pins;
 mod plain;
 mod prerequisites;
 mod program;

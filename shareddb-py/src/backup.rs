@@ -222,6 +222,12 @@ impl Verification {
         self.0.findings.clone()
     }
 
+    /// What of it a restore leaves out, and why.
+    #[getter]
+    fn left_out(&self) -> Vec<String> {
+        self.0.left_out.clone()
+    }
+
     fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
         html(slf.as_any())
     }

@@ -341,7 +341,9 @@ const UNQUALIFIED: &str = "
     CREATE TABLE words (word text PRIMARY KEY, known boolean);
     CREATE FUNCTION trimmed(t text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT btrim(t)';
     CREATE FUNCTION plain(t text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN lower(trimmed(t)); END';
-    CREATE TABLE notes (body text CHECK (plain(body) <> ''), short text GENERATED ALWAYS AS (plain(body)) STORED);
+    CREATE FUNCTION inlined(t text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT plain(t)';
+    CREATE TABLE notes (body text CHECK (plain(body) <> ''), short text GENERATED ALWAYS AS (plain(body)) STORED,
+        same text GENERATED ALWAYS AS (inlined(body)) STORED);
     CREATE INDEX ON notes (plain(body));
     INSERT INTO notes SELECT ' Note ' || i FROM generate_series(1, 50) i;";
 

@@ -128,7 +128,7 @@ pub(crate) struct Restore {
     /// Which backup: its name, or latest
     #[arg(long, value_name = "ID", default_value = "latest", value_parser = parse_choice)]
     pub(crate) backup: Choice,
-    /// The newest backup that was taken at this time or before: 2026-11-22T02:00:00Z
+    /// The newest backup that was taken at this time or before, but for what restores have replaced: 2026-11-22T02:00:00Z
     #[arg(long, value_name = "TIME", value_parser = moments::parse_moment, conflicts_with = "backup")]
     pub(crate) at: Option<Timestamp>,
     /// A dump that was made elsewhere, by pg_dump, instead of a backup: a script, also .gz or .zst, or an archive of -Fc, -Fd or

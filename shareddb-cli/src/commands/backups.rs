@@ -149,11 +149,15 @@ impl Item {
 
     fn kept(&self, now: Timestamp) -> String {
         let until = self.facts.as_ref().and_then(|facts| facts.keep).filter(|keep| *keep > now);
-        match (self.held, until) {
-            (true, _) => "held".to_owned(),
-            (false, Some(until)) => format!("until-{}", day(until)),
-            (false, None) => String::new(),
-        }
+        // It is none that is meant where no name is said.
+        let replaced = self.facts.as_ref().filter(|facts| facts.reason == Reason::BeforeRestore);
+        let replaced = replaced.map(|facts| facts.reason.as_str().to_owned());
+        let kept = match (self.held, until) {
+            (true, _) => Some("held".to_owned()),
+            (false, Some(until)) => Some(format!("until-{}", day(until))),
+            (false, None) => None,
+        };
+        replaced.into_iter().chain(kept).collect::<Vec<_>>().join(",")
     }
 }
 

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use shareddb_core::{
-    AppName, AppSummary, BackupOptions, BackupStore, Change, Environment, LAST_DAYS, Manifest, Plan, Provisioner,
-    Report, Result,
+    App, AppName, AppSummary, BackupOptions, BackupStore, Change, DEFAULT_CONNECTIONS, Environment, LAST_DAYS,
+    Manifest, Plan, Provisioner, Report, Result, SettingName,
 };
 
 use super::backup::line;
@@ -72,11 +72,38 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
     if let Some(Manifest { id, .. }) = backup {
         let place = context.flags();
         let from = args.to.as_ref().map(|url| format!(" --from {}", quoting::argument(url))).unwrap_or_default();
+        let options = options_of(&there.app);
         context.console.progress(&format!(
-            "Back: shareddb create {app}{place} && shareddb restore {app}{place}{from} --backup {id} --confirm {app}"
+            "Back: shareddb create {app}{place}{options} && shareddb restore {app}{place}{from} --backup {id} --confirm {app}"
         ));
+        let secret: Vec<&str> = secret_settings(&there.app).map(SettingName::as_str).collect();
+        if !secret.is_empty() {
+            context
+                .console
+                .note(&format!("what may be secret is not shown, and has to be set again: {}", secret.join(", ")));
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What makes an app like this one, as words of a command.
+fn options_of(app: &App) -> String {
+    let mut options = String::new();
+    if app.connections != DEFAULT_CONNECTIONS {
+        options.push_str(&format!(" --connections {}", app.connections));
+    }
+    for extension in &app.extensions {
+        options.push_str(&format!(" --extension {extension}"));
+    }
+    for (name, value) in app.settings.iter().filter(|(name, _)| !name.as_str().contains('.')) {
+        options.push_str(&format!(" --set {}", quoting::argument(&format!("{name}={value}"))));
+    }
+    options
+}
+
+/// Names of two parts are of anybody's making, and so may be what they are set to.
+fn secret_settings(app: &App) -> impl Iterator<Item = &SettingName> {
+    app.settings.keys().filter(|name| name.as_str().contains('.'))
 }
 
 /// Takes the backup without which nothing is dropped.

@@ -146,10 +146,24 @@ fn spec(args: &Schedule) -> Result<ScheduleSpec> {
     Ok(spec)
 }
 
+/// Cron knows nothing of the variables that count here, and finds programs of the system only.
+fn variables() -> impl Iterator<Item = String> {
+    const SYSTEM: [&str; 2] = ["/usr/bin", "/bin"];
+    let folder =
+        std::env::current_exe().ok().and_then(|program| program.parent().map(|folder| folder.display().to_string()));
+    let path = folder.filter(|folder| !SYSTEM.contains(&folder.as_str()));
+    let path = path.map(|folder| format!("PATH={folder}:{}", SYSTEM.join(":")));
+    let ours = ["SHAREDDB_HOME", "SHAREDDB_PG_BIN"].into_iter().filter_map(|name| {
+        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+        Some(format!("{name}={value}"))
+    });
+    path.into_iter().chain(ours)
+}
+
 /// What does the same where there is no cluster.
 fn by_cron(error: Error, environment: &Environment, spec: &ScheduleSpec) -> Error {
     let lines = match Scheduler::crontab(environment, spec) {
-        Ok(lines) if error.code() == "not_deployable" => lines,
+        Ok(lines) if error.code() == "not_deployable" => variables().chain(lines).collect::<Vec<_>>(),
         _ => return error,
     };
     let message = format!(

@@ -35,6 +35,8 @@ impl View for Checked {
                 Verdict::Failed => ("FAILED", Style::Bad),
             };
             let findings = check.findings.iter().map(|finding| format!("  {}\n", printable(finding)));
+            let left_out = check.left_out.iter().map(|what| format!("  not restored: {}\n", printable(what)));
+            let findings = findings.chain(left_out);
             let took = moments::took(check.took_seconds);
             format!("backup/{} {}  {took}\n{}", check.id, style.paint.apply(color, word), findings.collect::<String>())
         };
@@ -47,7 +49,8 @@ impl View for Checked {
 }
 
 pub(crate) async fn run(args: &Verify, context: &Context) -> Result<ExitCode> {
-    let id: Option<BackupId> = args.backup.as_deref().map(str::parse).transpose()?;
+    let backup = args.backup.as_deref().filter(|backup| *backup != "latest" || args.app.is_none());
+    let id: Option<BackupId> = backup.map(str::parse).transpose()?;
     let named = named(args.app.as_deref(), id.as_ref())?;
     let mut options = VerifyOptions::default();
     options.quick = args.quick;

@@ -1,6 +1,7 @@
 //! Backups with what is known of each, and the choice of one.
 
 use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
 
 use super::id::BackupId;
 use super::inventory::Listed;
@@ -45,45 +46,64 @@ impl Shelf {
     /// # Errors
     /// `NotFound` when there is none. A name is taken at its word.
     pub async fn choose(&self, choice: &Choice) -> Result<BackupId> {
-        if let Choice::Id(id) = choice {
-            return Ok(id.clone());
-        }
-        let listed = self.list().await?;
-        let fits = |listed: &&Listed| match choice {
-            Choice::At(time) => listed.id.taken_at() <= *time,
-            _ => true,
+        let time = match choice {
+            Choice::Id(id) => return Ok(id.clone()),
+            Choice::At(time) => *time,
+            Choice::Latest => Timestamp::MAX,
         };
-        let app = self.app();
-        let mut fitting = listed.iter().filter(fits);
-        let mut found = fitting.next();
-        // What was there before a restore is what was not wanted any more: it is taken by its name, or by undoing.
-        while let (Choice::Latest, Some(newest)) = (choice, found) {
-            match self.manifest(&newest.id).await {
-                Ok(manifest) if manifest.reason == Reason::BeforeRestore => found = fitting.next(),
+        let listed = self.list().await?;
+        let fitting = listed.iter().filter(|listed| listed.id.taken_at() <= time).cloned().collect();
+        let found = self.without_replaced(fitting).await.into_iter().next();
+        found.map(|listed| listed.id).ok_or_else(|| self.nothing_fits(choice, &listed))
+    }
+
+    /// Leaves out the newest ones if they hold what restores have replaced, which was not wanted any more: that is taken by its
+    /// name, or by undoing.
+    async fn without_replaced(&self, mut listed: Vec<Listed>) -> Vec<Listed> {
+        let mut replaced = 0;
+        for backup in &listed {
+            match self.manifest(&backup.id).await {
+                Ok(manifest) if manifest.reason == Reason::BeforeRestore => replaced += 1,
                 _ => break,
             }
         }
-        found.map(|listed| listed.id.clone()).ok_or_else(|| match (choice, listed.last()) {
-            (Choice::At(time), Some(oldest)) => Error::not_found(
+        listed.drain(..replaced);
+        listed
+    }
+
+    fn nothing_fits(&self, choice: &Choice, listed: &[Listed]) -> Error {
+        let app = self.app();
+        let list = format!("`shareddb backups {app}` lists those that there are");
+        match (choice, listed) {
+            (_, []) => Error::not_found("backup_not_found", format!("there is no backup of app {app}"))
+                .with_hint(format!("take one: shareddb backup {app}")),
+            (Choice::At(time), [.., oldest]) if oldest.id.taken_at() > *time => Error::not_found(
                 "backup_not_found",
                 format!("there is no backup of app {app} from {time} or before: the oldest is {}", oldest.id),
             )
-            .with_hint(format!("`shareddb backups {app}` lists those that there are")),
-            _ => Error::not_found("backup_not_found", format!("there is no backup of app {app}"))
-                .with_hint(format!("take one: shareddb backup {app}")),
-        })
+            .with_hint(list),
+            _ => Error::not_found(
+                "backup_not_found",
+                format!("there is no backup of app {app} but of what restores have replaced, which is taken by its name only"),
+            )
+            .with_hint(list),
+        }
     }
 }
 
 impl BackupStore {
-    /// The backups of several apps, as [`Shelf::list`] lists them.
+    /// The backups of several apps, the newest first, each from the one on that [`Choice::Latest`] means.
     pub async fn listings(
         &self,
         environment: &EnvironmentName,
         apps: impl IntoIterator<Item = AppName>,
     ) -> Vec<(AppName, Result<Vec<Listed>>)> {
         let listed = stream::iter(apps).map(|app| async move {
-            let listed = self.shelf(environment, &app).list().await;
+            let shelf = self.shelf(environment, &app);
+            let listed = match shelf.list().await {
+                Ok(listed) => Ok(shelf.without_replaced(listed).await),
+                Err(error) => Err(error),
+            };
             (app, listed)
         });
         listed.buffered(AT_A_TIME).collect().await

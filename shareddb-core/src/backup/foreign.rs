@@ -13,7 +13,7 @@ use super::live::{self, Live};
 use super::load::Loader;
 use super::options::OtherRoles;
 use super::scratch::Scratch;
-use super::script_load::{self, Pins};
+use super::script_load;
 use super::selection::{LoadList, Target, roles_named};
 use super::statement::{self, MissingRoles, ScriptTarget};
 use super::toc::Toc;
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::postgres::census::{Reader, TableFact};
 use crate::postgres::copies::Locale;
 use crate::postgres::sql::identifiers;
-use crate::postgres::{maintenance, renaming, requirements};
+use crate::postgres::{renaming, requirements};
 
 /// What a database takes for each byte of a dump that is not compressed, about: indexes come on top of rows.
 const GROWTH: u64 = 2;
@@ -149,10 +149,9 @@ impl<'a> Foreign<'a> {
             target.keeps_search_path = true;
         }
         let session = config.connect().await?;
-        let other = scratch.loading().await?.connect().await?;
         let pins = match order {
             Order::Once => None,
-            Order::WithPath(path) => Some(Pins { other: &other, path, functions: None }),
+            Order::WithPath(path) => Some(Loader { job, scratch }.pins(path).await?),
         };
         let skipped = script_load::run(job, &session, pins, self.file, &target, self.bytes).await?;
         let told = skipped.into_iter().filter(|(why, _)| !statement::ROUTINE.contains(&why.as_str()));
@@ -175,12 +174,14 @@ impl<'a> Foreign<'a> {
         match order {
             Order::Once => self.pass(&loader, &list.whole()).await?,
             Order::WithPath(path) => {
-                let [early, late] = list.passes();
-                self.pass(&loader, &early).await?;
-                let session = scratch.loading().await?.connect().await?;
-                let functions = maintenance::give_search_path(&session, path).await?;
+                let [functions, tables, late] = list.passes();
+                let mut pins = loader.pins(path).await?;
+                for early in [functions, tables] {
+                    self.pass(&loader, &early).await?;
+                    pins.give().await?;
+                }
                 self.pass(&loader, &late).await?;
-                maintenance::take_search_path(&session, &functions).await?;
+                pins.take().await?;
             }
         }
         loader.say(&list).await?;

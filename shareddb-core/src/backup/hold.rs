@@ -43,7 +43,7 @@ impl Hold {
             why: why.to_owned(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         };
-        shelf.store().mark().await?;
+        shelf.store().mark(shelf.environment()).await?;
         shelf.store().create(&shelf.path(&name), document(&record)?.into()).await?;
         Ok(Self { shelf: shelf.clone(), name, why: why.to_owned() })
     }

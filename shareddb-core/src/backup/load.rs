@@ -14,6 +14,7 @@ use super::event::{BackupEvent, Stage};
 use super::incoming::Order;
 use super::job::Job;
 use super::origin::Origin;
+use super::pins::Pins;
 use super::program::Program;
 use super::scratch::Scratch;
 use super::selection::{LoadList, Target};
@@ -90,12 +91,14 @@ impl Loader<'_> {
         match order {
             Order::Once => self.pass(&list.whole(), read, &mut archive, &mut digest).await?,
             Order::WithPath(path) => {
-                let [early, late] = list.passes();
-                self.pass(&early, read, &mut archive, &mut digest).await?;
-                let session = self.scratch.loading().await?.connect().await?;
-                let functions = maintenance::give_search_path(&session, path).await?;
-                self.pass(&late, Vec::new(), &mut origin.read().await?, &mut |_| Ok(())).await?;
-                maintenance::take_search_path(&session, &functions).await?;
+                let [functions, tables, late] = list.passes();
+                let mut pins = self.pins(path).await?;
+                for early in [functions, tables] {
+                    self.first_pass(&early, &mut origin.read().await?).await?;
+                    pins.give().await?;
+                }
+                self.pass(&late, read, &mut archive, &mut digest).await?;
+                pins.take().await?;
             }
         }
         let contents = reader.finish()?;
@@ -104,6 +107,11 @@ impl Loader<'_> {
             renaming::drop_schema(&self.scratch.loading().await?.connect().await?, "public").await?;
         }
         Ok(Loaded { contents, list })
+    }
+
+    /// What gives the app's functions a search path while they are loaded.
+    pub(super) async fn pins(&self, path: &[String]) -> Result<Pins> {
+        Ok(Pins::new(self.scratch.loading().await?.connect().await?, path))
     }
 
     /// Runs what of the rights is not pg_restore's to run.
@@ -129,6 +137,19 @@ impl Loader<'_> {
     pub(super) async fn load_path(&self, path: &Path, list: &str) -> Result<()> {
         let (mut program, _list) = self.start(list, Some(path)).await?;
         drop(program.child.stdin.take());
+        program.finish().await
+    }
+
+    /// Has it load what `list` says of the beginning of one that passes by.
+    pub(super) async fn first_pass(&self, list: &str, archive: &mut dyn Chunks) -> Result<()> {
+        let (mut program, _list) = self.start(list, None).await?;
+        let mut input = program.child.stdin.take();
+        while input.is_some()
+            && let Some(chunk) = archive.next().await?
+        {
+            write(&mut input, &chunk).await;
+        }
+        drop(input);
         program.finish().await
     }
 

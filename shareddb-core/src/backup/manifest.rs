@@ -62,7 +62,7 @@ pub struct Manifest {
     pub extensions: Vec<ExtensionFacts>,
     /// Roles that grants and policies name, other than the app's own.
     pub roles: Vec<String>,
-    /// Settings of logins in this database.
+    /// Settings of logins in this database. None where the dump is encrypted: values may be secret.
     pub settings: Vec<RoleSettings>,
     /// What is in the database and not in the dump.
     pub not_included: Vec<String>,

@@ -64,12 +64,12 @@ impl std::fmt::Debug for BackupOptions {
 /// Which of an app's backups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// The newest.
+    /// The newest, but for those of what restores have replaced.
     #[default]
     Latest,
     /// This one.
     Id(BackupId),
-    /// The newest that was taken at this time or before it.
+    /// The same as it was at this time.
     At(Timestamp),
 }
 

@@ -1,8 +1,10 @@
 //! PostgreSQL's own programs, run with a login of ours.
 
 use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 
+use rustix::process::Signal;
 use secrecy::ExposeSecret as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
@@ -15,8 +17,8 @@ use crate::local::Binaries;
 /// What is kept of a program's complaints.
 const COMPLAINTS_KEPT: usize = 16 << 10;
 
-/// What the programs say when the server keeps them from their work, which says nothing of what they read.
-const HINDRANCES: [&str; 8] = [
+/// What the programs say when the server or somebody keeps them from their work, which says nothing of what they read.
+const HINDRANCES: [&str; 9] = [
     "No space left",
     "out of memory",
     "out of shared memory",
@@ -25,10 +27,13 @@ const HINDRANCES: [&str; 8] = [
     "connection to server",
     "the database system is",
     "canceling statement",
+    "terminated by user",
 ];
 /// The search path is empty in a dump and in a load, so that nobody's objects are taken for others.
 const UNQUALIFIED: &str = "a function that an index, a check, a generated column or a view uses finds its own names by the \
      search path only: ALTER FUNCTION … SET search_path = … in the app, then a new backup";
+
+const KILLED: &str = "if nobody did that by hand, the machine or the container ran out of memory: give it more";
 
 /// A program that runs. Dropping it kills it.
 pub(crate) struct Program {
@@ -90,14 +95,37 @@ fn failed(name: &str, status: ExitStatus, said: &str) -> Error {
     let lost =
         ["function", "relation", "type", "operator"].iter().any(|kind| said.contains(&format!("ERROR:  {kind} ")));
     let (code, hint) = match () {
+        () if status.signal() == Some(Signal::KILL.as_raw()) => ("tool_hindered", Some(KILLED)),
+        () if status.signal().is_some() => ("tool_hindered", None),
         () if HINDRANCES.iter().any(|words| said.contains(words)) => ("tool_hindered", None),
         () if lost && said.contains("does not exist") => ("names_unqualified", Some(UNQUALIFIED)),
         () => ("tool_failed", None),
     };
-    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).take(20).collect();
+    let lines: Vec<&str> = without_rows(said).filter(|line| !line.trim().is_empty()).take(20).collect();
     let said = if lines.is_empty() { "without a word".to_owned() } else { lines.join("; ") };
     let error = Error::tool_failed(code, format!("{name} ended with {status}: {said}"));
     hint.into_iter().fold(error, Error::with_hint)
+}
+
+/// Leaves out the rows that the server quotes: what is said here is kept beside the backup, where that is encrypted, too.
+fn without_rows(said: &str) -> impl Iterator<Item = &str> {
+    let mut in_row = false;
+    said.lines().filter_map(move |line| {
+        let begins = |word: &&str| line.starts_with(*word);
+        if ["DETAIL:", "Command was: INSERT", "Command was: COPY"].iter().any(begins) {
+            in_row = true;
+        } else if ["pg_dump:", "pg_restore:", "ERROR:", "HINT:", "CONTEXT:", "WARNING:", "Command was:"]
+            .iter()
+            .any(begins)
+        {
+            in_row = false;
+        }
+        match line.strip_prefix("CONTEXT:  COPY ").and_then(|_| line.split_once(": \"")) {
+            _ if in_row => None,
+            Some((place, _)) => Some(place),
+            None => Some(line),
+        }
+    })
 }
 
 /// Reads to the end, whatever is kept: a program whose pipe is full hangs.
@@ -109,4 +137,40 @@ async fn complaints(stream: Option<impl AsyncRead + Unpin>) -> String {
         kept.extend_from_slice(&chunk[..length.min(room)]);
     }
     String::from_utf8_lossy(&kept).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the programs say ends up in errors, and in the record of a check.
+    #[test]
+    fn no_row_is_quoted() {
+        let said = "pg_restore: error: COPY failed for table \"cust\": ERROR:  new row for relation \"cust\" violates check constraint \"c\"\n\
+            DETAIL:  Failing row contains (Alice, SSN-078\nover two lines).\n\
+            CONTEXT:  COPY cust, line 1: \"Alice\tSSN-078\"\n\
+            pg_restore: error: could not execute query: ERROR:  no\n\
+            CONTEXT:  SQL function \"norm\" during inlining\n\
+            Command was: INSERT INTO public.cust VALUES ('Alice',\n'SSN-078');\n\
+            HINT:  none";
+        let error = failed("pg_restore", ExitStatus::from_raw(256), said).to_string();
+        for hidden in ["Alice", "SSN", "two lines"] {
+            assert!(!error.contains(hidden), "{error}");
+        }
+        for shown in ["check constraint \"c\"", "COPY cust, line 1;", "\"norm\" during inlining", "HINT:  none"] {
+            assert!(error.contains(shown), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_was_killed_says_nothing_of_what_it_read() {
+        for (status, said, code) in [
+            (ExitStatus::from_raw(9), "", "tool_hindered"),
+            (ExitStatus::from_raw(15), "half a word", "tool_hindered"),
+            (ExitStatus::from_raw(256), "pg_restore: terminated by user", "tool_hindered"),
+            (ExitStatus::from_raw(256), "pg_restore: error: did not find magic string", "tool_failed"),
+        ] {
+            assert_eq!(failed("pg_restore", status, said).code(), code, "{status} {said}");
+        }
+    }
 }

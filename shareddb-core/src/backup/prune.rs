@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::id::BackupId;
 use super::inventory::{Inventory, Listed, Orphan};
+use super::manifest::Reason;
 use super::retention::{Candidate, LastAttempt, PrunePlan, RetentionPolicy, plan_prune};
 use super::shelf::Shelf;
 use crate::error::Result;
@@ -70,8 +71,12 @@ pub(crate) async fn plan(
 
 async fn candidate(shelf: &Shelf, listed: Listed, now: Timestamp) -> Result<Candidate> {
     let (verified, damaged, held) = (listed.verified().is_some(), listed.damaged().is_some(), listed.held(now));
+    let mut replaced = false;
     let (bytes, keep) = match shelf.manifest(&listed.id).await {
-        Ok(manifest) => (manifest.data.bytes, manifest.keep),
+        Ok(manifest) => {
+            replaced = manifest.reason == Reason::BeforeRestore;
+            (manifest.data.bytes, manifest.keep)
+        }
         // Deleted since it was listed: that it is gone is all that was to be reached.
         Err(error) if error.code() == "backup_not_found" => (0, None),
         // What is damaged has no say; of what a newer version has written nobody knows what it says.
@@ -81,7 +86,7 @@ async fn candidate(shelf: &Shelf, listed: Listed, now: Timestamp) -> Result<Cand
         }
         Err(error) => return Err(error),
     };
-    Ok(Candidate { id: listed.id, bytes, verified, damaged, held, keep })
+    Ok(Candidate { id: listed.id, bytes, verified, damaged, replaced, held, keep })
 }
 
 /// Deletes what a plan gives up, the oldest first, and what belongs to no backup and is old. Before each, the holds are

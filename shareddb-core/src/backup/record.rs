@@ -68,6 +68,8 @@ pub(super) fn manifest(
             schema: app.schema.clone(),
             bytes: census.bytes,
         },
+        // Values may be anybody's secret.
+        settings: if stored.encryption.is_some() { Vec::new() } else { settings(census) },
         data: stored,
         row_digest: ROW_DIGEST.to_owned(),
         schema_digest: schema_digest(&contents.toc),
@@ -76,7 +78,6 @@ pub(super) fn manifest(
         large_objects: contents.large_objects,
         extensions: extensions(job, census)?,
         roles: census.roles.iter().cloned().collect(),
-        settings: settings(census),
         warnings: warnings(sight),
         not_included,
         attempts,

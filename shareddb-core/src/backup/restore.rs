@@ -1,20 +1,26 @@
 //! Loading a backup of ours beside the app's database, and comparing every row and definition with what was dumped.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use super::event::BackupEvent;
 use super::incoming::{Incoming, Made, Order, search_path};
 use super::job::Job;
 use super::load::{Loaded, Loader};
-use super::manifest::ExtensionOwner;
+use super::manifest::{ExtensionOwner, Manifest};
 use super::options::OtherRoles;
 use super::origin::Origin;
 use super::renaming::Renaming;
 use super::scratch::{self, Scratch};
 use super::selection::Target;
 use super::{compare, prerequisites};
+use crate::app::App;
 use crate::error::{Error, Result};
 use crate::postgres::renaming;
+
+/// Settings that we make ourselves.
+const OF_EVERY_APP: [&str; 2] = ["role", "search_path"];
 
 /// A backup of ours, and what of it the server takes.
 pub(super) struct Own<'a> {
@@ -47,6 +53,7 @@ impl<'a> Own<'a> {
         let renaming = Renaming::of(manifest, &job.app);
         compare::database(&loader, manifest, &contents, &list, &renaming, &path).await?.into_result(&id)?;
         remarks.extend(rename(job, scratch, &renaming, &self.target).await?);
+        remarks.extend(unlike(manifest, &job.app));
         Ok(Made {
             left_out: list.left_out().to_vec(),
             remarks,
@@ -72,6 +79,34 @@ impl Incoming for Own<'_> {
         let filled = self.fill(job, &scratch, order).await;
         scratch.if_filled(filled).await
     }
+}
+
+/// What the app had when it was backed up, and has no more: that is the app's, and not the database's.
+fn unlike(manifest: &Manifest, app: &App) -> impl Iterator<Item = String> {
+    let extensions: Vec<&str> = manifest
+        .extensions
+        .iter()
+        .filter(|extension| extension.owner == ExtensionOwner::Admin && !app.extensions.contains(&extension.name))
+        .map(|extension| extension.name.as_str())
+        .collect();
+    let settings: BTreeSet<&str> = manifest
+        .settings
+        .iter()
+        .flat_map(|of_role| &of_role.set)
+        .filter(|(name, _)| !OF_EVERY_APP.contains(&name.as_str()))
+        .filter(|(name, value)| !app.settings.iter().any(|(own, here)| own.as_str() == *name && here == *value))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let settings: Vec<&str> = settings.into_iter().collect();
+    let create = format!("shareddb create {} -e {}", app.name, app.environment);
+    let extensions = (!extensions.is_empty()).then(|| {
+        let options: Vec<String> = extensions.iter().map(|name| format!("--extension {name}")).collect();
+        format!("the app was made with more extensions than it is now: {create} {}", options.join(" "))
+    });
+    let settings = (!settings.is_empty()).then(|| {
+        format!("the app had other settings when it was backed up ({}): {create} --set NAME=VALUE", settings.join(", "))
+    });
+    extensions.into_iter().chain(settings)
 }
 
 /// Gives the app's schema its name here, and looks that nothing depends on roles of the app that it was dumped from.

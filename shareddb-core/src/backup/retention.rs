@@ -69,6 +69,8 @@ pub struct Candidate {
     pub verified: bool,
     /// The newest check that said more than "it reads" has failed.
     pub damaged: bool,
+    /// It holds what a restore has replaced ([`super::manifest::Reason::BeforeRestore`]), which nobody wanted any more.
+    pub replaced: bool,
     /// Somebody holds it.
     pub held: bool,
     /// Until when its manifest wants it kept.
@@ -178,7 +180,8 @@ impl RetentionPolicy {
 /// time of the newest backup, so that a clock that has jumped deletes nothing.
 ///
 /// Whatever the policy, these stay: the newest, the newest that is known to restore, those that somebody holds, those whose
-/// manifest says so. A backup that is known to be damaged takes no other's place.
+/// manifest says so. A backup that is known to be damaged takes no other's place, and neither does one of what a restore has
+/// replaced: as long as there are others it stays only as long as its manifest says.
 ///
 /// # Errors
 /// `InvalidInput` (`policy_empty`) for a policy without a rule: it would delete everything.
@@ -199,13 +202,13 @@ pub fn plan_prune(
     });
     for (rule, quota) in policy.rules() {
         // Once as if the damaged ones were not there, and once as if they were good.
-        apply(rule, quota, zone, backups.iter_mut().filter(|judged| !judged.backup.damaged));
-        apply(rule, quota, zone, backups.iter_mut());
+        apply(rule, quota, zone, wanted(&mut backups).filter(|judged| !judged.backup.damaged));
+        apply(rule, quota, zone, wanted(&mut backups));
     }
     keep_whatever_the_policy(&mut backups);
     if last_attempt == LastAttempt::Failed {
-        let missing = REMAIN_AFTER_FAILURE.saturating_sub(backups.iter().filter(|judged| judged.stays()).count());
-        for judged in backups.iter_mut().filter(|judged| !judged.stays()).take(missing) {
+        let missing = REMAIN_AFTER_FAILURE.saturating_sub(wanted(&mut backups).filter(|judged| judged.stays()).count());
+        for judged in wanted(&mut backups).filter(|judged| !judged.stays()).take(missing) {
             judged.reasons.push(KeepReason::LastAttemptFailed);
         }
     }
@@ -214,6 +217,12 @@ pub fn plan_prune(
         judged.reasons.dedup();
     }
     Ok(PrunePlan { backups })
+}
+
+/// Those that are more than what a restore has replaced; all of them when there is nothing else.
+fn wanted(backups: &mut [Judged]) -> impl Iterator<Item = &mut Judged> {
+    let nothing_else = backups.iter().all(|judged| judged.backup.replaced);
+    backups.iter_mut().filter(move |judged| nothing_else || !judged.backup.replaced)
 }
 
 /// Walks from the newest to the oldest. The newest of each bucket is kept, and the oldest of all while there is room.
@@ -269,10 +278,10 @@ impl Bucket {
 
 fn keep_whatever_the_policy(backups: &mut [Judged]) {
     let Some(now) = backups.first().map(|judged| judged.backup.id.taken_at()) else { return };
-    if let Some(newest) = backups.first_mut() {
+    if let Some(newest) = wanted(backups).next() {
         newest.reasons.push(KeepReason::Newest);
     }
-    if let Some(verified) = backups.iter_mut().find(|judged| judged.backup.verified) {
+    if let Some(verified) = wanted(backups).find(|judged| judged.backup.verified) {
         verified.reasons.push(KeepReason::NewestVerified);
     }
     for judged in backups {
@@ -296,7 +305,7 @@ mod tests {
     }
 
     fn candidate(id: BackupId) -> Candidate {
-        Candidate { id, bytes: 1, verified: false, damaged: false, held: false, keep: None }
+        Candidate { id, bytes: 1, verified: false, damaged: false, replaced: false, held: false, keep: None }
     }
 
     fn candidates(times: &[&str]) -> Vec<Candidate> {
@@ -532,6 +541,7 @@ mod tests {
                     candidate.verified = self.roll(5) == 0;
                     candidate.damaged = !candidate.verified && self.roll(5) == 0;
                     candidate.held = self.roll(9) == 0;
+                    candidate.replaced = self.roll(4) == 0;
                     candidate
                 })
                 .collect()
@@ -576,10 +586,16 @@ mod tests {
             let reversed: Vec<Candidate> = given.iter().rev().cloned().collect();
             assert_eq!(self::plan(&policy, &zone, &reversed), plan);
             // Floors.
-            assert!(given.iter().max_by_key(|one| one.id.clone()).is_none_or(|newest| kept.contains(&newest.id)));
-            let verified = given.iter().filter(|one| one.verified).max_by_key(|one| one.id.clone());
+            let nothing_else = given.iter().all(|one| one.replaced);
+            let wanted: Vec<&Candidate> = given.iter().filter(|one| nothing_else || !one.replaced).collect();
+            assert!(wanted.iter().max_by_key(|one| one.id.clone()).is_none_or(|newest| kept.contains(&newest.id)));
+            let verified = wanted.iter().filter(|one| one.verified).max_by_key(|one| one.id.clone());
             assert!(verified.is_none_or(|verified| kept.contains(&verified.id)));
             assert!(given.iter().filter(|one| one.held).all(|held| kept.contains(&held.id)));
+            // The others are kept as if those were not there.
+            let without: Vec<Candidate> = wanted.into_iter().cloned().collect();
+            let kept_without = self::kept(&self::plan(&policy, &zone, &without));
+            assert!(without.iter().all(|one| kept.contains(&one.id) == kept_without.contains(&one.id)));
         }
     }
 
@@ -600,6 +616,26 @@ mod tests {
         let plan = plan(&of(Rule::Last, Quota::Of(2)), &TimeZone::UTC, &given);
         let expected: BTreeSet<BackupId> = [2, 3, 6, 7].map(|at| given[at].id.clone()).into();
         assert_eq!(kept(&plan), expected);
+    }
+
+    #[test]
+    fn what_a_restore_replaced_pushes_out_nothing() {
+        let mut given = candidates(SERIES[1].1);
+        for candidate in &mut given[6..] {
+            candidate.replaced = true;
+            candidate.verified = true;
+        }
+        given[7].keep = Some("2026-11-30T02:00:00Z".parse().unwrap());
+        let policy = RetentionPolicy { daily: Quota::Of(1), ..of(Rule::Last, Quota::Of(2)) };
+        let judged = plan(&policy, &TimeZone::UTC, &given);
+        assert_eq!(kept(&judged), [4, 5, 7].map(|at| given[at].id.clone()).into());
+        assert_eq!(by_rule(&judged, Rule::Daily), [given[5].id.clone()].into());
+        let failed = plan_prune(&of(Rule::Last, Quota::Of(1)), &TimeZone::UTC, LastAttempt::Failed, &given).unwrap();
+        assert_eq!(kept(&failed), [4, 5, 7].map(|at| given[at].id.clone()).into());
+        // Where there is nothing else the newest stays all the same.
+        given[7].keep = None;
+        let alone = plan(&of(Rule::Last, Quota::Of(1)), &TimeZone::UTC, &given[6..]);
+        assert_eq!(kept(&alone), [given[7].id.clone()].into());
     }
 
     #[test]

@@ -12,11 +12,11 @@ use super::event::{BackupEvent, Stage};
 use super::job::Job;
 use super::lexer::{TokenKind, first_tokens};
 use super::load::Chunks as _;
+use super::pins::Pins;
 use super::script::{Piece, ScriptReader};
 use super::statement::{self, ScriptTarget};
 use crate::connection::Session;
 use crate::error::{Error, Result};
-use crate::postgres::maintenance;
 
 /// When a search path did not help.
 const NOT_THERE: &str = "what it names has to be in the dump, or come with an extension: dump the whole database";
@@ -60,14 +60,14 @@ pub(super) async fn foresee(job: &Job<'_>, file: &DumpFile, target: &ScriptTarge
 pub(super) async fn run(
     job: &Job<'_>,
     session: &Session,
-    pins: Option<Pins<'_>>,
+    pins: Option<Pins>,
     file: &DumpFile,
     target: &ScriptTarget,
     total: u64,
 ) -> Result<BTreeMap<String, u64>> {
     job.tell(BackupEvent::Began(Stage::Loading));
     let mut reader = ScriptReader::new(target.clone());
-    let mut script = Script { session, pins, copy: None, skipped: BTreeMap::new() };
+    let mut script = Script { session, pins, unpinned: false, copy: None, skipped: BTreeMap::new() };
     let (mut chunks, mut bytes) = (file.read(), 0);
     while let Some(chunk) = chunks.next().await? {
         let pieces = reader.feed(&chunk)?;
@@ -80,25 +80,17 @@ pub(super) async fn run(
     reader.finish()?;
     // What a transaction of its own has not ended would be gone with the session.
     session.batch_execute("COMMIT").await.map_err(|error| failed("COMMIT", error))?;
-    if let Some(Pins { other, functions: Some(functions), .. }) = &script.pins {
-        maintenance::take_search_path(other, functions).await?;
+    if let Some(pins) = script.pins {
+        pins.take().await?;
     }
     Ok(script.skipped)
 }
 
-/// A search path for the functions that a script makes, from its first data on: for what is made after them, newer servers
-/// have no path but that.
-pub(super) struct Pins<'a> {
-    /// Another session.
-    pub(super) other: &'a Session,
-    pub(super) path: &'a [String],
-    /// Those that have it.
-    pub(super) functions: Option<Vec<String>>,
-}
-
 struct Script<'a> {
     session: &'a Session,
-    pins: Option<Pins<'a>>,
+    pins: Option<Pins>,
+    /// Functions have been made that have no search path yet.
+    unpinned: bool,
     copy: Option<Copy>,
     skipped: BTreeMap<String, u64>,
 }
@@ -111,18 +103,20 @@ struct Copy {
 
 impl Script<'_> {
     async fn pin(&mut self) -> Result<()> {
-        if let Some(pins) = self.pins.as_mut().filter(|pins| pins.functions.is_none()) {
-            pins.functions = Some(maintenance::give_search_path(pins.other, pins.path).await?);
+        match &mut self.pins {
+            Some(pins) if std::mem::take(&mut self.unpinned) => pins.give().await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     async fn piece(&mut self, piece: Piece) -> Result<()> {
         match piece {
             Piece::Statement(text) => {
-                if needs_functions(&text) {
+                let functions = Functions::of(&text);
+                if functions == Functions::Run {
                     self.pin().await?;
                 }
+                self.unpinned |= functions == Functions::Made;
                 self.session.batch_execute(&text).await.map_err(|error| failed(&text, error))
             }
             Piece::Skipped { why, .. } => {
@@ -157,14 +151,31 @@ impl Script<'_> {
     }
 }
 
-/// Whether a statement may run functions: every dump has made them by then.
-fn needs_functions(statement: &str) -> bool {
-    let head = first_tokens(statement, 3);
-    let is = |at: usize, word: &str| head.get(at).is_some_and(|token| token.is(word));
-    is(0, "INSERT")
-        || is(0, "REFRESH")
-        || is(0, "CREATE") && (is(1, "INDEX") || is(1, "UNIQUE"))
-        || is(0, "ALTER") && is(1, "TABLE") && statement.contains("ADD CONSTRAINT")
+/// What a statement has to do with functions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Functions {
+    Made,
+    /// It may run them; a table as well, for its generated columns.
+    Run,
+    Untouched,
+}
+
+impl Functions {
+    fn of(statement: &str) -> Self {
+        let head = first_tokens(statement, 4);
+        let is = |at: usize, words: &[&str]| head.get(at).is_some_and(|token| words.iter().any(|word| token.is(word)));
+        let noun = if is(1, &["OR"]) { 3 } else { 1 };
+        if is(0, &["CREATE"]) && is(noun, &["FUNCTION", "PROCEDURE"]) {
+            Self::Made
+        } else if is(0, &["CREATE"]) && is(1, &["TABLE", "UNLOGGED", "INDEX", "UNIQUE"])
+            || is(0, &["INSERT", "REFRESH"])
+            || is(0, &["ALTER"]) && is(1, &["TABLE"]) && statement.contains("ADD CONSTRAINT")
+        {
+            Self::Run
+        } else {
+            Self::Untouched
+        }
+    }
 }
 
 fn failed(statement: &str, source: tokio_postgres::Error) -> Error {

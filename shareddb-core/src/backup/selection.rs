@@ -22,6 +22,8 @@ const SUPERUSER: [&str; 12] = [
     "TEXT SEARCH TEMPLATE",
     "USER MAPPING",
 ];
+/// The last of the loads that [`LoadList::passes`] makes of one.
+const RIGHTS: usize = 2;
 /// Owns the schema `public` of a database that nobody changed, and stands for the database's owner.
 const DATABASE_OWNER: &str = "pg_database_owner";
 
@@ -61,7 +63,7 @@ pub struct LoadList {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     text: String,
-    is_late: bool,
+    pass: usize,
 }
 
 /// An entry that is not loaded.
@@ -82,6 +84,8 @@ pub struct LeftOut {
 pub enum Why {
     /// The admin has made it already.
     AlreadyThere,
+    /// It says who may use a schema that the admin has made, which the admin has said anew.
+    OfAdmin,
     /// It belongs to an extension that the admin has made.
     OfExtension(String),
     /// Only a superuser can make it.
@@ -102,7 +106,7 @@ pub enum Why {
 impl Why {
     /// Whether the object is there all the same.
     pub fn is_there(&self) -> bool {
-        matches!(self, Self::AlreadyThere | Self::Renamed)
+        matches!(self, Self::AlreadyThere | Self::OfAdmin | Self::Renamed)
     }
 }
 
@@ -125,14 +129,12 @@ impl LoadList {
         }
         add_dependents(toc, &mut reasons);
         let mut list = Self { lines: Vec::new(), left_out: Vec::new(), statements, changed: BTreeSet::new() };
-        let mut section = Section::PreData;
+        let mut pass = 0;
         for entry in toc.entries().iter().filter(|entry| !entry.is_of_database()) {
-            if entry.section != Section::None {
-                section = entry.section;
-            }
+            pass = pass.max(first_pass(entry));
             match reasons.remove(&entry.id) {
                 Some(why) => list.leave_out(entry, why),
-                None => list.lines.push(Line { text: line(entry), is_late: is_late(entry, section) }),
+                None => list.lines.push(Line { text: line(entry), pass: pass.max(rights_pass(entry)) }),
             }
         }
         list
@@ -143,10 +145,13 @@ impl LoadList {
         self.lines.iter().map(|line| line.text.as_str()).collect()
     }
 
-    /// The same as two files, for two loads: everything up to the data, then those, all that is made after them, and rights.
-    pub fn passes(&self) -> [String; 2] {
-        let (late, early): (Vec<_>, Vec<_>) = self.lines.iter().partition(|line| line.is_late);
-        [early, late].map(|lines| lines.into_iter().map(|line| line.text.as_str()).collect())
+    /// The same as three files, for three loads: what is made before the first table, most functions among it; everything else up
+    /// to the data; then those, all that is made after them, and rights.
+    pub fn passes(&self) -> [String; 3] {
+        [0, 1, RIGHTS].map(|pass| {
+            let lines = self.lines.iter().filter(|line| line.pass == pass);
+            lines.map(|line| line.text.as_str()).collect()
+        })
     }
 
     /// What is not loaded, in the order of the archive.
@@ -194,7 +199,7 @@ fn standing_against(entry: &Entry, target: &Target) -> Option<Why> {
     match entry.kind.as_str() {
         "EXTENSION" => return target.extensions.contains(&entry.tag).then_some(Why::AlreadyThere),
         "COMMENT" | "SECURITY LABEL" if is_on_extension(entry, target) => return Some(Why::AlreadyThere),
-        "ACL" | "COMMENT" if is_on_held_schema(entry, target) => return Some(Why::AlreadyThere),
+        "ACL" | "COMMENT" if is_on_schema(entry, &target.held) => return Some(Why::AlreadyThere),
         "SCHEMA" if is_schema_there(entry, target) => return Some(Why::AlreadyThere),
         "TABLE DATA" | "SEQUENCE SET" if of_extension().is_some() => {
             return of_extension().cloned().map(Why::OfExtension);
@@ -207,7 +212,10 @@ fn standing_against(entry: &Entry, target: &Target) -> Option<Why> {
         _ => {}
     }
     let foreign = target.owner.as_ref().is_some_and(|owner| ![owner, "", DATABASE_OWNER].contains(&&*entry.owner));
-    foreign.then(|| Why::BelongsTo(entry.owner.clone()))
+    foreign.then(|| match is_on_schema(entry, &target.schemas) {
+        true => Why::OfAdmin,
+        false => Why::BelongsTo(entry.owner.clone()),
+    })
 }
 
 /// A grant that is refused takes its whole entry with it; what else stands there is kept apart.
@@ -284,9 +292,9 @@ fn is_on_extension(entry: &Entry, target: &Target) -> bool {
 }
 
 /// `SCHEMA x`, or `SCHEMA "x-y"`.
-fn is_on_held_schema(entry: &Entry, target: &Target) -> bool {
+fn is_on_schema(entry: &Entry, schemas: &BTreeSet<String>) -> bool {
     let schema = tokens(&entry.tag).get(1).and_then(Token::name);
-    entry.tag.starts_with("SCHEMA ") && schema.is_some_and(|schema| target.held.contains(&schema))
+    entry.tag.starts_with("SCHEMA ") && schema.is_some_and(|schema| schemas.contains(&schema))
 }
 
 /// `public` is always there; where pg_dump knows that, its definition is a remark.
@@ -310,9 +318,17 @@ fn needs_superuser(entry: &Entry) -> bool {
     }
 }
 
+/// In which load an entry is made at the earliest, and everything that stands behind it in the archive.
+fn first_pass(entry: &Entry) -> usize {
+    match entry.section {
+        Section::Data | Section::PostData => RIGHTS,
+        _ => usize::from(entry.kind == "TABLE"),
+    }
+}
+
 /// Rights come last: whoever loads must be able to use everything until then.
-fn is_late(entry: &Entry, section: Section) -> bool {
-    matches!(section, Section::Data | Section::PostData) || matches!(entry.kind.as_str(), "ACL" | "DEFAULT ACL")
+fn rights_pass(entry: &Entry) -> usize {
+    if matches!(entry.kind.as_str(), "ACL" | "DEFAULT ACL") { RIGHTS } else { 0 }
 }
 
 /// pg_restore reads the number alone.
@@ -329,6 +345,7 @@ impl fmt::Display for Why {
         let listed = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         match self {
             Self::AlreadyThere => f.write_str("it is there already"),
+            Self::OfAdmin => f.write_str("the admin says who may use that schema"),
             Self::OfExtension(extension) => write!(f, "it belongs to the extension {extension}"),
             Self::NeedsSuperuser => f.write_str("only a superuser can make it"),
             Self::BelongsTo(role) => write!(f, "it belongs to {role}"),
@@ -530,16 +547,19 @@ mod tests {
     }
 
     #[test]
-    fn two_passes_make_one_load() {
+    fn three_passes_make_one_load() {
         let toc = toc(vec![
+            entry(7, "FUNCTION", "s", "f()"),
+            entry(8, "ACL", "s", "FUNCTION f()").within(Section::None),
             entry(1, "TABLE", "s", "t"),
+            entry(9, "FUNCTION", "s", "of_table(s.t)"),
             entry(2, "COMMENT", "s", "TABLE t").within(Section::None).needing(&[1]),
             entry(3, "ACL", "s", "TABLE t").within(Section::None),
             entry(4, "TABLE DATA", "s", "t").within(Section::Data),
             entry(5, "INDEX", "s", "i").within(Section::PostData),
             entry(6, "COMMENT", "s", "INDEX i").within(Section::None).needing(&[5]),
         ]);
-        let [early, late] = LoadList::of(&toc, &target()).passes();
-        assert_eq!((numbers(&early), numbers(&late)), (vec![1, 2], vec![3, 4, 5, 6]));
+        let passes = LoadList::of(&toc, &target()).passes();
+        assert_eq!(passes.map(|list| numbers(&list)), [vec![7], vec![1, 9, 2], vec![8, 3, 4, 5, 6]]);
     }
 }

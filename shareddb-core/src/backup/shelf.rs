@@ -138,7 +138,7 @@ impl Shelf {
     /// `Conflict` (`backup_exists`) when there is a backup of that name: take another second. Else as the store says.
     pub async fn upload(&self, id: &BackupId, sealing: Sealing) -> Result<Upload> {
         self.own(id)?;
-        self.store.mark().await?;
+        self.store.mark(&self.environment).await?;
         if self.store.size(&self.path(&ObjectName::manifest(id))).await?.is_some() {
             return Err(taken(id));
         }
@@ -167,7 +167,7 @@ impl Shelf {
         let content: Bytes = manifest.to_bytes()?.into();
         // What we could not read we do not write.
         Manifest::parse(&content, &manifest.id, &self.environment)?;
-        self.store.mark().await?;
+        self.store.mark(&self.environment).await?;
         if self.store.size(&self.path_of(&manifest.data.object)).await? != Some(manifest.data.bytes) {
             let message = format!("the dump of {} is not in the store as it was sent", manifest.id);
             return Err(
@@ -226,7 +226,7 @@ impl Shelf {
         self.own(id)?;
         let Verification { at, verdict, .. } = *verification;
         let name = ObjectName { id: id.clone(), part: Part::Verification { at, verdict } };
-        self.store.mark().await?;
+        self.store.mark(&self.environment).await?;
         match self.store.create(&self.path(&name), document(verification)?.into()).await {
             // Another check of the same second has found the same.
             Err(error) if error.code() == "object_exists" => Ok(()),

@@ -149,10 +149,10 @@ impl BackupStore {
     }
 
     /// As [`Self::check_marker`], and marks an empty store as ours.
-    pub(crate) async fn mark(&self) -> Result<()> {
+    pub(crate) async fn mark(&self, environment: &EnvironmentName) -> Result<()> {
         self.check_marker().await?;
+        self.make_folder(environment).await?;
         let make = || async {
-            self.make_folder().await?;
             let marker = Marker { api_version: API_VERSION.to_owned(), kind: MARKER_KIND.to_owned(), layout: LAYOUT };
             match self.create(&self.marker_path(), document(&marker)?.into()).await {
                 // Another was faster, perhaps one of another version.
@@ -183,9 +183,10 @@ impl BackupStore {
             .with_hint("use the version of shareddb that made it, or a newer one, or choose another folder"))
     }
 
-    /// A folder that we make is for its owner only: a dump holds everything.
-    async fn make_folder(&self) -> Result<()> {
-        let Some(folder) = self.inner.location.folder.clone() else { return Ok(()) };
+    /// A folder that we make is for its owner only: a dump holds everything. The store's own may be there already, and anybody's.
+    async fn make_folder(&self, environment: &EnvironmentName) -> Result<()> {
+        let Some(folder) = &self.inner.location.folder else { return Ok(()) };
+        let folder = folder.join(environment.as_str());
         blocking(move || file::make_private_folder(&folder)).await
     }
 
@@ -308,11 +309,18 @@ mod tests {
             std::fs::read_to_string(folder.join(MARKER)).unwrap(),
             "{\"apiVersion\":\"shareddb/v1\",\"kind\":\"BackupStore\",\"layout\":1}\n"
         );
-        let again = at(&folder.parent().unwrap().join("backups"));
-        drop(again);
         assert_eq!(shelf(&store).list().await.unwrap().len(), 1);
         shelf(&store).delete(&id(ID)).await.unwrap();
         assert!(shelf(&store).list().await.unwrap().is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn in_a_folder_of_everybody_backups_are_for_their_owner_only() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        back_up(&shelf(&at(home.path())), &id(ID), &noise(100, 1), PackOptions::default()).await;
+        let mode = |folder: &std::path::Path| folder.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(home.path()), mode(&home.path().join("production"))), (0o777, 0o700));
     }
 
     #[tokio::test(flavor = "multi_thread")]

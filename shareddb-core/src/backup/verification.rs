@@ -68,6 +68,9 @@ pub struct Verification {
     pub shareddb: String,
     /// What was wrong, a sentence each.
     pub findings: Vec<String>,
+    /// What of it a restore there leaves out, and why: what a superuser made, say, or rights for roles that are not there.
+    #[serde(default)]
+    pub left_out: Vec<String>,
 }
 
 impl Verification {
@@ -84,6 +87,7 @@ impl Verification {
             server: None,
             shareddb: env!("CARGO_PKG_VERSION").to_owned(),
             findings: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 }

@@ -35,20 +35,19 @@ pub(super) async fn verify(manager: &BackupManager, id: &BackupId, options: &Ver
         Ok(manifest) => prove(manager, &shelf, &manifest, options).await,
         Err(error) => Err(error),
     };
-    let verdict = match done {
-        Ok(verdict) => Ok((verdict, Vec::new())),
+    let record = |verdict| Verification::new(id.clone(), Timestamp::now(), verdict);
+    let found = match done {
+        Ok(Proof { verdict, server, left_out }) => Ok(Verification { server, left_out, ..record(verdict) }),
         Err(error) if BAD.contains(&error.code()) => {
             let findings = std::iter::once(error.to_string()).chain(error.causes()).collect();
-            Ok((Verdict::Failed, findings))
+            Ok(Verification { findings, ..record(Verdict::Failed) })
         }
         Err(error) => Err(error),
     };
-    let result = match verdict {
-        Ok((verdict, findings)) => {
-            let mut record = Verification::new(id.clone(), Timestamp::now(), verdict);
+    let result = match found {
+        Ok(mut record) => {
             record.took_seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
             record.environment = Some(manager.server.environment().to_string());
-            record.findings = findings;
             if let Err(error) = shelf.record(id, &record).await {
                 let notice = format!("what was found is not kept: {error}");
                 manager.listener.tell(id.app(), BackupEvent::Noticed(&notice));
@@ -66,7 +65,7 @@ async fn prove(
     shelf: &super::shelf::Shelf,
     manifest: &Manifest,
     options: &VerifyOptions,
-) -> Result<Verdict> {
+) -> Result<Proof> {
     let app = &manifest.app;
     let tell = |event: BackupEvent<'_>| manager.listener.tell(app, event);
     let origin = Origin::open(shelf, manifest, &options.identities).await?;
@@ -77,17 +76,28 @@ async fn prove(
             error = manager.interrupt.raised() => return Err(error),
         };
         compare::archive(manifest, &read).into_result(&manifest.id.to_string())?;
-        return Ok(Verdict::Read);
+        return Ok(Proof { verdict: Verdict::Read, server: None, left_out: Vec::new() });
     }
     manager
         .work(app, async |job| {
             scratch::clear(job).await?;
-            // Elsewhere, who may read what says nothing about the backup.
-            let others = options.shelf.as_ref().map(|_| OtherRoles::Existing);
-            let own = Own::check(job, &origin, others).await?;
-            let (scratch, _) = incoming::load(&own, job).await?;
-            scratch.drop().await
+            // Which other roles there are says nothing about the backup.
+            let own = Own::check(job, &origin, Some(OtherRoles::Existing)).await?;
+            let (scratch, made) = incoming::load(&own, job).await?;
+            scratch.drop().await?;
+            let left_out = made.left_out.iter().filter(|left| !left.why.is_there());
+            Ok(Proof {
+                verdict: Verdict::Passed,
+                server: Some(job.facts.version.to_string()),
+                left_out: left_out.map(ToString::to_string).collect(),
+            })
         })
-        .await?;
-    Ok(Verdict::Passed)
+        .await
+}
+
+/// What was found, if nothing was wrong.
+struct Proof {
+    verdict: Verdict,
+    server: Option<String>,
+    left_out: Vec<String>,
 }

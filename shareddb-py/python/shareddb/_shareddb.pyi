@@ -997,6 +997,10 @@ class Verification:
     def findings(self) -> list[str]:
         """What was wrong, a sentence each."""
 
+    @property
+    def left_out(self) -> list[str]:
+        """What of it a restore leaves out, and why."""
+
     def _repr_html_(self) -> str: ...
 
 @final

@@ -1,5 +1,6 @@
 //! What is to be restored: a backup, or a dump that was made elsewhere.
 
+use jiff::Timestamp;
 use shareddb_core::{
     AppName, BackupStore, Choice, DumpFile, DumpForm, Environment, Identities, Manifest, OtherRoles, RestoreOptions,
     Result, Shelf,
@@ -14,6 +15,8 @@ use crate::units;
 pub(super) struct Incoming {
     pub(super) what: What,
     pub(super) store: BackupStore,
+    /// When a check found that it does not restore, if none has restored it since.
+    failed: Option<Timestamp>,
 }
 
 pub(super) enum What {
@@ -34,7 +37,7 @@ impl Incoming {
     ) -> Result<Self> {
         if let Some(path) = &args.input {
             let file = DumpFile::open(path).await?;
-            return Ok(Self { what: What::File(file), store: for_safety(args, environment)? });
+            return Ok(Self { what: What::File(file), store: for_safety(args, environment)?, failed: None });
         }
         let (store, shelf) = match &args.from_env {
             Some(name) => {
@@ -51,7 +54,9 @@ impl Incoming {
         let choice = args.at.map_or_else(|| args.backup.clone(), Choice::At);
         let id = shelf.choose(&choice).await?;
         let manifest = Box::new(shelf.manifest(&id).await?);
-        Ok(Self { what: What::Backup(manifest, shelf), store })
+        let listed = shelf.list().await?.into_iter().find(|listed| listed.id == id);
+        let failed = listed.and_then(|listed| listed.damaged()).map(|check| check.at);
+        Ok(Self { what: What::Backup(manifest, shelf), store, failed })
     }
 
     /// How it is restored.
@@ -75,11 +80,16 @@ impl Incoming {
         Ok(options)
     }
 
+    fn doubt(&self) -> String {
+        self.failed.map(|at| format!("; verify found {} ago that it does NOT restore", age(at))).unwrap_or_default()
+    }
+
     /// What it is, in a clause.
     pub(super) fn described(&self) -> String {
         match &self.what {
             What::Backup(manifest, _) => {
-                format!("{}, taken {} ago ({} rows)", manifest.id, age(manifest.taken_at), rows(manifest))
+                let (taken, rows, doubt) = (age(manifest.taken_at), rows(manifest), self.doubt());
+                format!("{}, taken {taken} ago ({rows} rows{doubt})", manifest.id)
             }
             What::File(file) => format!("{} ({}, {})", file.path().display(), form(file), units::bytes(file.bytes())),
         }
@@ -90,7 +100,7 @@ impl Incoming {
         match &self.what {
             What::Backup(manifest, _) => {
                 let stored = units::bytes(manifest.data.bytes);
-                format!("backup/{} ({stored}, taken {} ago)", manifest.id, age(manifest.taken_at))
+                format!("backup/{} ({stored}, taken {} ago{})", manifest.id, age(manifest.taken_at), self.doubt())
             }
             What::File(file) => {
                 format!("file {} ({}, {})", file.path().display(), form(file), units::bytes(file.bytes()))
