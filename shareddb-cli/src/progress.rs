@@ -70,6 +70,7 @@ enum Object<'a> {
     },
     Done {
         app: &'a str,
+        ok: bool,
     },
 }
 
@@ -148,12 +149,12 @@ impl Progress {
     }
 
     /// Nothing more will happen to an app.
-    pub(crate) fn done(&self, app: &AppName) {
+    pub(crate) fn done(&self, app: &AppName, ok: bool) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         (now.stage, now.bar) = (None, None);
         self.console.clear();
         if matches!(self.form, Form::Json) {
-            self.object(&Object::Done { app: app.as_str() });
+            self.object(&Object::Done { app: app.as_str(), ok });
         }
     }
 

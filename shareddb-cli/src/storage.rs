@@ -38,7 +38,7 @@ impl<'a> Work<'a> {
     /// Does something about an app, and takes away the bar.
     pub(crate) async fn on<T>(&self, app: &AppName, work: impl Future<Output = Result<T>>) -> Result<T> {
         let done = work.await;
-        self.progress.done(app);
+        self.progress.done(app, done.is_ok());
         done
     }
 }

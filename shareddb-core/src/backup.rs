@@ -187,7 +187,12 @@ impl BackupManager {
     pub async fn backup(&self, app: &AppName, options: &BackupOptions) -> Result<Manifest> {
         let shelf = self.shelf(app);
         // Nobody is to wait for a dump that has no place.
-        shelf.list().await?;
+        let listed = shelf.list().await?;
+        if let (None, Some(newest)) = (options.recipients.encryption(), listed.first())
+            && shelf.manifest(&newest.id).await.is_ok_and(|newest| newest.data.encryption.is_some())
+        {
+            self.listener.tell(app, BackupEvent::Noticed("the backup before is encrypted, and this one is not"));
+        }
         self.work(app, async |job| {
             scratch::clear(job).await?;
             dump::dump(job, &shelf, options).await

@@ -98,9 +98,31 @@ async fn the_way_of_the_readme() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_has_replaced_takes_no_backups_place() {
+    let server = filled().await;
+    let home = server.home();
+    shareddb(home, &["backup", "myapp"]).expect_code(0);
+    let first = ids(home, "myapp").remove(0);
+    ask(home, "myapp", "DELETE FROM notes");
+    shareddb(home, &["restore", "myapp", "--confirm", "myapp"]).expect_code(0);
+    let pruned = shareddb(home, &["prune", "myapp", "--keep-last", "1"]).expect_code(0).stdout;
+    assert!(pruned.contains("0 deleted"), "{pruned}");
+    assert!(shareddb(home, &["backups", "myapp"]).expect_code(0).stdout.contains("  before-restore,until-"));
+    let verified = shareddb(home, &["verify", "myapp", "--backup", "latest"]).expect_code(0).stdout;
+    assert!(verified.starts_with(&format!("backup/{first} passed  ")), "{verified}");
+    // Where there is nothing else it is taken by its name only.
+    fs::remove_file(home.join(format!("backups/local/myapp/{first}.manifest.json"))).unwrap();
+    let none = shareddb(home, &["restore", "myapp", "--dry-run"]).expect_code(4).stderr;
+    assert!(none.contains("but of what restores have replaced"), "{none}");
+    shareddb(home, &["restore", "myapp", "--dry-run", "--backup", &ids(home, "myapp")[0]]).expect_code(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_dropped_can_come_back() {
     let server = filled().await;
     let home = server.home();
+    let options = ["--extension", "citext", "--set", "statement_timeout=33s", "--connections", "12"];
+    shareddb(home, &[&["create", "myapp"] as &[&str], &options].concat()).expect_code(0);
     let plan = shareddb(home, &["drop", "myapp", "--dry-run"]).expect_code(0).stdout;
     assert!(plan.starts_with("  + backup in file://"), "{plan}");
     let refused = shareddb(home, &["drop", "myapp"]).expect_code(5).stderr;
@@ -130,6 +152,13 @@ async fn what_is_dropped_can_come_back() {
         shareddb(home, &words).expect_code(0);
     }
     assert_eq!(ask(home, "myapp", "SELECT count(*) FROM notes"), "3");
+    assert_eq!(ask(home, "myapp", "SELECT current_setting('statement_timeout') || 'A'::citext"), "33sA");
+    let unchanged = shareddb(home, &[&["create", "myapp"] as &[&str], &options].concat()).expect_code(0).stdout;
+    assert_eq!(unchanged, "app/myapp unchanged\n");
+    shareddb(home, &["drop", "myapp", "--confirm", "myapp"]).expect_code(0);
+    shareddb(home, &["create", "myapp"]).expect_code(0);
+    let restored = shareddb(home, &["restore", "myapp", "--confirm", "myapp"]).expect_code(0).stderr;
+    assert!(restored.contains("--extension citext\n") && restored.contains("(statement_timeout): "), "{restored}");
     let dropped = shareddb(home, &["drop", "myapp", "--confirm", "myapp", "-o", "json"]).expect_code(0).stdout;
     let dropped = json(&dropped);
     assert_eq!((&dropped["kind"], &dropped["backup"]["reason"]), (&"Result".into(), &"before-drop".into()));

@@ -191,6 +191,30 @@ async fn what_a_superuser_has_made_in_the_database_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_would_leave_out_is_told_by_the_check() {
+    let server = TestServer::shared().await;
+    let (app, other) = (heavy(server, "parts", 10).await, server.made("reader").await);
+    let foreign = format!(
+        "CREATE EXTENSION postgres_fdw; CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw; \
+         GRANT USAGE ON FOREIGN SERVER elsewhere TO {0}; SET ROLE {0}; \
+         CREATE FOREIGN TABLE {1}.far (i int) SERVER elsewhere; CREATE VIEW {1}.near AS SELECT i FROM {1}.far; \
+         CREATE TABLE {1}.shown (i int); GRANT SELECT ON {1}.shown TO {2}",
+        app.owner, app.schema, other.owner
+    );
+    server.sql(app.database.as_str(), &foreign).await;
+    let manager = BackupManager::new(server.server().await, memory());
+    let id = manager.backup(&app.name, &BackupOptions::default()).await.unwrap().id;
+    server.provisioner().await.drop(&other.name, other.name.as_str()).await.unwrap();
+    let checked = manager.verify(&id, &VerifyOptions::default()).await.unwrap();
+    assert_eq!((checked.verdict, checked.findings.len()), (Verdict::Passed, 0), "{checked:?}");
+    assert!(checked.server.is_some());
+    let told = |what: &str| checked.left_out.iter().any(|left| left.contains(what));
+    for what in ["SERVER elsewhere: ", "FOREIGN TABLE", "VIEW", &format!("it grants rights to {}", other.owner)] {
+        assert!(told(what), "{what}: {:?}", checked.left_out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_is_bad_is_told_from_one_that_could_not_be_looked_at() {
     let server = TestServer::shared().await;
     let app = heavy(server, "bad", 20_000).await;

@@ -345,6 +345,8 @@ const UNQUALIFIED: &str = "
     CREATE TABLE notes (body text CHECK (plain(body) <> ''), short text GENERATED ALWAYS AS (plain(body)) STORED,
         same text GENERATED ALWAYS AS (inlined(body)) STORED);
     CREATE INDEX ON notes (plain(body));
+    CREATE TABLE kinds (body text) PARTITION BY LIST (inlined(body));
+    CREATE TABLE other_kinds PARTITION OF kinds DEFAULT;
     INSERT INTO notes SELECT ' Note ' || i FROM generate_series(1, 50) i;";
 
 #[tokio::test(flavor = "multi_thread")]

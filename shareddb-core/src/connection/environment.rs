@@ -94,8 +94,9 @@ pub(super) fn read(variable: Lookup<'_>) -> Result<ConnectionConfig> {
                 first_config.overshadow(&config);
             }
             (Err(Trouble::Broken(error)), None) => return Err(error),
-            (Err(Trouble::Broken(_)), Some((first, _))) => {
+            (Err(Trouble::Broken(_)), Some((first, first_config))) => {
                 tracing::debug!(%first, broken = %name, "database settings");
+                first_config.overshadow_unread(&name);
             }
             (Err(Trouble::Incomplete(shortfall)), _) => incomplete.push((name, shortfall)),
         }
@@ -106,7 +107,7 @@ pub(super) fn read(variable: Lookup<'_>) -> Result<ConnectionConfig> {
             None => nothing(),
         });
     };
-    incomplete.iter().for_each(|(_, shortfall)| config.overshadow_broken(shortfall));
+    incomplete.iter().for_each(|(_, shortfall)| config.overshadow_incomplete(shortfall));
     Ok(config)
 }
 

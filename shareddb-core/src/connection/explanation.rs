@@ -135,8 +135,15 @@ impl ConnectionConfig {
         }
     }
 
-    /// Notes that something says these things as well, and is incomplete or broken.
-    pub(super) fn overshadow_broken(&mut self, later: &Shortfall) {
+    /// Notes that something is there as well, of which nobody can tell what it says.
+    pub(super) fn overshadow_unread(&mut self, name: &str) {
+        for part in [Part::Host, Part::Port, Part::Database, Part::User, Part::Password] {
+            self.provenance.shadow(part, Shadow { source: name.to_owned(), same: None });
+        }
+    }
+
+    /// Notes that something says these things as well, and is incomplete.
+    pub(super) fn overshadow_incomplete(&mut self, later: &Shortfall) {
         for (part, label) in later.labels() {
             self.provenance.shadow(part, Shadow { source: label.to_owned(), same: None });
         }
@@ -209,7 +216,7 @@ mod tests {
         assert_eq!(password.rotation, Rotation::Delayed);
         assert_eq!(password.shadows.iter().map(ToString::to_string).collect::<Vec<_>>(), ["DATABASE_URL (differs)"]);
         let user: Vec<String> = field(&explanation, "user").shadows.iter().map(ToString::to_string).collect();
-        assert_eq!(user, ["user (differs)", "DATABASE_URL (same)", "PGUSER (incomplete)"]);
+        assert_eq!(user, ["user (differs)", "DATABASE_URL (same)", "PGUSER (unusable)"]);
         assert_eq!(field(&explanation, "port").source, "default");
         let written = format!("{explanation} {explanation:?} {}", serde_json::to_string(&explanation).unwrap());
         assert!(!written.contains("m4rker") && !written.contains("0ld"), "{written}");
@@ -217,6 +224,23 @@ mod tests {
 
     fn shadows(config: &ConnectionConfig, name: &str) -> Vec<String> {
         field(&config.explain(), name).shadows.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_whole_and_wrong_is_shadowed() {
+        let config = ConnectionConfig::from_vars(|name| {
+            let value = match name {
+                "DATABASE_URL" => "postgresql://u:p@x/d",
+                "DB_HOST" | "DB_NAME" | "DB_USER" | "DB_PASSWORD" => "other",
+                "DB_PORT" => "99999",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        })
+        .unwrap();
+        for name in ["host", "password"] {
+            assert!(shadows(&config, name)[0].ends_with(" (unusable)"), "{:?}", shadows(&config, name));
+        }
     }
 
     #[test]
@@ -239,7 +263,7 @@ mod tests {
         assert_eq!((name.value.as_deref(), name.source.as_str()), (None, "nothing"));
         assert_eq!(field(&explanation, "sslmode").source, "default");
         write("DATABASE_URL", "postgresql://u:0ld@other:x/d");
-        assert_eq!(shadows(&read(), "host"), ["DATABASE_URL (incomplete)", "uri (same)"]);
+        assert_eq!(shadows(&read(), "host"), ["DATABASE_URL (unusable)", "uri (same)"]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn shadow_urls(values: &Values, config: &mut ConnectionConfig) {
     for (key, text) in URL.into_iter().filter_map(|key| Some((key, value(values.get(key)?)?))) {
         match url::read(text, key, Rotation::Fixed) {
             Ok(said) => config.overshadow(&said),
-            Err(shortfall) => config.overshadow_broken(&shortfall),
+            Err(shortfall) => config.overshadow_incomplete(&shortfall),
         }
     }
 }

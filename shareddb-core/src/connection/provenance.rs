@@ -58,7 +58,7 @@ impl fmt::Display for Shadow {
         let word = match self.same {
             Some(true) => "same",
             Some(false) => "differs",
-            None => "incomplete",
+            None => "unusable",
         };
         write!(f, "{} ({word})", self.source)
     }

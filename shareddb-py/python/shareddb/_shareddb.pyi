@@ -1391,7 +1391,7 @@ class ExplainedField:
 
     @property
     def shadows(self) -> list[str]:
-        """What names it as well and does not count, each with `same`, `differs` or `incomplete`."""
+        """What names it as well and does not count, each with `same`, `differs` or `unusable`."""
 
     @property
     def rotation(self) -> Literal["no", "delayed", "at once"]:
