@@ -14,7 +14,7 @@ use crate::names::{
 };
 
 /// Sessions that one login may have, unless the spec says otherwise.
-pub const DEFAULT_CONNECTIONS: u16 = 10;
+pub(crate) const DEFAULT_CONNECTIONS: u16 = 10;
 /// Sessions that the maintenance login may have on top of the app's.
 pub(crate) const MAINTENANCE_CONNECTIONS: u16 = 4;
 

@@ -50,7 +50,7 @@ mod server;
 #[cfg(feature = "provision")]
 pub use adoption::{Adopt, Adopted, Before, Grant};
 #[cfg(feature = "provision")]
-pub use app::{App, AppSpec, DEFAULT_CONNECTIONS, Slot};
+pub use app::{App, AppSpec, Slot};
 #[cfg(feature = "backup")]
 pub use backup::{
     BackupEvent, BackupId, BackupManager, BackupOptions, BackupStore, Candidate, Choice, DatabaseFacts, Described,

@@ -298,6 +298,13 @@ pub(crate) fn shown_value<'a>(setting: &str, value: &'a str) -> Option<&'a str> 
     (!setting.contains('.')).then_some(value)
 }
 
+impl SettingName {
+    /// Whether what it is set to is not shown: a name of two parts is an extension's or anybody's.
+    pub fn may_hold_a_secret(&self) -> bool {
+        shown_value(self.as_str(), "").is_none()
+    }
+}
+
 /// What stands for a value that is not shown.
 pub(crate) const HIDDEN: &str = "…";
 

@@ -160,7 +160,8 @@ impl Pool {
     /// Each says in one sentence at which stage it failed, and why. [`Error::Timeout`] with the code `pool_exhausted` when
     /// all stayed in use for [`PoolOptions::wait`]; [`Error::PermissionDenied`] with the code `credentials_rejected`;
     /// [`Error::Unavailable`] with `server_full` or `connection_limit_reached` when the server, the database or the role
-    /// has had no slot for as long; with `pool_closed` after [`Self::close`]; [`Error::Refused`] with `pool_too_large` when
+    /// has had no slot for as long; with `pool_closed` after [`Self::close`], and `runtime_ended` where nothing is run beside the
+    /// caller any more; [`Error::Refused`] with `pool_too_large` when
     /// the pool is larger than the server; and those of [`crate::ConnectionConfig::connect`].
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<PooledClient>> + Send + '_ {

@@ -186,8 +186,8 @@ impl Provisioner {
     /// right on the way. A rotation that was killed is finished by the next one, or ended by [`create`](Self::create).
     ///
     /// # Errors
-    /// `Refused` when the other login still works (`login_in_use`, with who uses it) unless that is to end
-    /// [now](RotateOptions::now), when the Secret is not in order, or the app is being dropped; `InvalidInput` for a grace of more
+    /// `Refused` when the other login still works (`login_in_use`, with who uses it), or when sessions of its last turn leave
+    /// nobody else in (`login_full`), unless that is to end [now](RotateOptions::now); when the Secret is not in order, or the app is being dropped; `InvalidInput` for a grace of more
     /// than a year; `InvalidInput` or `PermissionDenied` (`restart_unsupported`, `workloads_hidden`) when workloads are to be
     /// restarted and cannot be seen; `NotFound` when there is no such app;
     /// `Conflict` when somebody else changed the Secret meanwhile, and then it is theirs; else as [`create`](Self::create).

@@ -95,9 +95,9 @@ pub(crate) struct Verify {
     /// The newest backup of every app of the environment
     #[arg(long)]
     pub(crate) all: bool,
-    /// This backup instead of the newest
-    #[arg(long, value_name = "ID", conflicts_with = "all")]
-    pub(crate) backup: Option<String>,
+    /// Which backup: its name, or latest
+    #[arg(long, value_name = "ID", conflicts_with = "all", value_parser = parse_choice)]
+    pub(crate) backup: Option<Choice>,
     /// Only read it to its end and compare checksums and rows; nothing is restored, and nothing is proven of that
     #[arg(long)]
     pub(crate) quick: bool,
@@ -171,7 +171,8 @@ pub(crate) struct Restore {
 
 const RULES: &str = "Rules; a backup stays if any keeps it";
 
-/// Whatever the rules: the newest stays, the newest that is known to restore, and what is held.
+/// Whatever the rules: the newest stays, the newest that is known to restore, and what is held. What restores have replaced takes no
+/// place in them, and stays for 7 days.
 #[derive(Group, Debug)]
 pub(crate) struct Prune {
     /// The app

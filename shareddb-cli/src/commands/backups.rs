@@ -149,9 +149,9 @@ impl Item {
 
     fn kept(&self, now: Timestamp) -> String {
         let until = self.facts.as_ref().and_then(|facts| facts.keep).filter(|keep| *keep > now);
-        // It is none that is meant where no name is said.
-        let replaced = self.facts.as_ref().filter(|facts| facts.reason == Reason::BeforeRestore);
-        let replaced = replaced.map(|facts| facts.reason.as_str().to_owned());
+        // Only its name leads to it.
+        let replaced = self.facts.as_ref().is_some_and(|facts| facts.reason == Reason::BeforeRestore);
+        let replaced = replaced.then(|| Reason::BeforeRestore.as_str().to_owned());
         let kept = match (self.held, until) {
             (true, _) => Some("held".to_owned()),
             (false, Some(until)) => Some(format!("until-{}", day(until))),

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use shareddb_core::{
-    App, AppName, AppSummary, BackupOptions, BackupStore, Change, DEFAULT_CONNECTIONS, Environment, LAST_DAYS,
-    Manifest, Plan, Provisioner, Report, Result, SettingName,
+    App, AppName, AppSpec, AppSummary, BackupOptions, BackupStore, Change, Environment, LAST_DAYS, Manifest, Plan,
+    Provisioner, Report, Result, SettingName,
 };
 
 use super::backup::line;
@@ -72,11 +72,12 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
     if let Some(Manifest { id, .. }) = backup {
         let place = context.flags();
         let from = args.to.as_ref().map(|url| format!(" --from {}", quoting::argument(url))).unwrap_or_default();
-        let options = options_of(&there.app);
+        let options = options_of(&there.app)?;
         context.console.progress(&format!(
             "Back: shareddb create {app}{place}{options} && shareddb restore {app}{place}{from} --backup {id} --confirm {app}"
         ));
-        let secret: Vec<&str> = secret_settings(&there.app).map(SettingName::as_str).collect();
+        let secret = there.app.settings.keys().filter(|name| name.may_hold_a_secret());
+        let secret: Vec<&str> = secret.map(SettingName::as_str).collect();
         if !secret.is_empty() {
             context
                 .console
@@ -87,23 +88,21 @@ pub(crate) async fn run(args: &Drop, context: &Context) -> Result<ExitCode> {
 }
 
 /// What makes an app like this one, as words of a command.
-fn options_of(app: &App) -> String {
-    let mut options = String::new();
-    if app.connections != DEFAULT_CONNECTIONS {
-        options.push_str(&format!(" --connections {}", app.connections));
-    }
-    for extension in &app.extensions {
-        options.push_str(&format!(" --extension {extension}"));
-    }
-    for (name, value) in app.settings.iter().filter(|(name, _)| !name.as_str().contains('.')) {
-        options.push_str(&format!(" --set {}", quoting::argument(&format!("{name}={value}"))));
-    }
-    options
-}
-
-/// Names of two parts are of anybody's making, and so may be what they are set to.
-fn secret_settings(app: &App) -> impl Iterator<Item = &SettingName> {
-    app.settings.keys().filter(|name| name.as_str().contains('.'))
+fn options_of(app: &App) -> Result<String> {
+    let usual = App::derive(&AppSpec::new(app.name.clone()), &app.environment, None)?;
+    let path = |app: &App| app.search_path.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let differing = [
+        ("database", app.database.to_string(), usual.database.to_string()),
+        ("user", app.user.to_string(), usual.user.to_string()),
+        ("connections", app.connections.to_string(), usual.connections.to_string()),
+        ("search-path", path(app), path(&usual)),
+    ];
+    let differing = differing.into_iter().filter(|(_, own, usual)| own != usual).map(|(option, own, _)| (option, own));
+    let extensions = app.extensions.iter().map(|extension| ("extension", extension.to_string()));
+    let shown = app.settings.iter().filter(|(name, _)| !name.may_hold_a_secret());
+    let settings = shown.map(|(name, value)| ("set", format!("{name}={value}")));
+    let options = differing.chain(extensions).chain(settings);
+    Ok(options.map(|(option, value)| format!(" --{option} {}", quoting::argument(&value))).collect())
 }
 
 /// Takes the backup without which nothing is dropped.

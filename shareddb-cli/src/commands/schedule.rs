@@ -146,17 +146,18 @@ fn spec(args: &Schedule) -> Result<ScheduleSpec> {
     Ok(spec)
 }
 
-/// Cron knows nothing of the variables that count here, and finds programs of the system only.
+/// Cron knows nothing of the variables that lead to folders here, and finds programs of the system only.
 fn variables() -> impl Iterator<Item = String> {
     const SYSTEM: [&str; 2] = ["/usr/bin", "/bin"];
     let folder =
         std::env::current_exe().ok().and_then(|program| program.parent().map(|folder| folder.display().to_string()));
     let path = folder.filter(|folder| !SYSTEM.contains(&folder.as_str()));
     let path = path.map(|folder| format!("PATH={folder}:{}", SYSTEM.join(":")));
-    let ours = ["SHAREDDB_HOME", "SHAREDDB_PG_BIN"].into_iter().filter_map(|name| {
-        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
-        Some(format!("{name}={value}"))
-    });
+    let ours =
+        ["SHAREDDB_HOME", "SHAREDDB_PG_BIN", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].into_iter().filter_map(|name| {
+            let folder = std::path::absolute(std::env::var_os(name).filter(|value| !value.is_empty())?).ok()?;
+            Some(format!("{name}={}", folder.display()))
+        });
     path.into_iter().chain(ours)
 }
 
@@ -171,7 +172,7 @@ fn by_cron(error: Error, environment: &Environment, spec: &ScheduleSpec) -> Erro
         environment.name()
     );
     Error::invalid_input("not_in_kubernetes", message)
-        .with_hint(format!("these lines do it by cron, on a machine in UTC (crontab -e):\n{}", lines.join("\n")))
+        .with_hint(format!("these lines do it by cron, on a machine in UTC (crontab -e), with the variables for the store, where it takes some:\n{}", lines.join("\n")))
 }
 
 fn print(spec: &ScheduleSpec, environment: &Environment, context: &Context) -> Result<ExitCode> {

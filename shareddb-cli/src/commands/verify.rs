@@ -3,9 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shareddb_core::{
-    AppName, BackupId, BackupStore, Choice, Error, Identities, Result, Verdict, Verification, VerifyOptions,
-};
+use shareddb_core::{AppName, BackupStore, Choice, Error, Identities, Result, Verdict, Verification, VerifyOptions};
 
 use super::several::{Failed, Several, apps};
 use crate::args::Verify;
@@ -49,9 +47,8 @@ impl View for Checked {
 }
 
 pub(crate) async fn run(args: &Verify, context: &Context) -> Result<ExitCode> {
-    let backup = args.backup.as_deref().filter(|backup| *backup != "latest" || args.app.is_none());
-    let id: Option<BackupId> = backup.map(str::parse).transpose()?;
-    let named = named(args.app.as_deref(), id.as_ref())?;
+    let choice = args.backup.clone().unwrap_or_default();
+    let named = named(args.app.as_deref(), &choice, args.all)?;
     let mut options = VerifyOptions::default();
     options.quick = args.quick;
     options.identities = Identities::files(args.keys.identity.clone()).await?;
@@ -77,7 +74,6 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<ExitCode> {
     }
     let progress = Progress::new(context.console.clone(), args.telling);
     let work = Work::begin(context, environment, &provisioner, store.clone(), progress)?;
-    let choice = id.map_or(Choice::Latest, Choice::Id);
     let mut checked = Several::of(&apps, context, async |app| {
         work.on(app, async {
             let shelf = store.shelf(source.name(), app);
@@ -101,9 +97,9 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<ExitCode> {
 }
 
 /// Whose backups are meant; nobody's name means everybody's.
-fn named(app: Option<&str>, id: Option<&BackupId>) -> Result<Option<String>> {
-    match (app, id) {
-        (Some(app), Some(id)) => {
+fn named(app: Option<&str>, choice: &Choice, all: bool) -> Result<Option<String>> {
+    match (app, choice) {
+        (Some(app), Choice::Id(id)) => {
             let app: AppName = app.parse()?;
             if *id.app() != app {
                 return Err(Error::invalid_input("backup_foreign", format!("{id} is no backup of app {app}"))
@@ -111,8 +107,10 @@ fn named(app: Option<&str>, id: Option<&BackupId>) -> Result<Option<String>> {
             }
             Ok(Some(app.to_string()))
         }
-        (Some(app), None) => Ok(Some(app.to_owned())),
-        (None, Some(id)) => Ok(Some(id.app().to_string())),
-        (None, None) => Ok(None),
+        (Some(app), _) => Ok(Some(app.to_owned())),
+        (None, Choice::Id(id)) => Ok(Some(id.app().to_string())),
+        (None, _) if all => Ok(None),
+        (None, _) => Err(Error::invalid_input("app_missing", "the latest backup of which app?")
+            .with_hint("name the app: shareddb verify APP; or --all for those of every one")),
     }
 }

@@ -74,17 +74,21 @@ impl Shelf {
     fn nothing_fits(&self, choice: &Choice, listed: &[Listed]) -> Error {
         let app = self.app();
         let list = format!("`shareddb backups {app}` lists those that there are");
+        let then = match choice {
+            Choice::At(time) => format!(" from {time} or before"),
+            _ => String::new(),
+        };
         match (choice, listed) {
             (_, []) => Error::not_found("backup_not_found", format!("there is no backup of app {app}"))
                 .with_hint(format!("take one: shareddb backup {app}")),
             (Choice::At(time), [.., oldest]) if oldest.id.taken_at() > *time => Error::not_found(
                 "backup_not_found",
-                format!("there is no backup of app {app} from {time} or before: the oldest is {}", oldest.id),
+                format!("there is no backup of app {app}{then}: the oldest is {}", oldest.id),
             )
             .with_hint(list),
             _ => Error::not_found(
                 "backup_not_found",
-                format!("there is no backup of app {app} but of what restores have replaced, which is taken by its name only"),
+                format!("there is no backup of app {app}{then} but of what restores have replaced, which is taken by its name only"),
             )
             .with_hint(list),
         }

@@ -22,8 +22,8 @@ pub(super) trait Incoming: Sync {
 pub(super) enum Order {
     /// As it stands.
     Once,
-    /// Twice: once up to the data, and the rest when the app's functions have this search path, until all is loaded. For those
-    /// that find their own names by it only.
+    /// In three parts: functions, tables, and the rest, in which functions have this search path as soon as they are there and until
+    /// all is loaded. For those that find their own names by it only.
     WithPath(Vec<String>),
 }
 

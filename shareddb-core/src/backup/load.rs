@@ -94,7 +94,7 @@ impl Loader<'_> {
                 let [functions, tables, late] = list.passes();
                 let mut pins = self.pins(path).await?;
                 for early in [functions, tables] {
-                    self.first_pass(&early, &mut origin.read().await?).await?;
+                    self.early_pass(&early, &mut origin.read().await?).await?;
                     pins.give().await?;
                 }
                 self.pass(&late, read, &mut archive, &mut digest).await?;
@@ -141,7 +141,7 @@ impl Loader<'_> {
     }
 
     /// Has it load what `list` says of the beginning of one that passes by.
-    pub(super) async fn first_pass(&self, list: &str, archive: &mut dyn Chunks) -> Result<()> {
+    pub(super) async fn early_pass(&self, list: &str, archive: &mut dyn Chunks) -> Result<()> {
         let (mut program, _list) = self.start(list, None).await?;
         let mut input = program.child.stdin.take();
         while input.is_some()

@@ -94,9 +94,10 @@ impl Program {
 fn failed(name: &str, status: ExitStatus, said: &str) -> Error {
     let lost =
         ["function", "relation", "type", "operator"].iter().any(|kind| said.contains(&format!("ERROR:  {kind} ")));
+    let ended_by = |signals: &[Signal]| signals.iter().any(|signal| status.signal() == Some(signal.as_raw()));
     let (code, hint) = match () {
-        () if status.signal() == Some(Signal::KILL.as_raw()) => ("tool_hindered", Some(KILLED)),
-        () if status.signal().is_some() => ("tool_hindered", None),
+        () if ended_by(&[Signal::KILL]) => ("tool_hindered", Some(KILLED)),
+        () if ended_by(&[Signal::TERM, Signal::INT, Signal::HUP]) => ("tool_hindered", None),
         () if HINDRANCES.iter().any(|words| said.contains(words)) => ("tool_hindered", None),
         () if lost && said.contains("does not exist") => ("names_unqualified", Some(UNQUALIFIED)),
         () => ("tool_failed", None),
@@ -107,25 +108,40 @@ fn failed(name: &str, status: ExitStatus, said: &str) -> Error {
     hint.into_iter().fold(error, Error::with_hint)
 }
 
-/// Leaves out the rows that the server quotes: what is said here is kept beside the backup, where that is encrypted, too.
+/// Leaves out what the server quotes of rows: what is said here is kept beside the backup, where that is encrypted, too. A function
+/// of the app's may still say what it likes.
 fn without_rows(said: &str) -> impl Iterator<Item = &str> {
-    let mut in_row = false;
+    let mut part = Part::Message;
     said.lines().filter_map(move |line| {
-        let begins = |word: &&str| line.starts_with(*word);
-        if ["DETAIL:", "Command was: INSERT", "Command was: COPY"].iter().any(begins) {
-            in_row = true;
-        } else if ["pg_dump:", "pg_restore:", "ERROR:", "HINT:", "CONTEXT:", "WARNING:", "Command was:"]
-            .iter()
-            .any(begins)
-        {
-            in_row = false;
+        let begins = |words: &[&str]| words.iter().any(|word| line.starts_with(word));
+        let context = line.strip_prefix("CONTEXT:  ");
+        if context.is_some() {
+            part = Part::Context;
+        } else if begins(&["DETAIL:", "Command was: INSERT", "Command was: COPY"]) {
+            part = Part::Row;
+        } else if begins(&["pg_dump:", "pg_restore:", "ERROR:", "HINT:", "WARNING:", "Command was:"]) {
+            part = Part::Message;
         }
-        match line.strip_prefix("CONTEXT:  COPY ").and_then(|_| line.split_once(": \"")) {
-            _ if in_row => None,
-            Some((place, _)) => Some(place),
-            None => Some(line),
+        match part {
+            Part::Row => None,
+            Part::Message if line.contains("invalid input") => line.split(": \"").next(),
+            Part::Message => Some(line),
+            // What is quoted may have lines, too.
+            Part::Context => match context.unwrap_or(line) {
+                place if place.starts_with("COPY ") => place.split(':').next(),
+                place if place.starts_with("PL/pgSQL function ") || place.starts_with("SQL function ") => Some(place),
+                _ => None,
+            },
         }
     })
+}
+
+/// Which part of what the server says a line belongs to.
+enum Part {
+    Message,
+    Row,
+    /// Where it came about, the innermost first.
+    Context,
 }
 
 /// Reads to the end, whatever is kept: a program whose pipe is full hangs.
@@ -151,13 +167,26 @@ mod tests {
             CONTEXT:  COPY cust, line 1: \"Alice\tSSN-078\"\n\
             pg_restore: error: could not execute query: ERROR:  no\n\
             CONTEXT:  SQL function \"norm\" during inlining\n\
+            pg_restore: error: ERROR:  no\n\
+            CONTEXT:  PL/pgSQL function plain(text) line 1 at RETURN\nCOPY cust, line 1: \"Alice\tSSN-078\"\n\
+            pg_restore: error: ERROR:  invalid input syntax for type integer: \"SSN-078\"\n\
+            CONTEXT:  COPY cust, line 2, column n: \"Alice\nSSN-078\"\n\
+            pg_restore: error: ERROR:  invalid input syntax for type json\n\
+            CONTEXT:  JSON data, line 1: {\"ssn\": SSN-078\n\
             Command was: INSERT INTO public.cust VALUES ('Alice',\n'SSN-078');\n\
             HINT:  none";
         let error = failed("pg_restore", ExitStatus::from_raw(256), said).to_string();
         for hidden in ["Alice", "SSN", "two lines"] {
             assert!(!error.contains(hidden), "{error}");
         }
-        for shown in ["check constraint \"c\"", "COPY cust, line 1;", "\"norm\" during inlining", "HINT:  none"] {
+        for shown in [
+            "check constraint \"c\"",
+            "COPY cust, line 1;",
+            "\"norm\" during inlining",
+            "plain(text) line 1",
+            "line 2, column n;",
+            "HINT:  none",
+        ] {
             assert!(error.contains(shown), "{error}");
         }
     }
@@ -168,6 +197,7 @@ mod tests {
             (ExitStatus::from_raw(9), "", "tool_hindered"),
             (ExitStatus::from_raw(15), "half a word", "tool_hindered"),
             (ExitStatus::from_raw(256), "pg_restore: terminated by user", "tool_hindered"),
+            (ExitStatus::from_raw(11), "", "tool_failed"),
             (ExitStatus::from_raw(256), "pg_restore: error: did not find magic string", "tool_failed"),
         ] {
             assert_eq!(failed("pg_restore", status, said).code(), code, "{status} {said}");

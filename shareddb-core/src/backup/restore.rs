@@ -83,12 +83,8 @@ impl Incoming for Own<'_> {
 
 /// What the app had when it was backed up, and has no more: that is the app's, and not the database's.
 fn unlike(manifest: &Manifest, app: &App) -> impl Iterator<Item = String> {
-    let extensions: Vec<&str> = manifest
-        .extensions
-        .iter()
-        .filter(|extension| extension.owner == ExtensionOwner::Admin && !app.extensions.contains(&extension.name))
-        .map(|extension| extension.name.as_str())
-        .collect();
+    let by_admin = manifest.extensions.iter().filter(|extension| extension.owner == ExtensionOwner::Admin);
+    let wanted: BTreeSet<_> = by_admin.map(|extension| &extension.name).chain(&app.extensions).collect();
     let settings: BTreeSet<&str> = manifest
         .settings
         .iter()
@@ -99,12 +95,14 @@ fn unlike(manifest: &Manifest, app: &App) -> impl Iterator<Item = String> {
         .collect();
     let settings: Vec<&str> = settings.into_iter().collect();
     let create = format!("shareddb create {} -e {}", app.name, app.environment);
-    let extensions = (!extensions.is_empty()).then(|| {
-        let options: Vec<String> = extensions.iter().map(|name| format!("--extension {name}")).collect();
+    // What is given replaces what is recorded.
+    let extensions = (wanted.len() > app.extensions.len()).then(|| {
+        let options: Vec<String> = wanted.iter().map(|name| format!("--extension {name}")).collect();
         format!("the app was made with more extensions than it is now: {create} {}", options.join(" "))
     });
     let settings = (!settings.is_empty()).then(|| {
-        format!("the app had other settings when it was backed up ({}): {create} --set NAME=VALUE", settings.join(", "))
+        let settings = settings.join(", ");
+        format!("the app had other settings when it was backed up ({settings}): {create} --set NAME=VALUE, with all that it is to have")
     });
     extensions.into_iter().chain(settings)
 }

@@ -219,9 +219,9 @@ pub fn plan_prune(
     Ok(PrunePlan { backups })
 }
 
-/// Those that are more than what a restore has replaced; all of them when there is nothing else.
+/// Those that are more than what a restore has replaced; all of them when nothing else is of use.
 fn wanted(backups: &mut [Judged]) -> impl Iterator<Item = &mut Judged> {
-    let nothing_else = backups.iter().all(|judged| judged.backup.replaced);
+    let nothing_else = backups.iter().all(|judged| judged.backup.replaced || judged.backup.damaged);
     backups.iter_mut().filter(move |judged| nothing_else || !judged.backup.replaced)
 }
 
@@ -281,8 +281,10 @@ fn keep_whatever_the_policy(backups: &mut [Judged]) {
     if let Some(newest) = wanted(backups).next() {
         newest.reasons.push(KeepReason::Newest);
     }
-    if let Some(verified) = wanted(backups).find(|judged| judged.backup.verified) {
-        verified.reasons.push(KeepReason::NewestVerified);
+    let newest =
+        |fits: fn(&Candidate) -> bool| backups.iter().position(|judged| judged.backup.verified && fits(&judged.backup));
+    if let Some(verified) = newest(|backup| !backup.replaced).or_else(|| newest(|_| true)) {
+        backups[verified].reasons.push(KeepReason::NewestVerified);
     }
     for judged in backups {
         if judged.backup.held {
@@ -586,10 +588,13 @@ mod tests {
             let reversed: Vec<Candidate> = given.iter().rev().cloned().collect();
             assert_eq!(self::plan(&policy, &zone, &reversed), plan);
             // Floors.
-            let nothing_else = given.iter().all(|one| one.replaced);
+            let nothing_else = given.iter().all(|one| one.replaced || one.damaged);
             let wanted: Vec<&Candidate> = given.iter().filter(|one| nothing_else || !one.replaced).collect();
             assert!(wanted.iter().max_by_key(|one| one.id.clone()).is_none_or(|newest| kept.contains(&newest.id)));
             let verified = wanted.iter().filter(|one| one.verified).max_by_key(|one| one.id.clone());
+            assert!(
+                given.iter().all(|one| !one.verified) || given.iter().any(|one| one.verified && kept.contains(&one.id))
+            );
             assert!(verified.is_none_or(|verified| kept.contains(&verified.id)));
             assert!(given.iter().filter(|one| one.held).all(|held| kept.contains(&held.id)));
             // The others are kept as if those were not there.
@@ -636,6 +641,14 @@ mod tests {
         given[7].keep = None;
         let alone = plan(&of(Rule::Last, Quota::Of(1)), &TimeZone::UTC, &given[6..]);
         assert_eq!(kept(&alone), [given[7].id.clone()].into());
+        // So it does beside one that is damaged, and if it is the only one that is known to restore.
+        given[5].damaged = true;
+        given[7].verified = false;
+        let beside = plan(&of(Rule::Last, Quota::Of(1)), &TimeZone::UTC, &given[5..]);
+        assert!(kept(&beside).contains(&given[6].id) && kept(&beside).contains(&given[7].id), "{beside:?}");
+        given[5].damaged = false;
+        let beside = plan(&of(Rule::Last, Quota::Of(1)), &TimeZone::UTC, &given[5..]);
+        assert_eq!(kept(&beside), [5, 6].map(|at| given[at].id.clone()).into());
     }
 
     #[test]

@@ -22,8 +22,6 @@ const SUPERUSER: [&str; 12] = [
     "TEXT SEARCH TEMPLATE",
     "USER MAPPING",
 ];
-/// The last of the loads that [`LoadList::passes`] makes of one.
-const RIGHTS: usize = 2;
 /// Owns the schema `public` of a database that nobody changed, and stands for the database's owner.
 const DATABASE_OWNER: &str = "pg_database_owner";
 
@@ -63,7 +61,15 @@ pub struct LoadList {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     text: String,
-    pass: usize,
+    pass: Pass,
+}
+
+/// In which of three loads an entry is made, where one is made of three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Pass {
+    Functions,
+    Tables,
+    Rest,
 }
 
 /// An entry that is not loaded.
@@ -129,12 +135,12 @@ impl LoadList {
         }
         add_dependents(toc, &mut reasons);
         let mut list = Self { lines: Vec::new(), left_out: Vec::new(), statements, changed: BTreeSet::new() };
-        let mut pass = 0;
+        let mut pass = Pass::Functions;
         for entry in toc.entries().iter().filter(|entry| !entry.is_of_database()) {
-            pass = pass.max(first_pass(entry));
+            pass = pass.max(Pass::from(entry));
             match reasons.remove(&entry.id) {
                 Some(why) => list.leave_out(entry, why),
-                None => list.lines.push(Line { text: line(entry), pass: pass.max(rights_pass(entry)) }),
+                None => list.lines.push(Line { text: line(entry), pass: pass.max(Pass::of_rights(entry)) }),
             }
         }
         list
@@ -148,7 +154,7 @@ impl LoadList {
     /// The same as three files, for three loads: what is made before the first table, most functions among it; everything else up
     /// to the data; then those, all that is made after them, and rights.
     pub fn passes(&self) -> [String; 3] {
-        [0, 1, RIGHTS].map(|pass| {
+        [Pass::Functions, Pass::Tables, Pass::Rest].map(|pass| {
             let lines = self.lines.iter().filter(|line| line.pass == pass);
             lines.map(|line| line.text.as_str()).collect()
         })
@@ -212,7 +218,7 @@ fn standing_against(entry: &Entry, target: &Target) -> Option<Why> {
         _ => {}
     }
     let foreign = target.owner.as_ref().is_some_and(|owner| ![owner, "", DATABASE_OWNER].contains(&&*entry.owner));
-    foreign.then(|| match is_on_schema(entry, &target.schemas) {
+    foreign.then(|| match entry.kind == "ACL" && is_on_schema(entry, &target.schemas) {
         true => Why::OfAdmin,
         false => Why::BelongsTo(entry.owner.clone()),
     })
@@ -318,17 +324,23 @@ fn needs_superuser(entry: &Entry) -> bool {
     }
 }
 
-/// In which load an entry is made at the earliest, and everything that stands behind it in the archive.
-fn first_pass(entry: &Entry) -> usize {
-    match entry.section {
-        Section::Data | Section::PostData => RIGHTS,
-        _ => usize::from(entry.kind == "TABLE"),
+impl Pass {
+    /// That of an entry at the earliest, and of everything that stands behind it in the archive.
+    fn from(entry: &Entry) -> Self {
+        match entry.section {
+            Section::Data | Section::PostData => Self::Rest,
+            _ if entry.kind == "TABLE" => Self::Tables,
+            _ => Self::Functions,
+        }
     }
-}
 
-/// Rights come last: whoever loads must be able to use everything until then.
-fn rights_pass(entry: &Entry) -> usize {
-    if matches!(entry.kind.as_str(), "ACL" | "DEFAULT ACL") { RIGHTS } else { 0 }
+    /// Rights come last: whoever loads must be able to use everything until then.
+    fn of_rights(entry: &Entry) -> Self {
+        match entry.kind.as_str() {
+            "ACL" | "DEFAULT ACL" => Self::Rest,
+            _ => Self::Functions,
+        }
+    }
 }
 
 /// pg_restore reads the number alone.

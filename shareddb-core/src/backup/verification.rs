@@ -68,7 +68,8 @@ pub struct Verification {
     pub shareddb: String,
     /// What was wrong, a sentence each.
     pub findings: Vec<String>,
-    /// What of it a restore there leaves out, and why: what a superuser made, say, or rights for roles that are not there.
+    /// What of it a restore there leaves out, and why: what a superuser made, say. Rights for roles that are not there count among
+    /// it, though a restore asks first whether they are to be left out.
     #[serde(default)]
     pub left_out: Vec<String>,
 }

@@ -1,7 +1,8 @@
 //! Connections that are open and nobody's yet, and who waits for one.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -16,7 +17,8 @@ struct State<T> {
     spares: Vec<T>,
     waiting: VecDeque<oneshot::Sender<Result<T>>>,
     /// Logins under way, some of them for callers that have gone away.
-    logins: BTreeSet<u64>,
+    /// Each with the time of its beginning.
+    logins: BTreeMap<u64, Instant>,
     begun: u64,
     closed: bool,
 }
@@ -39,7 +41,7 @@ impl<T> Default for Arrivals<T> {
         Self(Mutex::new(State {
             spares: Vec::new(),
             waiting: VecDeque::new(),
-            logins: BTreeSet::new(),
+            logins: BTreeMap::new(),
             begun: 0,
             closed: false,
         }))
@@ -47,8 +49,9 @@ impl<T> Default for Arrivals<T> {
 }
 
 impl<T> Arrivals<T> {
-    /// For a caller who needs one that is fit.
-    pub(super) fn turn(&self, fit: impl FnMut(&T) -> bool) -> Turn<T> {
+    /// For a caller who needs one that is fit. On a login that takes longer than `limit` nobody counts any more: the runtime that
+    /// it was begun in may rest.
+    pub(super) fn turn(&self, limit: Duration, fit: impl FnMut(&T) -> bool) -> Turn<T> {
         let mut state = self.lock();
         if state.closed {
             return Turn::Leaves;
@@ -59,6 +62,7 @@ impl<T> Arrivals<T> {
         let (sender, answer) = oneshot::channel();
         state.waiting.retain(|waiting| !waiting.is_closed());
         state.waiting.push_back(sender);
+        state.logins.retain(|_, begun| begun.elapsed() < limit);
         let begins = (state.waiting.len() > state.logins.len()).then(|| state.begin());
         Turn::Waits { answer, begins }
     }
@@ -72,13 +76,13 @@ impl<T> Arrivals<T> {
             Some(Err(error)) => {
                 state.next().map(|waiting| waiting.send(Err(error)));
             }
-            None => drop(state.next()),
+            None => state.tell_who_is_left_over(),
         }
     }
 
-    /// The oldest login takes longer than any can: another one may be begun in its place.
-    pub(super) fn stalled(&self) {
-        self.lock().logins.pop_first();
+    /// Whether a login has neither ended nor taken too long.
+    pub(super) fn is_under_way(&self, login: u64) -> bool {
+        self.lock().logins.contains_key(&login)
     }
 
     /// A connection is there: for the one who has waited longest, or in reserve.
@@ -116,8 +120,16 @@ impl<T> Arrivals<T> {
 impl<T> State<T> {
     fn begin(&mut self) -> u64 {
         self.begun += 1;
-        self.logins.insert(self.begun);
+        self.logins.insert(self.begun, Instant::now());
         self.begun
+    }
+
+    /// Who waits for a login that there is no more asks again.
+    fn tell_who_is_left_over(&mut self) {
+        self.waiting.retain(|waiting| !waiting.is_closed());
+        if self.waiting.len() > self.logins.len() {
+            self.waiting.pop_front();
+        }
     }
 
     fn spare(&mut self, fit: impl FnMut(&T) -> bool) -> Option<T> {
@@ -148,15 +160,21 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
+    const LIMIT: Duration = Duration::from_secs(60);
+
     fn waits(arrivals: &Arrivals<u8>) -> (oneshot::Receiver<Result<u8>>, Option<u64>) {
-        match arrivals.turn(|_| true) {
+        waits_for(arrivals, LIMIT)
+    }
+
+    fn waits_for(arrivals: &Arrivals<u8>, limit: Duration) -> (oneshot::Receiver<Result<u8>>, Option<u64>) {
+        match arrivals.turn(limit, |_| true) {
             Turn::Waits { answer, begins } => (answer, begins),
             _ => panic!("there is one in reserve"),
         }
     }
 
     fn takes(arrivals: &Arrivals<u8>) -> Option<u8> {
-        match arrivals.turn(|_| true) {
+        match arrivals.turn(LIMIT, |_| true) {
             Turn::Takes(link) => Some(link),
             _ => None,
         }
@@ -200,9 +218,9 @@ mod tests {
         drop(first);
         let (second, begins) = waits(&arrivals);
         assert!(begins.is_none());
-        arrivals.stalled();
         drop(second);
-        let (third, begins) = waits(&arrivals);
+        // Whoever goes away first does not make it younger.
+        let (third, begins) = waits_for(&arrivals, Duration::ZERO);
         arrivals.ended(begins.unwrap(), None);
         drop(third);
         let (mut fourth, begins) = waits(&arrivals);
@@ -215,11 +233,27 @@ mod tests {
     }
 
     #[test]
+    fn a_login_that_is_given_up_disturbs_nobody_whose_own_goes_on() {
+        let arrivals = Arrivals::default();
+        let (mut whole, alive) = waits(&arrivals);
+        let (mut other, given_up) = waits(&arrivals);
+        arrivals.ended(given_up.unwrap(), None);
+        // One of them asks again, and there is a login for each then.
+        let told = [&mut whole, &mut other]
+            .map(|answer| matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert_eq!(told.iter().filter(|told| **told).count(), 1);
+        assert!(arrivals.is_under_way(alive.unwrap()) && !arrivals.is_under_way(given_up.unwrap()));
+        let (_again, begins) = waits(&arrivals);
+        arrivals.ended(begins.unwrap(), None);
+        assert!(waits(&arrivals).1.is_some());
+    }
+
+    #[test]
     fn after_the_end_nothing_is_kept() {
         let arrivals = Arrivals::default();
         arrivals.land(1);
         assert_eq!(arrivals.close(), [1]);
         arrivals.land(2);
-        assert!(!arrivals.has_spare() && matches!(arrivals.turn(|_| true), Turn::Leaves));
+        assert!(!arrivals.has_spare() && matches!(arrivals.turn(LIMIT, |_| true), Turn::Leaves));
     }
 }

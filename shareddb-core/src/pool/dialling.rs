@@ -173,8 +173,8 @@ impl Shared {
             return None;
         }
         let Reading { config, number, stamp } = reading;
-        if turning.rejected != stamp {
-            (turning.rejected, turning.not_before, turning.tries) = (stamp.clone(), None, 0);
+        if !turning.rejected.as_ref().is_some_and(|rejected| rejected.is_same_login(&config)) {
+            (turning.not_before, turning.tries) = (None, 0);
         }
         if turning.not_before.is_some_and(|moment| Instant::now() < moment) {
             return None;
@@ -195,6 +195,7 @@ impl Shared {
                 meter::rotated("failed");
                 turning.not_before = Some(Instant::now() + full_jitter(FIRST_PAUSE, LONGEST_PAUSE, turning.tries));
                 turning.tries += 1;
+                turning.rejected = Some(candidate.config);
                 self.unproved(Some(Instant::now()));
                 None
             }

@@ -14,9 +14,10 @@ use super::meter;
 use super::shared::Shared;
 use crate::error::Error;
 
-/// A login takes so many times its limit at most, and some more: it may find its credentials refused, wait for whoever reads them
-/// again, and then have others proved. Were it longer, another one is begun in vain.
-const TIMES: u32 = 4;
+/// What a login takes at most: it may find its credentials refused, wait for whoever reads them again, and have others proved; and
+/// ask each session that it gets. Were it longer, another one is begun in vain.
+const DIALS: u32 = 4;
+const ANSWERS: u32 = 3;
 const MORE: Duration = Duration::from_secs(2);
 
 /// Opens connections, and looks at them before they are given out again.
@@ -29,27 +30,25 @@ impl managed::Manager for Manager {
 
     async fn create(&self) -> Result<Box<Link>, Error> {
         let shared = &self.0;
-        let mut begun = 0;
+        let limit = shared.options.connect * DIALS + shared.options.recycle * ANSWERS + MORE;
+        let mut given_up = 0;
         loop {
-            match shared.arrivals.turn(|link| shared.is_fit_spare(link)) {
+            match shared.arrivals.turn(limit, |link| shared.is_fit_spare(link)) {
                 Turn::Takes(link) => return Ok(link),
                 Turn::Leaves => return Err(fault::closed()),
-                // Twice is no accident.
-                Turn::Waits { begins: Some(login), .. } if begun == 2 => {
-                    shared.arrivals.ended(login, None);
-                    return Err(fault::without_runtime());
-                }
                 Turn::Waits { answer, begins } => {
                     if let Some(login) = begins {
-                        begun += 1;
                         shared.begin_login(login);
                     }
-                    match timeout(shared.options.connect * TIMES + MORE, answer).await {
-                        Ok(Ok(result)) => return result,
-                        // With the runtime that it was begun in.
-                        Ok(Err(_)) => {}
-                        // That runtime has nothing done any more.
-                        Err(_) => shared.arrivals.stalled(),
+                    // When it takes too long, another one is begun.
+                    let Ok(answer) = timeout(limit, answer).await else { continue };
+                    if let Ok(result) = answer {
+                        return result;
+                    }
+                    given_up += u32::from(begins.is_some_and(|login| !shared.arrivals.is_under_way(login)));
+                    // Twice is no accident.
+                    if given_up == 2 {
+                        return Err(fault::without_runtime());
                     }
                 }
             }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// A connection of a pool; dropping it gives it back.
 ///
 /// A call that is dropped before it has ended, by a timeout say, is cancelled on the server as soon as the connection is used
-/// again or given back, and no other call of the same client waits behind it, which a cancel could meet; in a transaction,
+/// again or given back, once no other call of the same client stands behind it, as the cancel could meet that; in a transaction,
 /// everything before it is lost with it. What is left in the session
 /// (a SET, an open transaction, a lock) is gone before the next caller gets it, if it was left by a statement that shows it,
 /// by [`Self::batch_execute`] or by [`Self::raw`]; what a function does inside is not seen.

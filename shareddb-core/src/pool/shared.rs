@@ -17,6 +17,7 @@ use super::meter;
 use super::options::PoolOptions;
 use super::source::{CredentialSource, Credentials, Reading};
 use super::waiters::Waiters;
+use crate::connection::ConnectionConfig;
 
 /// The state of one pool.
 pub(super) struct Shared {
@@ -52,8 +53,8 @@ pub(super) struct Shared {
 pub(super) struct Turning {
     /// The stamp of what was read last and is used, or is the same as what is used.
     pub(super) stamp: Option<String>,
-    /// The stamp of those that were rejected last.
-    pub(super) rejected: Option<String>,
+    /// Those that were rejected last.
+    pub(super) rejected: Option<ConnectionConfig>,
     /// Not before this moment are they tried again.
     pub(super) not_before: Option<Instant>,
     pub(super) tries: u32,

@@ -46,7 +46,7 @@ const DAY: u64 = 86_400;
 /// Decides the steps: the new password, with everything about the app that is not as it ought to be put right on the way.
 ///
 /// # Errors
-/// `NotFound` when there is no such app, `Refused` when the other login still works, or when the Secret is not in order,
+/// `NotFound` when there is no such app, `Refused` when the other login still works or is full, or when the Secret is not in order,
 /// `InvalidInput` for a grace of more than a year, `InvalidInput` or `PermissionDenied` when workloads are to be restarted and
 /// cannot be seen, and whatever would stop a create.
 pub(crate) fn plan_rotate(name: &AppName, options: &RotateOptions, observed: &Observed) -> Result<Plan> {
@@ -167,7 +167,7 @@ fn check_room(app: &App, slot: Slot, observed: &Observed) -> Result<()> {
          after a leak, end all its sessions at once: shareddb rotate {name} -e {environment} --now",
         name = app.name,
         environment = observed.environment,
-        more = u32::from(app.connections) * 2,
+        more = app.connections.saturating_mul(2).min(1000),
     )))
 }
 

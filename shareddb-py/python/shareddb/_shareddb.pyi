@@ -323,7 +323,8 @@ class Provisioner:
 
         With `now` the old login is closed and its sessions are ended as soon as the Secret has the new one. With
         `restart` workloads that take the password from their variables are restarted. Raises `RefusedError` when the
-        other login still works, with who uses it, and `NotFoundError` when there is no such app.
+        other login still works, with who uses it, or sessions of its last turn fill it, and `NotFoundError` when there
+        is no such app.
         """
 
     def rotate_async(
@@ -829,7 +830,8 @@ class BackupManager:
     ) -> RestoreReport:
         """Put a backup in the place of an app's database. What was there is kept for `undo`.
 
-        `backup` is one, or its name, or a time for the newest that there was then; by default the newest of all.
+        `backup` is one, or its name, or a time for the newest that there was then; by default the newest. Those of
+        what restores have replaced are taken by their names only.
         `confirm` is the app's name again. What is there now is backed up first and that is kept for 7 days, unless
         `safety_backup` is false.
         `other_roles` says what becomes of rights for roles other than the app's: `require`, `existing` or `leave-out`.

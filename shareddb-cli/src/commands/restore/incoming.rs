@@ -54,7 +54,8 @@ impl Incoming {
         let choice = args.at.map_or_else(|| args.backup.clone(), Choice::At);
         let id = shelf.choose(&choice).await?;
         let manifest = Box::new(shelf.manifest(&id).await?);
-        let listed = shelf.list().await?.into_iter().find(|listed| listed.id == id);
+        // Only what is known of it: where nothing can be listed, it may be there all the same.
+        let listed = shelf.list().await.unwrap_or_default().into_iter().find(|listed| listed.id == id);
         let failed = listed.and_then(|listed| listed.damaged()).map(|check| check.at);
         Ok(Self { what: What::Backup(manifest, shelf), store, failed })
     }
