@@ -49,7 +49,7 @@ def test_from_a_backup_to_the_state_before(manager, filled, provisioner, psql, e
     report = manager.restore(filled, backup, confirm=filled)
     assert (report.backup.id, report.rows, report.tables, report.left_out) == (backup.id, 3, 1, [])
     assert report.safety.rows == 0 and report.safety.reason == "before-restore"
-    assert report.safety.keep_until - report.safety.taken_at >= timedelta(days=7) - timedelta(seconds=1)
+    assert report.safety.keep_until - report.safety.taken_at >= timedelta(days=7) - timedelta(minutes=1)
     assert rows(psql, provisioner, filled) == "3"
     assert manager.undo(filled, confirm=filled) != report.kept
     assert rows(psql, provisioner, filled) == "0"
