@@ -208,6 +208,14 @@ async fn a_statement_that_was_given_up_is_not_committed() {
         }
         assert_eq!(tx.commit().await.unwrap_err().code(), "transaction_failed");
     }
+    // Nor is it where something else was still on its way, and the next one goes back to no further than itself.
+    let tx = pool.begin(TransactionOptions::default()).await.unwrap();
+    let mut beside = Box::pin(tx.query("SELECT pg_sleep(0.4)", &[]));
+    assert!(beside.as_mut().now_or_never().is_none());
+    give_up(&tx).await;
+    let (beside, savepoint) = tokio::join!(beside, tx.batch_execute("SAVEPOINT s"));
+    assert_eq!((beside.unwrap_err().code(), savepoint.unwrap_err().sqlstate()), ("query_cancelled", Some("25P02")));
+    assert_eq!(tx.commit().await.unwrap_err().code(), "transaction_failed");
     let before = rows(&pool).await;
     let tx = pool.begin(TransactionOptions::default()).await.unwrap();
     tx.execute("INSERT INTO t VALUES (8)", &[]).await.unwrap();

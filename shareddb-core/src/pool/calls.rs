@@ -37,11 +37,10 @@ pub(super) struct Settling<'a>(&'a Calls);
 
 impl Calls {
     /// Begins a call. `None`: what was abandoned has to end first, as it would hold up this one and cancelling it could meet
-    /// this one.
-    pub(super) fn begin(&self) -> Option<Call<'_>> {
+    /// this one. In a transaction it has, whatever else is in flight: that has failed with it.
+    pub(super) fn begin(&self, transaction: bool) -> Option<Call<'_>> {
         let mut count = self.lock();
-        // Behind what is still waited for it stands in line.
-        if count.settling || (count.abandoned && count.in_flight == 0) {
+        if count.settling || count.is_to_end(transaction) {
             return None;
         }
         count.in_flight += 1;
@@ -55,14 +54,14 @@ impl Calls {
     }
 
     /// The right to end what was abandoned, once nobody else has it. `None`: nothing is to be ended.
-    pub(super) async fn turn(&self) -> Option<Settling<'_>> {
+    pub(super) async fn turn(&self, transaction: bool) -> Option<Settling<'_>> {
         loop {
             let mut moved = pin!(self.moved.notified());
             moved.as_mut().enable();
             {
                 let mut count = self.lock();
                 if !count.settling {
-                    let wanted = count.abandoned && count.in_flight == 0;
+                    let wanted = count.is_to_end(transaction);
                     count.settling = wanted;
                     // Made only if it is given out: its end needs the lock.
                     return wanted.then(|| Settling(self));
@@ -145,6 +144,13 @@ impl Calls {
     }
 }
 
+impl Count {
+    /// Whether what was abandoned is ended now. Behind what is still waited for the next one stands in line, but in a transaction.
+    fn is_to_end(&self, transaction: bool) -> bool {
+        self.abandoned && (transaction || self.in_flight == 0)
+    }
+}
+
 impl Call<'_> {
     pub(super) fn end(mut self) {
         self.ended = true;
@@ -179,39 +185,54 @@ mod tests {
     #[test]
     fn a_call_that_is_dropped_is_abandoned() {
         let calls = Calls::default();
-        calls.begin().unwrap().end();
+        calls.begin(false).unwrap().end();
         assert!(calls.is_settled() && !calls.is_abandoned());
-        let (call, beside) = (calls.begin().unwrap(), calls.begin().unwrap());
+        let (call, beside) = (calls.begin(false).unwrap(), calls.begin(false).unwrap());
         drop(call);
         assert!(calls.is_abandoned() && calls.rest().now_or_never().is_none());
-        calls.begin().expect("it stands in line").end();
+        calls.begin(false).expect("it stands in line").end();
         beside.end();
-        assert!(calls.rest().now_or_never().is_some() && calls.begin().is_none());
+        assert!(calls.rest().now_or_never().is_some() && calls.begin(false).is_none());
         calls.force().end();
         calls.clean();
         assert!(!calls.is_abandoned());
     }
 
     #[test]
+    fn in_a_transaction_nothing_begins_behind_what_was_abandoned() {
+        let calls = Calls::default();
+        let beside = calls.begin(true).unwrap();
+        drop(calls.begin(true));
+        assert!(calls.begin(true).is_none() && calls.begin(false).is_some());
+        assert!(calls.turn(false).now_or_never().unwrap().is_none());
+        let turn = calls.turn(true).now_or_never().unwrap().expect("there is something to settle");
+        assert!(calls.rest().now_or_never().is_none());
+        beside.end();
+        calls.settle();
+        drop(turn);
+        assert!(calls.begin(true).is_some());
+    }
+
+    #[test]
     fn one_settles_and_the_others_wait() {
         let calls = Calls::default();
-        assert!(calls.turn().now_or_never().unwrap().is_none());
-        drop(calls.begin());
-        let turn = calls.turn().now_or_never().unwrap().expect("there is something to settle");
-        let mut other = Box::pin(calls.turn());
-        assert!((&mut other).now_or_never().is_none() && calls.begin().is_none());
+        assert!(calls.turn(false).now_or_never().unwrap().is_none());
+        drop(calls.begin(false));
+        let turn = calls.turn(false).now_or_never().unwrap().expect("there is something to settle");
+        let mut other = Box::pin(calls.turn(false));
+        assert!((&mut other).now_or_never().is_none() && calls.begin(false).is_none());
         // Given up before its end: it is the other one's turn.
         drop(turn);
         let turn = other.now_or_never().unwrap().expect("there still is");
         calls.settle();
         drop(turn);
-        assert!(calls.turn().now_or_never().unwrap().is_none() && calls.begin().is_some());
+        assert!(calls.turn(false).now_or_never().unwrap().is_none() && calls.begin(false).is_some());
     }
 
     #[test]
     fn the_last_call_is_waited_for() {
         let calls = Calls::default();
-        let call = calls.begin().unwrap();
+        let call = calls.begin(false).unwrap();
         let mut rest = Box::pin(calls.rest());
         assert!((&mut rest).now_or_never().is_none());
         call.end();

@@ -18,7 +18,7 @@ use super::options::Statements;
 use super::shared::{Shared, Turning};
 use super::source::{Credentials, Reading};
 use super::statement_cache::StatementCache;
-use crate::connection::Session;
+use crate::connection::{ConnectionConfig, Session};
 use crate::error::{Error, Result};
 use crate::postgres::session_name::session_name;
 
@@ -173,10 +173,7 @@ impl Shared {
             return None;
         }
         let Reading { config, number, stamp } = reading;
-        if !turning.rejected.as_ref().is_some_and(|rejected| rejected.is_same_login(&config)) {
-            (turning.not_before, turning.tries) = (None, 0);
-        }
-        if turning.not_before.is_some_and(|moment| Instant::now() < moment) {
+        if turning.holds_back(&config, Instant::now()) {
             return None;
         }
         let candidate = Credentials { config, number, generation: used.generation + 1, since: Instant::now() };
@@ -193,9 +190,8 @@ impl Shared {
             Err(error) => {
                 tracing::warn!(%error, "new credentials are there and do not work; the pool goes on with those it has");
                 meter::rotated("failed");
-                turning.not_before = Some(Instant::now() + full_jitter(FIRST_PAUSE, LONGEST_PAUSE, turning.tries));
-                turning.tries += 1;
-                turning.rejected = Some(candidate.config);
+                let pause = full_jitter(FIRST_PAUSE, LONGEST_PAUSE, turning.tries);
+                turning.rejects(candidate.config, Instant::now() + pause);
                 self.unproved(Some(Instant::now()));
                 None
             }
@@ -265,9 +261,41 @@ impl Turning {
         Self { stamp, rejected: None, not_before: None, tries: 0 }
     }
 
+    /// Whether these were rejected, and are not to be tried again yet. Others begin anew.
+    fn holds_back(&mut self, config: &ConnectionConfig, now: Instant) -> bool {
+        if !self.rejected.as_ref().is_some_and(|rejected| rejected.is_same_login(config)) {
+            (self.not_before, self.tries) = (None, 0);
+        }
+        self.not_before.is_some_and(|moment| now < moment)
+    }
+
+    fn rejects(&mut self, config: ConnectionConfig, not_before: Instant) {
+        (self.rejected, self.not_before) = (Some(config), Some(not_before));
+        self.tries += 1;
+    }
+
     /// Whether what the source shows now has been looked at.
     fn is_idle(&self, stamp: Option<&str>) -> bool {
         // Without a stamp every look is a reading, which is left to the keeper.
         stamp.is_none() || self.stamp.as_deref() == stamp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_credentials_do_not_wait_for_bad_ones() {
+        let config = |password| ConnectionConfig::from_url(&format!("postgresql://u:{password}@h/d")).unwrap();
+        let now = Instant::now();
+        let mut turning = Turning::settled(None);
+        assert!(!turning.holds_back(&config("bad"), now));
+        for tries in 1..4 {
+            turning.rejects(config("bad"), now + LONGEST_PAUSE);
+            assert!(turning.holds_back(&config("bad"), now) && turning.tries == tries);
+            assert!(!turning.holds_back(&config("bad"), now + LONGEST_PAUSE), "they may have become good");
+        }
+        assert!(!turning.holds_back(&config("good"), now) && turning.tries == 0);
     }
 }

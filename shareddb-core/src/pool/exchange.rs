@@ -67,9 +67,9 @@ impl Held {
 
     /// Begins a call, after what was abandoned over this connection has ended.
     pub(super) async fn begin(&self) -> Result<Call<'_>> {
-        let link = self.link();
+        let (link, transaction) = (self.link(), self.course.is_some());
         loop {
-            if let Some(call) = link.calls.begin() {
+            if let Some(call) = link.calls.begin(transaction) {
                 // Counted first: whoever ends the transaction waits for those that are, and the others see it here.
                 return match self.may_go_on() {
                     Ok(()) => Ok(call),
@@ -80,7 +80,7 @@ impl Held {
                 };
             }
             // In a box: its state is large, and every statement would carry it along.
-            if !Box::pin(link.settle(self.course.is_some())).await {
+            if !Box::pin(link.settle(transaction)).await {
                 return Err(self.unsettled());
             }
         }

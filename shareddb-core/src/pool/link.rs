@@ -81,12 +81,15 @@ impl Link {
         if writes { Verdict::Well } else { Verdict::ReadOnly }
     }
 
-    /// Ends what was abandoned, if nobody waits for anything; the transaction that it was begun in, if `transaction` says that
-    /// it was, has failed with it, also where the server was through before. `false`: it did not end in time, and nobody must use
-    /// the session.
+    /// Ends what was abandoned, if nobody waits for anything. In a `transaction` it ends what somebody waits for as well, and the
+    /// transaction has failed, also where the server was through before. `false`: it did not end in time, and nobody must use the
+    /// session.
     pub(super) async fn settle(&self, transaction: bool) -> bool {
-        let Some(_turn) = self.calls.turn().await else { return true };
-        let settled = self.drain().await && (!transaction || self.fail().await);
+        let Some(_turn) = self.calls.turn(transaction).await else { return true };
+        let settled = match transaction {
+            true => self.hush().await && self.drain().await && self.fail().await,
+            false => self.drain().await,
+        };
         if settled {
             self.calls.settle();
         }
@@ -101,12 +104,17 @@ impl Link {
 
     /// Ends everything, also what somebody waits for. `false`: as above.
     pub(super) async fn silence(&self) -> bool {
+        self.hush().await && self.settle(false).await
+    }
+
+    /// Cancels until no call is in flight. `false`: as above.
+    async fn hush(&self) -> bool {
         let silent = timeout(DRAIN, async {
             while timeout(BETWEEN_CANCELS, self.calls.rest()).await.is_err() {
                 self.cancel().await;
             }
         });
-        silent.await.is_ok() && self.settle(false).await
+        silent.await.is_ok()
     }
 
     async fn cancel(&self) {
