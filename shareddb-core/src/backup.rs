@@ -231,8 +231,7 @@ impl BackupManager {
         let shelf = self.shelf(app);
         shelf.list().await?;
         let recipients = shelf.recipients(&options.recipients).await?;
-        let options =
-            BackupOptions { recipients, ..options.taken_for(Reason::BeforeDrop, Timestamp::now(), LAST_DAYS) };
+        let options = BackupOptions { recipients, ..options.taken_for(Reason::BeforeDrop, LAST_DAYS) };
         self.work(app, async |job| {
             job.shut().await?;
             dump::dump(job, &shelf, &options).await

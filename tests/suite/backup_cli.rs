@@ -101,15 +101,25 @@ async fn the_way_of_the_readme() {
 async fn what_a_restore_has_replaced_takes_no_backups_place() {
     let server = filled().await;
     let home = server.home();
+    let foreign = "CREATE EXTENSION postgres_fdw; CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw";
+    server.sql("myapp_db", foreign).await;
     shareddb(home, &["backup", "myapp"]).expect_code(0);
     let first = ids(home, "myapp").remove(0);
+    let newest = || {
+        json(&shareddb(home, &["status", "-o", "json"]).expect_code(0).stdout)["backups"]["apps"]["myapp"]["taken"]
+            .clone()
+    };
+    let taken = newest();
+    assert!(taken.is_string(), "{taken}");
     ask(home, "myapp", "DELETE FROM notes");
     shareddb(home, &["restore", "myapp", "--confirm", "myapp"]).expect_code(0);
+    assert_eq!(newest(), taken);
     let pruned = shareddb(home, &["prune", "myapp", "--keep-last", "1"]).expect_code(0).stdout;
     assert!(pruned.contains("0 deleted"), "{pruned}");
     assert!(shareddb(home, &["backups", "myapp"]).expect_code(0).stdout.contains("  before-restore,until-"));
     let verified = shareddb(home, &["verify", "myapp", "--backup", "latest"]).expect_code(0).stdout;
     assert!(verified.starts_with(&format!("backup/{first} passed  ")), "{verified}");
+    assert!(verified.contains("\n  not restored: SERVER elsewhere: "), "{verified}");
     // Where there is nothing else it is taken by its name only.
     fs::remove_file(home.join(format!("backups/local/myapp/{first}.manifest.json"))).unwrap();
     let none = shareddb(home, &["restore", "myapp", "--dry-run"]).expect_code(4).stderr;
@@ -121,7 +131,16 @@ async fn what_a_restore_has_replaced_takes_no_backups_place() {
 async fn what_is_dropped_can_come_back() {
     let server = filled().await;
     let home = server.home();
-    let options = ["--extension", "citext", "--set", "statement_timeout=33s", "--connections", "12"];
+    let options = [
+        "--extension",
+        "citext",
+        "--set",
+        "statement_timeout=33s",
+        "--connections",
+        "12",
+        "--search-path",
+        "public,myapp",
+    ];
     shareddb(home, &[&["create", "myapp"] as &[&str], &options].concat()).expect_code(0);
     let plan = shareddb(home, &["drop", "myapp", "--dry-run"]).expect_code(0).stdout;
     assert!(plan.starts_with("  + backup in file://"), "{plan}");
@@ -156,9 +175,13 @@ async fn what_is_dropped_can_come_back() {
     let unchanged = shareddb(home, &[&["create", "myapp"] as &[&str], &options].concat()).expect_code(0).stdout;
     assert_eq!(unchanged, "app/myapp unchanged\n");
     shareddb(home, &["drop", "myapp", "--confirm", "myapp"]).expect_code(0);
-    shareddb(home, &["create", "myapp"]).expect_code(0);
+    shareddb(home, &["create", "myapp", "--extension", "hstore"]).expect_code(0);
     let restored = shareddb(home, &["restore", "myapp", "--confirm", "myapp"]).expect_code(0).stderr;
-    assert!(restored.contains("--extension citext\n") && restored.contains("(statement_timeout): "), "{restored}");
+    assert!(!restored.contains("not restored"), "{restored}");
+    assert!(
+        restored.contains("--extension citext --extension hstore\n") && restored.contains("(statement_timeout): "),
+        "{restored}"
+    );
     let dropped = shareddb(home, &["drop", "myapp", "--confirm", "myapp", "-o", "json"]).expect_code(0).stdout;
     let dropped = json(&dropped);
     assert_eq!((&dropped["kind"], &dropped["backup"]["reason"]), (&"Result".into(), &"before-drop".into()));
@@ -217,6 +240,8 @@ async fn outcomes_have_their_exit_codes() {
     let document = json(&shareddb(home, &["verify", "myapp", "-o", "json"]).expect_code(3).stdout);
     assert_eq!((&document["kind"], &document["items"][0]["verdict"]), (&"VerificationList".into(), &"failed".into()));
     assert!(shareddb(home, &["backups", "myapp"]).expect_code(0).stdout.contains("  FAILED-"));
+    let plan = shareddb(home, &["restore", "myapp", "--dry-run"]).expect_code(0).stdout;
+    assert!(plan.contains("that it does NOT restore"), "{plan}");
     shareddb(home, &["restore", "myapp", "--confirm", "myapp"]).expect_code(1);
     assert_eq!(ask(home, "myapp", "SELECT count(*) FROM notes"), "3");
 }
@@ -266,6 +291,13 @@ async fn documents_and_secrets() {
     assert_eq!((&item["encrypted"], &item["checked"]["verdict"]), (&true.into(), &"passed".into()), "{item}");
     let closed = shareddb(home, &["verify", "--backup", item["id"].as_str().unwrap()]).expect_code(2).stderr;
     assert!(closed.contains(recipient) && closed.contains("hint: "), "{closed}");
+
+    for (app, code, ok) in [("myapp", 0, true), ("nobody", 4, false)] {
+        let told = shareddb(home, &["backup", app, "--progress", "json"]).expect_code(code).stderr;
+        let done = json(told.lines().rfind(|line| line.starts_with('{')).unwrap());
+        assert_eq!((&done["type"], &done["app"], &done["ok"]), (&"done".into(), &app.into(), &ok.into()), "{told}");
+        assert_eq!(told.contains("the backup before is encrypted, and this one is not"), ok, "{told}");
+    }
 
     let status = json(&shareddb(home, &["status", "-o", "json"]).expect_code(0).stdout);
     assert!(status["backups"]["apps"]["myapp"]["verified"].is_string(), "{status}");

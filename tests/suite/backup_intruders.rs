@@ -145,10 +145,14 @@ async fn what_was_encrypted_is_not_written_in_clear_by_a_restore_or_a_drop() {
     let key = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
     let mut options = BackupOptions::default();
     options.recipients = Recipients::keys([key]).unwrap();
-    manager.backup(&app.name, &options).await.unwrap();
+    let open = manager.backup(&app.name, &BackupOptions::default()).await.unwrap();
+    let sealed = manager.backup(&app.name, &options).await.unwrap();
+    assert!(!open.settings.is_empty() && sealed.settings.is_empty(), "values of settings may be secret");
     let file = DumpFile::open(&path).await.unwrap();
     let report = manager.restore_file(&app.name, &file, &RestoreOptions::default(), app.name.as_str()).await.unwrap();
-    assert!(report.safety.unwrap().data.encryption.is_some());
+    let safety = report.safety.unwrap();
+    assert!(safety.data.encryption.is_some());
+    assert_eq!(safety.keep.unwrap().duration_since(safety.taken_at).as_hours(), 7 * 24);
     let last = manager.last_backup(&app.name, &BackupOptions::default()).await.unwrap();
     assert_eq!(last.reason, Reason::BeforeDrop);
     assert!(last.data.encryption.is_some());

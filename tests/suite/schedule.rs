@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use shareddb_core::Cron;
-use shareddb_tests::command::{run, shareddb_command};
+use shareddb_tests::command::{program, run, shareddb_command};
 use shareddb_tests::server::temporary_home;
 
 use crate::deploy::Site;
@@ -300,6 +300,9 @@ async fn where_there_is_no_cluster_cron_does_the_same() {
     let lines = "\n       0 2 * * * shareddb backup --all --reason schedule -e local && shareddb prune --all --keep-daily 7 --keep-weekly 4 --keep-monthly 6 \
                  -e local\n       0 4 * * 0 shareddb verify --all -e local\n";
     assert!(all.ends_with(lines), "{all}");
+    let folder = program("shareddb").parent().unwrap().display().to_string();
+    let variables = format!("\n       PATH={folder}:/usr/bin:/bin\n       SHAREDDB_HOME={}\n", home.display());
+    assert!(all.contains(&variables), "{all}");
     fs::write(home.join("shareddb.toml"), "[env.shop]\nadmin_url = 'postgresql://a@h/d'\nstore = 'dir:s'\n").unwrap();
     let one = refused("schedule web -e shop --cron @daily --keep all --verify-cron never --to s3://b/100%25/it's");
     assert!(

@@ -23,6 +23,8 @@ pub struct BackupOptions {
     /// Until when no policy deletes it. Unless something else is said that is nothing for a backup, [`SAFETY_DAYS`] for one
     /// of what a restore replaces, and [`LAST_DAYS`] for the last one of an app.
     pub keep: Option<Timestamp>,
+    /// For how many days it is kept, where nothing else is said.
+    pub(super) keep_days: Option<i64>,
 }
 
 /// For how many days a backup is kept of what a restore has replaced, unless something else is said.
@@ -31,11 +33,15 @@ pub const SAFETY_DAYS: i64 = 7;
 pub const LAST_DAYS: i64 = 90;
 
 impl BackupOptions {
-    /// The same for a backup that is taken for this and kept for so long, to the second, where nothing else was said.
-    pub(super) fn taken_for(&self, reason: Reason, now: Timestamp, days: i64) -> Self {
-        let until = now.checked_add(SignedDuration::from_hours(24 * days));
-        let keep = self.keep.or_else(|| Timestamp::from_second(until.ok()?.as_second()).ok());
-        Self { reason, keep, ..self.clone() }
+    /// The same for a backup that is taken for this and kept for so long, where nothing else was said.
+    pub(super) fn taken_for(&self, reason: Reason, days: i64) -> Self {
+        Self { reason, keep_days: Some(days), ..self.clone() }
+    }
+
+    /// Until when a backup is kept that was taken at this time.
+    pub(super) fn kept_until(&self, taken_at: Timestamp) -> Option<Timestamp> {
+        let days = || taken_at.checked_add(SignedDuration::from_hours(24 * self.keep_days?)).ok();
+        self.keep.or_else(days)
     }
 }
 
@@ -46,6 +52,7 @@ impl Default for BackupOptions {
             recipients: Recipients::none(),
             yield_after: Duration::from_secs(60),
             keep: None,
+            keep_days: None,
         }
     }
 }
@@ -57,6 +64,7 @@ impl std::fmt::Debug for BackupOptions {
             .field("recipients", &self.recipients)
             .field("yield_after", &self.yield_after)
             .field("keep", &self.keep)
+            .field("keep_days", &self.keep_days)
             .finish()
     }
 }

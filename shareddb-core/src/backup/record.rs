@@ -50,6 +50,7 @@ pub(super) fn manifest(
         api_version: API_VERSION.to_owned(),
         kind: KIND.to_owned(),
         taken_at: id.taken_at(),
+        keep: options.kept_until(id.taken_at()),
         id,
         app: app.name.clone(),
         environment: job.server.environment().clone(),
@@ -81,7 +82,6 @@ pub(super) fn manifest(
         warnings: warnings(sight),
         not_included,
         attempts,
-        keep: options.keep,
     })
 }
 

@@ -1,7 +1,5 @@
 //! Putting something in the place of an app's database, and taking that back.
 
-use jiff::Timestamp;
-
 use super::foreign::Foreign;
 use super::incoming::{self, Made};
 use super::job::Job;
@@ -112,7 +110,7 @@ impl BackupManager {
             return Ok(None);
         }
         let shelf = self.shelf(&job.app.name);
-        let mut before = options.safety.taken_for(Reason::BeforeRestore, Timestamp::now(), SAFETY_DAYS);
+        let mut before = options.safety.taken_for(Reason::BeforeRestore, SAFETY_DAYS);
         before.recipients = shelf.recipients(recipients).await?;
         dump::dump(job, &shelf, &before).await.map(Some)
     }
